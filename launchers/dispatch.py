@@ -1,0 +1,172 @@
+"""What all our Hydra launchers share: compose every job first, then send each to the launcher it names itself.
+
+Hydra builds one launcher for a sweep, from the config before any sweep value is applied. A sweep over the provider would
+so run every job with the default one. Here the launcher that Hydra built composes all jobs, groups them by their
+own `hydra.launcher._target_`, lets each launcher of ours refuse its group before anything starts, and then runs the groups.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
+from hydra.errors import CompactHydraException
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from launchers.errors import LaunchError
+
+log = logging.getLogger(__name__)
+
+
+class LaunchRefused(CompactHydraException):
+    """A `LaunchError` in the class that Hydra shows without a traceback."""
+
+
+@dataclass(frozen=True)
+class ComposedJob:
+    """One job of a sweep: its number, its overrides as they will be passed on, and its own full config."""
+
+    number: int
+    overrides: tuple[str, ...]
+    config: DictConfig
+
+    @property
+    def target(self) -> str:
+        """The launcher class this job asks for."""
+        return str(self.config.hydra.launcher._target_)
+
+    @property
+    def folder(self) -> Path:
+        """The job's output folder on this machine, absolute."""
+        return Path(str(self.config.hydra.sweep.dir), str(self.config.hydra.sweep.subdir)).absolute()
+
+
+def quote_group_option(override: str, loader: ConfigLoader) -> str:
+    """`hardware=4090` -> `hardware='4090'` where `hardware` is a config group: Hydra refuses a number as an option.
+
+    Sweepers hand over values without the quotes that the user typed, so each job's overrides need this again.
+    """
+    key, equals, value = override.partition("=")
+    if not equals or not value or not key.lstrip("+").replace("/", "").replace("@", "").replace(":", "").isidentifier():
+        return override
+    parsed = OverridesParser.create().parse_override(override)
+    number = parsed.value() if not parsed.is_sweep_override() else None
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        return override
+    if not loader.get_group_options(parsed.key_or_group):
+        return override
+    return f"{key}='{value}'"
+
+
+def compose_jobs(
+    loader: ConfigLoader, master: DictConfig, job_overrides: Sequence[Sequence[str]], first_number: int
+) -> list[ComposedJob]:
+    """Compose every job of a batch on top of the sweep's master config."""
+    jobs = []
+    for number, raw in enumerate(job_overrides, start=first_number):
+        overrides = [quote_group_option(override, loader) for override in raw]
+        config = loader.load_sweep_config(master, overrides)
+        with open_dict(config):
+            config.hydra.job.id = str(number)
+            config.hydra.job.num = number
+        jobs.append(ComposedJob(number, tuple(overrides), config))
+    return jobs
+
+
+class DispatchingLauncher(Launcher):
+    """Base of our launchers. A subclass says what it refuses (`check_jobs`) and how a group of jobs runs (`run_jobs`)."""
+
+    def __init__(self) -> None:
+        self.config: DictConfig | None = None
+        self.task_function: TaskFunction | None = None
+        self.hydra_context: HydraContext | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config = config
+        self.hydra_context = hydra_context
+        self.task_function = task_function
+
+    def check_jobs(self, jobs: Sequence[ComposedJob]) -> None:
+        """Raise a `LaunchError` when these jobs can't run here. Called for every group before any job starts."""
+
+    @abstractmethod
+    def run_jobs(self, jobs: Sequence[ComposedJob]) -> list[JobReturn]:
+        """Run the jobs and return one result each, in order. A failed job is a result, never an exception."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        assert self.config is not None, "setup() comes first"
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        try:
+            return self._launch(job_overrides, initial_job_idx)
+        except LaunchError as error:
+            raise LaunchRefused(str(error)) from error
+
+    def _launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
+        assert self.config is not None
+        assert self.hydra_context is not None
+        jobs = compose_jobs(self.hydra_context.config_loader, self.config, job_overrides, first_number)
+        groups: dict[str, list[ComposedJob]] = {}
+        for job in jobs:
+            groups.setdefault(job.target, []).append(job)
+        launchers = {target: self._launcher_of(group[0]) for target, group in groups.items()}
+        for target, group in groups.items():
+            launcher = launchers[target]
+            if isinstance(launcher, DispatchingLauncher):
+                launcher.check_jobs(group)
+        # The folder appears only now: a refused sweep leaves nothing behind.
+        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        returns: dict[int, JobReturn] = {}
+        for target, group in groups.items():
+            for job in group:
+                log.info("job %d: %s", job.number, " ".join(filter_overrides(job.overrides)) or "(no overrides)")
+            launcher = launchers[target]
+            if isinstance(launcher, DispatchingLauncher):
+                results = launcher.run_jobs(group)
+            else:
+                results = _run_with_foreign_launcher(launcher, group)
+            assert len(results) == len(group), f"{target} returned {len(results)} results for {len(group)} jobs"
+            returns.update({job.number: result for job, result in zip(group, results, strict=True)})
+        return [returns[job.number] for job in jobs]
+
+    def _launcher_of(self, job: ComposedJob) -> Launcher:
+        """The launcher that a job's own config names; this one if that is its class."""
+        assert self.hydra_context is not None
+        assert self.task_function is not None
+        own = f"{type(self).__module__}.{type(self).__qualname__}"
+        if job.target == own:
+            return self
+        # Private, but the only way to a plugin instance without Hydra's whole start; hydra-core is pinned below 1.4.
+        launcher = cast(Launcher, Plugins.instance()._instantiate(job.config.hydra.launcher))
+        # The master config with this job's launcher: what Hydra itself would have handed to it.
+        launcher.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self._master_for(job))
+        return launcher
+
+    def _master_for(self, job: ComposedJob) -> DictConfig:
+        assert self.config is not None
+        master = self.config.copy()
+        with open_dict(master):
+            master.hydra.launcher = job.config.hydra.launcher
+        return master
+
+
+def _run_with_foreign_launcher(launcher: Launcher, jobs: Sequence[ComposedJob]) -> list[JobReturn]:
+    """Launchers of others number their jobs from a first index: hand over runs of consecutive numbers."""
+    returns: list[JobReturn] = []
+    start = 0
+    for index in range(1, len(jobs) + 1):
+        if index == len(jobs) or jobs[index].number != jobs[index - 1].number + 1:
+            run = jobs[start:index]
+            returns.extend(launcher.launch([list(job.overrides) for job in run], run[0].number))
+            start = index
+    return returns

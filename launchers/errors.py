@@ -1,0 +1,85 @@
+"""What can go wrong on the way, sorted by what the caller does next. The text of each is one sentence for the user.
+
+    LaunchError
+    ├── MendInput            a key, file, option or cap of yours is wrong: change it and start again
+    │   ├── CredentialError      no key, a wrong one, or a key file that others can read
+    │   ├── NoOffer              nothing on the market fits the caps
+    │   ├── CapsuleRefused       the working tree may not travel as it is
+    │   └── UnknownJob           no such job in the ledger
+    ├── RetryLater           the provider does not answer now; nothing was lost
+    │   └── Unreachable          no connection to the provider or the machine
+    ├── TryAnotherOffer      this machine or offer is no good, another may be
+    │   ├── OfferTaken           someone else rented it first
+    │   ├── BadMachine           it did not come up, or is not what was paid for
+    │   └── Preempted            the machine was taken away from a running job
+    ├── JobFailed            the job itself ended with an error
+    ├── CapReached           the job stopped because its money or time is spent
+    └── StopAndLook          a person must look: something may still cost money
+        └── StillBilled          a machine could not be confirmed gone
+
+Our own mistakes are assertions and keep their traceback.
+"""
+
+
+class LaunchError(Exception):
+    """Base of all: its text is shown to the user as it is, without a traceback."""
+
+
+class MendInput(LaunchError):
+    """Something the user gave is wrong; nothing was created."""
+
+
+class CredentialError(MendInput):
+    """A key is missing, refused by the provider, or readable by others."""
+
+
+class NoOffer(MendInput):
+    """No offer fits what was asked for within the caps."""
+
+
+class CapsuleRefused(MendInput):
+    """The working tree holds a secret, or is larger than may be shipped."""
+
+
+class UnknownJob(MendInput):
+    """The ledger has no such job."""
+
+
+class RetryLater(LaunchError):
+    """The provider has trouble of its own; the same request may succeed later."""
+
+
+class Unreachable(RetryLater):
+    """The provider or the machine did not answer."""
+
+
+class TryAnotherOffer(LaunchError):
+    """The offer or machine is unusable; the lifecycle excludes it and takes the next."""
+
+
+class OfferTaken(TryAnotherOffer):
+    """The offer was gone when it was asked for."""
+
+
+class BadMachine(TryAnotherOffer):
+    """The machine did not come up in time, or differs from what was offered."""
+
+
+class Preempted(TryAnotherOffer):
+    """The machine was taken away while the job ran."""
+
+
+class JobFailed(LaunchError):
+    """The job's own process ended with an error."""
+
+
+class CapReached(LaunchError):
+    """The job's `max_cost` or `max_hours` is used up."""
+
+
+class StopAndLook(LaunchError):
+    """The state is unknown and only a person can settle it."""
+
+
+class StillBilled(StopAndLook):
+    """A machine could not be confirmed gone and may cost money."""

@@ -1,0 +1,19 @@
+"""`hydra/launcher=local`: the jobs run here, one after another."""
+
+from dataclasses import dataclass
+
+from hydra.core.config_store import ConfigStore
+
+from launchers.local import LocalJobs
+
+
+@dataclass
+class LocalLauncherConfig:
+    _target_: str = "hydra_plugins.launchers_plugin.local.LocalLauncher"
+
+
+class LocalLauncher(LocalJobs):
+    """Runs jobs in this process."""
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConfig, provider="launchers")

@@ -1,0 +1,91 @@
+"""`hydra/launcher=local`: every job of a sweep runs where its own config says, and one failure stops no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.launchers.conftest import environment
+
+
+def losses(project: Path) -> dict[str, float]:
+    return {f.parent.name: json.loads(f.read_text())["loss"] for f in project.glob("outputs/descent/*/metrics.json")}
+
+
+def test_a_single_command_runs_one_job_in_folder_0(descent, project):
+    done = descent()
+    assert done.returncode == 0, done.stderr
+    assert losses(project) == {"0": pytest.approx((7 * 0.5**5) ** 2)}
+
+
+def test_numeric_options_of_a_group_need_no_quotes_in_a_sweep(descent, project):
+    done = descent("-m", "curve='4090','7'", "steps=3")
+    assert done.returncode == 0, done.stderr
+    assert losses(project) == {"0": pytest.approx((4090 * 0.75**3) ** 2), "1": pytest.approx((7 * 0.5**3) ** 2)}
+
+
+def test_optuna_drops_the_quotes_and_the_jobs_still_compose(descent, project):
+    done = descent("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "curve=choice('4090','7')")
+    assert done.returncode == 0, done.stderr
+    assert len(losses(project)) == 3
+    best = (project / "outputs/descent/optimization_results.yaml").read_text()
+    assert str(min(losses(project).values()))[:8] in best
+
+
+def test_a_failed_job_stops_no_other_and_the_command_fails(descent, project):
+    done = descent("-m", "fail_at=null,2,null", "curve='7'")
+    assert done.returncode == 1
+    assert "diverged at step 2" in done.stderr
+    assert set(losses(project)) == {"0", "2"}
+
+
+def test_a_job_that_exits_is_a_failed_job(descent, project):
+    source = project / "descent/__main__.py"
+    source.write_text(source.read_text().replace("raise ValueError(", "raise SystemExit("))
+    done = descent("-m", "fail_at=0,null")
+    assert done.returncode == 1
+    assert "sys.exit" in done.stderr
+    assert set(losses(project)) == {"1"}
+
+
+def test_each_job_goes_to_the_launcher_it_names_itself(descent, project):
+    """Pins the private `Plugins._instantiate`: the third job runs with Hydra's own launcher, in the same sweep."""
+    done = descent("-m", "provider=local,foreign", "curve='7'")
+    assert done.returncode == 0, done.stderr
+    assert set(losses(project)) == {"0", "1"}
+    assert done.stdout.count("Launching 1 jobs locally") == 1  # printed by the basic launcher alone
+
+
+def test_a_job_that_does_not_compose_stops_the_sweep_before_anything_starts(descent, project):
+    done = descent("-m", "curve='7',nosuch")
+    assert done.returncode == 1
+    assert "nosuch" in done.stderr
+    assert not losses(project)
+
+
+def test_the_return_value_is_written_where_a_supervisor_asks_for_it(descent, tmp_path):
+    done = descent("steps=1", LAUNCHERS_RETURN_VALUE=str(tmp_path / "value.json"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "value.json").read_text()) == {"value": pytest.approx(3.5**2)}
+
+
+def test_sigterm_ends_the_command_with_143_and_the_job_continues_when_run_again(descent, project):
+    slow = ["steps=200", "seconds_per_step=0.05"]
+    process = subprocess.Popen([sys.executable, "-m", "descent", *slow], cwd=project, env=environment())
+    last = project / "outputs/descent/0/checkpoints/last.json"
+    deadline = time.monotonic() + 60
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(30) == 143
+    step = json.loads(last.read_text())["step"]
+    again = descent("steps=200")
+    assert f"starts at step {step}" in again.stdout
+    assert losses(project)
