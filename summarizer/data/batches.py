@@ -48,13 +48,16 @@ def cut(order: np.ndarray, source_lengths: np.ndarray, target_lengths: np.ndarra
 def shared_evenly(batches: list[np.ndarray], world_size: int) -> list[np.ndarray]:
     """Halve the largest batches until their number divides among the ranks: each document once, no rank idle.
 
-    A corpus of fewer documents than ranks cannot be shared so; its batches are returned as they are.
+    Where every batch is a single document already, the last ones are joined instead, over the limits if need be. A
+    corpus of fewer documents than ranks cannot be shared at all; its batches are returned as they are.
     """
     batches = list(batches)
     while len(batches) % world_size and max(map(len, batches)) > 1:
         largest = max(range(len(batches)), key=lambda i: len(batches[i]))
         half = len(batches[largest]) // 2
         batches[largest : largest + 1] = [batches[largest][:half], batches[largest][half:]]
+    while len(batches) % world_size and len(batches) > world_size:
+        batches[-2:] = [np.concatenate(batches[-2:])]
     return batches
 
 
