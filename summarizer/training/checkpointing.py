@@ -10,6 +10,7 @@ import logging
 import os
 import random
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,8 @@ class ExactResume(Callback):
             "batches_done": trainer.fit_loop.epoch_loop.batch_progress.current.ready,
             "world_size": trainer.world_size,
             "random_states": states,
+            "metrics": {key: float(value) for key, value in trainer.callback_metrics.items()},
+            "stopped_early": trainer.should_stop,
         }
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -165,8 +168,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def newest_good_checkpoint(run: Run, model_key: str, world_size: int = 1) -> tuple[Path, int] | None:
-    """The newest step checkpoint that can be read, and how many batches it has seen; None when there is none.
+@dataclass(frozen=True)
+class Continuation:
+    """Where a resumed run stands: its checkpoint, the batches it has seen, and what it had measured by then."""
+
+    path: Path
+    batches_done: int
+    metrics: dict[str, float]
+    stopped_early: bool
+
+
+def newest_good_checkpoint(run: Run, model_key: str, world_size: int = 1) -> Continuation | None:
+    """The newest step checkpoint that can be read; None when there is none.
 
     A damaged one is passed over with a warning.
 
@@ -189,7 +202,7 @@ def newest_good_checkpoint(run: Run, model_key: str, world_size: int = 1) -> tup
             raise CheckpointError(
                 f"{path} was written on {facts['world_size']} devices, but trainer.devices={world_size}: continue on as many."
             )
-        return path, facts["batches_done"]
+        return Continuation(path, facts["batches_done"], facts["metrics"], facts["stopped_early"])
     if found:
         raise CheckpointError(f"no checkpoint in {run.checkpoints} can be read: start the run anew in another folder.")
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import warnings
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokeniz
     """
     world_size = config.trainer.devices
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    model = build_model(config.model, tokenizer, config.hardware.attention)
+    model = build_model(config.model, tokenizer, config.hardware.attention).train()
     limits = BatchLimits(config.trainer.batch_size, config.hardware.tokens_per_step)
     on_gpu = config.hardware.accelerator == "cuda"
     data = SummarizationData(
@@ -132,8 +133,8 @@ def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokeniz
 
     found = newest_good_checkpoint(run, model_key(config), world_size)
     if found:
-        data.position = found[1]
-        log.info("continuing from %s", found[0].name)
+        data.position = found.batches_done
+        log.info("continuing from %s", found.path.name)
     validation = GenerativeValidation(
         splits["validation"], data.validation_rows(), tokenizer, config.generation, config.logger.sample_predictions
     )
@@ -141,10 +142,37 @@ def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokeniz
     module = SummarizationModule(model, config.optim, config.scheduler, schedule.total_steps)
     if config.hardware.compile:
         compile_model(model)
-    trainer = pl.Trainer(
+    with quiet_lightning():
+        trainer = build_trainer(run, config, schedule, validation, throughput)
+    started = time.perf_counter()
+    with quiet_lightning():
+        try:
+            if not (found and found.stopped_early):
+                trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            raise out_of_memory(error) or error from error
+    # a run that was killed after its last step has measured all before: the checkpoint remembers
+    measured = {**(found.metrics if found else {}), **trainer.callback_metrics}
+    metrics = {
+        **{key: float(value) for key, value in measured.items() if key.startswith(("train/", "validation/"))},
+        **throughput.summary(),
+        "train/steps": float(trainer.global_step),
+        "train/seconds": time.perf_counter() - started,
+        "train/documents": float(len(splits["train"])),
+    }
+    if run.best_checkpoint.exists():
+        module.load_state_dict(read_checkpoint(run.best_checkpoint)["state_dict"])
+    return finished_model(module.model).eval(), metrics
+
+
+def build_trainer(
+    run: Run, config: DictConfig, schedule: Schedule, validation: GenerativeValidation, throughput: Throughput
+) -> pl.Trainer:
+    """Lightning's Trainer for one list of batches: one epoch of it, whatever the number of passes over the data."""
+    return pl.Trainer(
         default_root_dir=run.folder,
         accelerator={"cuda": "gpu"}.get(config.hardware.accelerator, config.hardware.accelerator),
-        devices=world_size,
+        devices=config.trainer.devices,
         strategy=strategy_for(config),
         precision=config.hardware.precision,
         max_epochs=1,
@@ -161,25 +189,10 @@ def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokeniz
         callbacks=trainer_callbacks(run, config, schedule, validation, throughput),
         plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,
-        enable_progress_bar=config.callbacks.progress,
+        # without a terminal, lines take the bar's place: see training/progress.py
+        enable_progress_bar=config.callbacks.progress and sys.stdout.isatty(),
         inference_mode=False,
     )
-    started = time.perf_counter()
-    with quiet_lightning():
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=str(found[0]) if found else None)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            raise out_of_memory(error) or error from error
-    metrics = {
-        **{key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(("train/", "validation/"))},
-        **throughput.summary(),
-        "train/steps": float(trainer.global_step),
-        "train/seconds": time.perf_counter() - started,
-        "train/documents": float(len(splits["train"])),
-    }
-    if run.best_checkpoint.exists():
-        module.load_state_dict(read_checkpoint(run.best_checkpoint)["state_dict"])
-    return finished_model(module.model).eval(), metrics
 
 
 def strategy_for(config: DictConfig) -> Any:
@@ -214,7 +227,7 @@ def out_of_memory(error: BaseException) -> HardwareError | None:
 class quiet_lightning:
     """While inside, Lightning's advertising and tips that do not apply here are not shown."""
 
-    NOISE = ("does not have many workers", "Consider setting `persistent_workers", "Checkpoint directory", "is not resumable")
+    NOISE = ("isinstance.treespec, LeafSpec", "does not have many workers", "Consider setting `persistent_workers", "Checkpoint directory", "is not resumable")
 
     def __enter__(self) -> None:
         self._caught = warnings.catch_warnings()
@@ -224,6 +237,8 @@ class quiet_lightning:
         self._logger = logging.getLogger("pytorch_lightning")
         self._level = self._logger.level
         self._logger.setLevel(logging.WARNING)
+        rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+        rank_zero.setLevel(logging.WARNING)
 
     def __exit__(self, *exception: Any) -> None:
         self._logger.setLevel(self._level)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import multiprocessing
 import os
 import random
 import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 THINGS = "parser editor server client library compiler monitor player viewer manager".split()
@@ -55,14 +60,59 @@ def environment(cache: Path, **extra: str) -> dict[str, str]:
     return clean | {"SUMMARIZER_CACHE": str(cache), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | extra
 
 
-def summarizer(*arguments: str, cwd: Path, check: bool = True, timeout: int = 240, **extra: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m summarizer` in `cwd` to its end."""
-    done = subprocess.run(
-        [sys.executable, "-m", "summarizer", *arguments],
-        cwd=cwd, env=environment(cwd / "cache", **extra), capture_output=True, text=True, timeout=timeout,
-    )  # fmt: skip
-    assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
+@dataclass
+class Job:
+    """A command line running in a process of its own, forked from one that has paid for the imports already."""
+
+    process: Any
+    output_file: Path
+
+    @property
+    def output(self) -> str:
+        return self.output_file.read_text()
+
+    def running(self) -> bool:
+        return bool(self.process.is_alive())
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def wait(self, timeout: float = 240) -> int:
+        """The exit code; negative for the signal that ended it, as in `subprocess`."""
+        self.process.join(timeout)
+        assert not self.running(), f"still running after {timeout} s:\n{self.output[-3000:]}"
+        return int(self.process.exitcode)
+
+
+def _run(arguments: tuple[str, ...], cwd: str, environ: dict[str, str], output: str) -> None:
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(cwd)
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout, sys.stderr = (io.TextIOWrapper(os.fdopen(n, "wb", 0), write_through=True) for n in (1, 2))
+    from summarizer.__main__ import main
+
+    main(list(arguments))
+
+
+def start(*arguments: str, cwd: Path, **extra: str) -> Job:
+    """Start `python -m summarizer` with these arguments in `cwd`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["summarizer.training.fit", "summarizer.tasks.train", "tests.summarizer.jobs"])
+    output = Path(tempfile.mkstemp(dir=cwd, suffix=".log")[1])
+    process = context.Process(target=_run, args=(arguments, str(cwd), environment(cwd / "cache", **extra), str(output)))
+    process.start()
+    return Job(process, output)
+
+
+def summarizer(*arguments: str, cwd: Path, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m summarizer` in `cwd` to its end; standard output and error come as one text."""
+    job = start(*arguments, cwd=cwd, **extra)
+    code = job.wait()
+    assert not check or code == 0, job.output[-4000:]
+    return subprocess.CompletedProcess(list(arguments), code, job.output, job.output)
 
 
 def job_folder(done: subprocess.CompletedProcess[str]) -> Path:

@@ -1,17 +1,14 @@
 """An interrupted and resumed run ends with the very weights and metrics of an uninterrupted one."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 from safetensors.torch import load_file
 
-from tests.summarizer.jobs import TINY, environment, job_folder, summarizer, write_corpus
+from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
 
 pytestmark = pytest.mark.slow
 
@@ -38,16 +35,9 @@ def same_result(one, other):
     assert measured[0] == measured[1]
 
 
-def start(arguments, cwd):
-    return subprocess.Popen(
-        [sys.executable, "-m", "summarizer", *arguments], cwd=cwd, env=environment(cwd / "cache"),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-
-
 def wait_for_step(folder, step, process):
     """Until the metrics table shows the step, or the process has ended."""
-    while process.poll() is None:
+    while process.running():
         table = folder / "logs" / "metrics.csv"
         newest = max((int(p.stem.split("-")[1]) for p in (folder / "checkpoints").glob("step-*.ckpt")), default=0)
         if newest >= step or (table.exists() and f"\n{step}," in table.read_text()):
@@ -75,14 +65,14 @@ def test_a_run_killed_at_random_steps_ends_bit_equal(whole, seed, passes):
     arguments = [*SETTINGS, *corpus, f"optim.effective_batch_size={8 * passes}", f"hydra.sweep.dir={folder.parent}"]
     kills = 0
     for _ in range(3):
-        process = start(arguments, home)
+        process = start(*arguments, cwd=home)
         done = max((int(p.stem.split("-")[1]) for p in (folder / "checkpoints").glob("step-*.ckpt")), default=0)
         wait_for_step(folder, done + rng.randint(1, 9), process)
         time.sleep(rng.random() * 0.3)  # anywhere: in a step, in a validation, in the writing of a checkpoint
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        if process.running():
+            process.signal(signal.SIGKILL)
             kills += 1
-        process.communicate()
+        process.wait()
         arguments = [f"resume={folder}"] if (folder / "config.yaml").exists() else arguments
     assert kills >= 1
     summarizer(f"resume={folder}", cwd=home)
@@ -95,13 +85,12 @@ def test_a_run_asked_to_stop_saves_and_says_how_to_continue(whole, number):
     folder = home / f"stopped-{number}" / "0"
     # no checkpoint of its own accord: what is found afterwards was written because of the signal
     extra = ["trainer.checkpoint_every_n_steps=1000", "optim.effective_batch_size=8"]
-    process = start([*SETTINGS, *corpus, *extra, f"hydra.sweep.dir={folder.parent}"], home)
+    process = start(*SETTINGS, *corpus, *extra, f"hydra.sweep.dir={folder.parent}", cwd=home)
     wait_for_step(folder, 3, process)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert f"resume={folder}" in output
-    assert "Traceback" not in output
+    process.signal(number)
+    assert process.wait() != 0
+    assert f"resume={folder}" in process.output
+    assert "Traceback" not in process.output
     assert json.loads((folder / "status.json").read_text())["state"] == "interrupted"
     assert list((folder / "checkpoints").glob("step-*.ckpt"))
     summarizer(f"resume={folder}", cwd=home)
@@ -111,10 +100,10 @@ def test_a_run_asked_to_stop_saves_and_says_how_to_continue(whole, number):
 def test_a_truncated_checkpoint_is_passed_over_with_a_warning(whole, tmp_path):
     home, corpus, runs = whole
     folder = tmp_path / "cut" / "0"
-    process = start([*SETTINGS, *corpus, "optim.effective_batch_size=8", f"hydra.sweep.dir={folder.parent}"], home)
+    process = start(*SETTINGS, *corpus, "optim.effective_batch_size=8", f"hydra.sweep.dir={folder.parent}", cwd=home)
     wait_for_step(folder, 9, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.signal(signal.SIGKILL)
+    process.wait()
     newest = max((folder / "checkpoints").glob("step-*.ckpt"))
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     done = summarizer(f"resume={folder}", cwd=home)
@@ -133,10 +122,10 @@ def test_a_finished_job_is_not_run_again(whole):
 def test_a_checkpoint_of_another_model_is_refused(whole, tmp_path):
     home, corpus, _ = whole
     folder = tmp_path / "other" / "0"
-    process = start([*SETTINGS, *corpus, "optim.effective_batch_size=8", f"hydra.sweep.dir={folder.parent}"], home)
+    process = start(*SETTINGS, *corpus, "optim.effective_batch_size=8", f"hydra.sweep.dir={folder.parent}", cwd=home)
     wait_for_step(folder, 5, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.signal(signal.SIGKILL)
+    process.wait()
     done = summarizer(f"resume={folder}", "model.shape.d_model=64", cwd=home, check=False)
     assert done.returncode == 2
     assert "another model" in done.stderr
