@@ -10,7 +10,7 @@ from summarizer.models.copy_transformer.modeling_copy_transformer import CopyTra
 
 AutoConfig.register(CopyTransformerConfig.model_type, CopyTransformerConfig, exist_ok=True)
 AutoModelForSeq2SeqLM.register(CopyTransformerConfig, CopyTransformerForConditionalGeneration, exist_ok=True)
-# the code is saved beside the weights, so that a model folder loads (trust_remote_code) where the project is not installed
+# the code is saved beside the weights: a model folder loads (trust_remote_code) where the project is not installed
 CopyTransformerConfig.register_for_auto_class()
 CopyTransformerForConditionalGeneration.register_for_auto_class("AutoModelForSeq2SeqLM")
 

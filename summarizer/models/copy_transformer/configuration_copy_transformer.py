@@ -24,7 +24,11 @@ class CopyTransformerConfig(PreTrainedConfig):
 
     model_type = "copy_transformer"
     keys_to_ignore_at_inference = ["past_key_values"]
-    attribute_map = {"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "decoder_layers"}
+    attribute_map = {
+        "hidden_size": "d_model",
+        "num_attention_heads": "num_heads",
+        "num_hidden_layers": "decoder_layers",
+    }
 
     vocab_size: int = 4000
     d_model: int = 128

@@ -17,7 +17,7 @@ ROTARY_BASE = 10_000.0
 
 
 def rotary_angles(length: int, head_size: int, like: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, each [length, head_size / 2], for positions from `start` on (Su et al. 2021, arXiv 2104.09864).
+    """Cosines and sines [length, head_size / 2] for positions from `start` on (Su et al. 2021, arXiv 2104.09864).
 
     Computed, not stored: a buffer that is not saved stays empty when `from_pretrained` builds on the meta device.
     """

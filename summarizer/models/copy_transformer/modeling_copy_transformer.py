@@ -72,10 +72,13 @@ class CopyTransformerPreTrainedModel(PreTrainedModel):
             nn.init.zeros_(module.shares)
         if isinstance(module, Pointer):
             # start as a copier that continues spans: the vocabulary's softmax is of no use before its words are learned
-            nn.init.constant_(module.features.weight[:, :2], 2.0)
-            nn.init.zeros_(module.features.weight[:, 2:])
-            nn.init.zeros_(module.gate.bias[1:])
-            nn.init.constant_(module.gate.bias[:1], -1.0 - math.log(module.heads))
+            features, bias = torch.zeros_like(module.feature_weight), torch.zeros_like(module.gate_bias)
+            features[:, :2], bias[0] = 2.0, -1.0 - math.log(module.heads)
+            nn.init.zeros_(module.gate_weight)
+            if not getattr(module.feature_weight, "_is_hf_initialized", False):
+                module.feature_weight.copy_(features)
+            if not getattr(module.gate_bias, "_is_hf_initialized", False):
+                module.gate_bias.copy_(bias)
 
 
 class CopyTransformerEncoder(CopyTransformerPreTrainedModel):
@@ -95,7 +98,9 @@ class CopyTransformerEncoder(CopyTransformerPreTrainedModel):
         """input_ids, attention_mask: [B, S]. Attentions and hidden states of the layers are not given out."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        shown, replaced = hide_some(input_ids, self.config.source_dropout if self.training else 0.0, self.config.pad_token_id)
+        shown, replaced = hide_some(
+            input_ids, self.config.source_dropout if self.training else 0.0, self.config.pad_token_id
+        )
         x = self.dropout(self.embed_tokens(shown) * self.config.d_model**0.5)
         keep, mask = attention_mask[:, :, None].to(x.dtype), attention_mask[:, None, None, :].bool()
         angles = rotary_angles(x.shape[1], self.config.d_model // self.config.num_heads, x)
@@ -105,7 +110,10 @@ class CopyTransformerEncoder(CopyTransformerPreTrainedModel):
         if replaced is not None:
             replaced = replaced & attention_mask.bool()
         return CopyEncoderOutput(
-            last_hidden_state=x, copy_keys=self.pointer_keys(x), source_ids=input_ids.masked_fill(attention_mask == 0, IGNORED), replaced=replaced
+            last_hidden_state=x,
+            copy_keys=self.pointer_keys(x),
+            source_ids=input_ids.masked_fill(attention_mask == 0, IGNORED),
+            replaced=replaced,
         )
 
 

@@ -58,8 +58,10 @@ class Pointer(nn.Module):
         super().__init__()
         self.heads = config.copy_heads
         self.query = nn.Linear(config.d_model, config.d_model)
-        self.features = nn.Linear(FEATURES, self.heads, bias=False)
-        self.gate = nn.Linear(config.d_model, 1 + self.heads)
+        # parameters of its own: transformers hands a module without any to `_init_weights` only sometimes
+        self.feature_weight = nn.Parameter(torch.zeros(self.heads, FEATURES))
+        self.gate_weight = nn.Parameter(torch.zeros(1 + self.heads, config.d_model))
+        self.gate_bias = nn.Parameter(torch.zeros(1 + self.heads))
 
     def forward(self, x: Tensor, keys: Tensor, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Distributions and log mixture weights, in float32.
@@ -75,6 +77,6 @@ class Pointer(nn.Module):
         query = self.query(x).view(batch, length, self.heads, -1).transpose(1, 2)
         key = keys.view(batch, keys.shape[1], self.heads, -1).permute(0, 2, 3, 1)
         scores = (query @ key).float() * (width // self.heads) ** -0.5
-        scores = scores + F.linear(features.to(x.dtype), self.features.weight).permute(0, 3, 1, 2).float()
+        scores = scores + F.linear(features.to(x.dtype), self.feature_weight).permute(0, 3, 1, 2).float()
         copy = scores.masked_fill(~mask, torch.finfo(torch.float32).min).softmax(dim=-1)
-        return copy, self.gate(x).float().log_softmax(dim=-1)
+        return copy, F.linear(x, self.gate_weight, self.gate_bias).float().log_softmax(dim=-1)
