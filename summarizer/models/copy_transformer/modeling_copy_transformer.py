@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class CopyTransformerPreTrainedModel(PreTrainedModel):
     config_class = CopyTransformerConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    _no_split_modules = ["CopyTransformerEncoderLayer", "CopyTransformerDecoderLayer"]
+    _no_split_modules: ClassVar[list[str]] = ["CopyTransformerEncoderLayer", "CopyTransformerDecoderLayer"]
     _supports_sdpa = True
 
     @torch.no_grad()
@@ -129,7 +129,7 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
     """The whole model. `smooths_labels` tells a training loop that `forward` takes `label_smoothing`."""
 
     smooths_labels = True
-    _tied_weights_keys = {"encoder.embed_tokens.weight": "shared.weight"}
+    _tied_weights_keys: ClassVar[dict[str, str]] = {"encoder.embed_tokens.weight": "shared.weight"}
 
     def __init__(self, config: CopyTransformerConfig) -> None:
         super().__init__(config)
