@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from itertools import repeat
 
 import numpy as np
 from nltk.stem.porter import PorterStemmer
@@ -70,6 +69,6 @@ def score_rows(predictions: Sequence[str], references: Sequence[str], workers: i
 
 
 def best_of(candidates: Sequence[str], reference: str) -> str:
-    """The candidate with the highest ROUGE-L, the first of equals."""
-    scores = [score_row(text, ref)[2] for text, ref in zip(candidates, repeat(reference), strict=False)]
+    """The candidate with the highest ROUGE-1 + ROUGE-2, the first of equals."""
+    scores = [sum(score_row(text, reference)[:2]) for text in candidates]
     return candidates[int(np.argmax(scores))]
