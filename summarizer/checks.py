@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from summarizer.config import Task
+from summarizer.config import Config, Task
 from summarizer.errors import ConfigError
 
 SCHEDULERS = ("linear", "cosine", "constant", "inverse_sqrt")
@@ -47,6 +47,22 @@ def value(config: DictConfig, key: str) -> Any:
     for part in key.split("."):
         node = node[part]
     return node
+
+
+def keys_are_known(config: DictConfig) -> None:
+    """`+key=value` adds what the schema does not know, and nothing would read it."""
+    schema: Any = OmegaConf.structured(Config)
+    nodes: list[tuple[str, Any, Any]] = [("", config, schema)]
+    while nodes:
+        prefix, node, known = nodes.pop()
+        for key in node:
+            name = f"{prefix}{key}"
+            if key not in known.keys():  # noqa: SIM118 (`in` says no to what has no default)
+                close = difflib.get_close_matches(str(key), [str(k) for k in known], n=1)
+                hint = f"did you mean {prefix}{close[0]}?" if close else "`--cfg job` prints every key."
+                raise ConfigError(f"{name} is no key of this program; {hint}")
+            if not OmegaConf.is_missing(known, key) and isinstance(known[key], DictConfig) and isinstance(node[key], DictConfig):
+                nodes.append((f"{name}.", node[key], known[key]))
 
 
 def choices_are_known(config: DictConfig) -> None:
@@ -155,6 +171,7 @@ def provider_and_hardware_agree(config: DictConfig) -> None:
 
 
 RULES: tuple[Callable[[DictConfig], None], ...] = (
+    keys_are_known,
     choices_are_known,
     numbers_are_possible,
     lengths_fit,

@@ -87,6 +87,8 @@ class ModelConfig:
     """false builds the same shape with fresh weights (the tokenizer stays the hub's)."""
     source_prefix: str = MISSING
     """Text put before each document, such as T5's "summarize: "."""
+    source_suffix: str = ""
+    """Text put after each document, which cutting never removes: a decoder-only model's cue that the summary begins."""
     max_source_tokens: int = MISSING
     max_target_tokens: int = MISSING
     dropout: float | None = None
