@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from summarizer.config import Config, Task
+from summarizer.config import Task
 from summarizer.errors import ConfigError
 
 SCHEDULERS = ("linear", "cosine", "constant", "inverse_sqrt")
@@ -51,18 +52,20 @@ def value(config: DictConfig, key: str) -> Any:
 
 def keys_are_known(config: DictConfig) -> None:
     """`+key=value` adds what the schema does not know, and nothing would read it."""
-    schema: Any = OmegaConf.structured(Config)
-    nodes: list[tuple[str, Any, Any]] = [("", config, schema)]
+    nodes: list[tuple[str, DictConfig]] = [("", config)]
     while nodes:
-        prefix, node, known = nodes.pop()
-        for key in node:
-            name = f"{prefix}{key}"
-            if key not in known.keys():  # noqa: SIM118 (`in` says no to what has no default)
-                close = difflib.get_close_matches(str(key), [str(k) for k in known], n=1)
+        prefix, node = nodes.pop()
+        typed = OmegaConf.get_type(node)
+        if typed is None or not is_dataclass(typed):
+            continue
+        known = [field.name for field in fields(typed)]
+        for key in map(str, node):
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {prefix}{close[0]}?" if close else "`--cfg job` prints every key."
-                raise ConfigError(f"{name} is no key of this program; {hint}")
-            if not OmegaConf.is_missing(known, key) and isinstance(known[key], DictConfig) and isinstance(node[key], DictConfig):
-                nodes.append((f"{name}.", node[key], known[key]))
+                raise ConfigError(f"{prefix}{key} is no key of this program; {hint}")
+            if OmegaConf.is_dict(node._get_node(key)) and node[key] is not None:
+                nodes.append((f"{prefix}{key}.", node[key]))
 
 
 def choices_are_known(config: DictConfig) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from summarizer import provenance
+from summarizer.data.files import check_files
 from summarizer.hardware import resolve, set_threads
 from summarizer.run import Run, write_atomically
 from summarizer.tasks.prepare import Prepared, prepare_data
@@ -25,6 +26,8 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
         The flat map that is also written to metrics.json.
     """
     started = time.perf_counter()
+    if config.data.kind == "files":
+        check_files(config.data, ("train", "validation", *config.evaluation.splits))
     device = resolve(config, overrides)
     run.write_config(config, overrides)
     facts = provenance.collect(device, config.seed)
