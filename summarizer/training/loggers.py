@@ -93,7 +93,10 @@ def offline_reason() -> str | None:
     request = urllib.request.Request(
         f"{base}/graphql",
         data=json.dumps({"operationName": "Viewer", "query": "query Viewer { viewer { id } }"}).encode(),
-        headers={"Content-Type": "application/json", "Authorization": "Basic " + b64encode(f"api:{key}".encode()).decode()},
+        headers={
+            "Content-Type": "application/json",
+            "Authorization": "Basic " + b64encode(f"api:{key}".encode()).decode(),
+        },
     )
     try:
         with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as answer:
