@@ -90,7 +90,14 @@ class WandbServer:
         return answer(variables) if answer else {}
 
     def on_Viewer(self, variables: dict[str, Any]) -> dict[str, Any]:
-        viewer = {"id": "viewer", "entity": ENTITY, "flags": "{}", "username": ENTITY, "email": "", "teams": {"edges": []}}
+        viewer = {
+            "id": "viewer",
+            "entity": ENTITY,
+            "flags": "{}",
+            "username": ENTITY,
+            "email": "",
+            "teams": {"edges": []},
+        }
         return {"viewer": viewer}
 
     def on_ServerFeaturesQuery(self, variables: dict[str, Any]) -> dict[str, Any]:
@@ -98,6 +105,9 @@ class WandbServer:
 
     def on_OrganizationCoreWeaveOrganizationID(self, variables: dict[str, Any]) -> dict[str, Any]:
         return {"entity": None}
+
+    def on_ArtifactType(self, variables: dict[str, Any]) -> dict[str, Any]:
+        return {"project": None}  # asked before an artifact is logged: none of that name yet
 
     def on_RunResumeStatus(self, variables: dict[str, Any]) -> dict[str, Any]:
         run = self.runs.get(variables["name"])
