@@ -44,7 +44,7 @@ def run_task(config: DictConfig) -> float | None:
     run.claim()
     run.set_status(RUNNING, task=str(config.task))
     started = time.time()
-    quiet_libraries()
+    prepare_libraries()
     try:
         metrics = dispatch(run, config, overrides)
     except BaseException as error:
@@ -58,12 +58,14 @@ def run_task(config: DictConfig) -> float | None:
     return metrics.get(OBJECTIVE)
 
 
-def quiet_libraries() -> None:
-    """Bars of libraries are drawn on terminals only (in a log they are noise), and their chatter nowhere.
+def prepare_libraries() -> None:
+    """Settings that libraries read once: threads that share the machine, and bars on terminals only (in a log they are noise).
 
     Through the environment, before their import: a misspelt path should not wait for transformers.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # threads that wait for each other sleep: spinning, they slow tenfold on a machine that does anything else
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for name in ("absl", "fsspec", "httpx", "filelock"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -84,11 +85,24 @@ def train_in_processes(run: Run, devices: int) -> dict[str, float]:
     return run.metrics()
 
 
+def exit_with_parent() -> None:
+    """End this process when the one that started it is gone: a killed job leaves no process that writes its folder."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def worker(folder: str) -> None:
     """The body of one process of a multi-device job."""
     from summarizer import resolvers
     from summarizer.config import Config
 
+    exit_with_parent()
     logging.basicConfig(level=logging.INFO if os.environ["RANK"] == "0" else logging.WARNING, format="%(message)s")
     resolvers.register()
     run = Run(Path(folder))
