@@ -67,7 +67,9 @@ def summarize_batches(
     for rows in batches([len(ids) for ids in source_ids], settings.batch_tokens, settings.num_beams):
         try:
             written = generate(model, [source_ids[i] for i in rows], options)
-        except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's and Apple's allocators raise it plainly
+        except (
+            RuntimeError
+        ) as error:  # torch.OutOfMemoryError is one; the CPU's and Apple's allocators raise it plainly
             if not is_out_of_memory(error):
                 raise
             longest = max(len(source_ids[i]) for i in rows)
@@ -87,7 +89,9 @@ def generation_options(model: Any, settings: Any, tokenizer: Any) -> Any:
     """The model's own generation config with this job's settings in it."""
     options = copy.deepcopy(model.generation_config)
     options.max_length = options.min_length = None  # those of a published model would win over ours
-    options.max_new_tokens = settings.max_new_tokens or getattr(model.config, "max_target_positions", FALLBACK_NEW_TOKENS)
+    options.max_new_tokens = settings.max_new_tokens or getattr(
+        model.config, "max_target_positions", FALLBACK_NEW_TOKENS
+    )
     options.min_new_tokens = settings.min_new_tokens
     options.num_beams = settings.num_beams
     options.length_penalty = settings.length_penalty

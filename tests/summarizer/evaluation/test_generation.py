@@ -26,7 +26,9 @@ def settings(**given):
 
 def small_t5():
     shape = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_heads": 2, "num_layers": 1}
-    return T5ForConditionalGeneration(T5Config(vocab_size=VOCABULARY, decoder_start_token_id=0, **shape, **T5_IDS)), T5_IDS
+    return T5ForConditionalGeneration(
+        T5Config(vocab_size=VOCABULARY, decoder_start_token_id=0, **shape, **T5_IDS)
+    ), T5_IDS
 
 
 def small_copy_transformer():

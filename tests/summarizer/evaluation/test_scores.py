@@ -60,7 +60,9 @@ PUBLISHED = {
     "first16": (30.45, 12.73, 26.08), "lead1": (32.26, 14.05, 27.85), "is_a": (33.10, 14.23, 29.54),
     "oracle": (35.15, 15.87, 30.24),
 }  # fmt: skip
-PUBLISHED_ON = "5125ef92074d98a063fb45b1f7a647d78e45ea793b49112b0ed3c89ba3fb076b"  # SHA-256 of the ids of that test split
+PUBLISHED_ON = (
+    "5125ef92074d98a063fb45b1f7a647d78e45ea793b49112b0ed3c89ba3fb076b"  # SHA-256 of the ids of that test split
+)
 
 
 def debsum_test_split() -> dict[str, list[str]]:
