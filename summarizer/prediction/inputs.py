@@ -23,8 +23,10 @@ class Document:
 
 
 def read_documents(config: Any) -> list[Document]:
-    """The documents that `config.input` names: a .txt file is one document, a .jsonl file one a line (column
-    `data.document_column`), a folder all of these in order of name, - standard input (jsonl where it starts with a brace).
+    """The documents that `config.input` names.
+
+    A .txt file is one document, a .jsonl file one a line (column `data.document_column`), a folder all of these in
+    order of name, - standard input (jsonl where it starts with a brace).
 
     Raises:
         ConfigError: no input named.

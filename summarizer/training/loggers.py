@@ -136,7 +136,8 @@ def start_wandb(config: Any, run: Run, mode: str) -> BoundedWandbLogger | None:
         experiment = wandb.init(
             project=options.project, entity=options.entity, group=options.group or run.folder.parent.name,
             name=f"{run.folder.parent.name}/{run.folder.name}", tags=list(dict.fromkeys(tags)), dir=str(run.logs),
-            id=run_id(run), resume="allow", mode=mode, config=OmegaConf.to_container(config, resolve=True, enum_to_str=True),
+            id=run_id(run), resume="allow", mode=mode,
+            config=OmegaConf.to_container(config, resolve=True, enum_to_str=True),
             settings=wandb.Settings(console="off", silent=True, **settings),
         )  # fmt: skip
         experiment.define_metric("trainer/global_step")
