@@ -1,7 +1,7 @@
 """What needs no training: the first sentences or words of a document, a copula rule, the best single sentence.
 
-Sentences end at a full stop, exclamation or question mark, and at a semicolon or colon before a capital, digit, quote or
-bracket.
+Sentences end at a full stop, exclamation or question mark, and at a semicolon or colon before a capital, digit, quote
+or bracket.
 """
 
 from __future__ import annotations

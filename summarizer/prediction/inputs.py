@@ -48,7 +48,7 @@ def read_documents(config: Any) -> list[Document]:
         files = [path]
     else:
         raise DataError(f"the input {path} does not exist: name a file, a folder, or - for standard input.")
-    documents = []
+    documents: list[Document] = []
     for file in files:
         try:
             raw = file.read_bytes()

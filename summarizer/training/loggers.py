@@ -12,7 +12,7 @@ import uuid
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
@@ -51,7 +51,8 @@ class BoundedWandbLogger(WandbLogger):
     @property
     def kept(self) -> str:
         """The folder of the run's own files, `run-*` or `offline-run-*`."""
-        return str(Path(str(self._experiment.dir)).parent)
+        run: Any = self._experiment
+        return str(Path(run.dir).parent)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self.guarded("logging metrics", lambda: super(BoundedWandbLogger, self).log_metrics(metrics, step))
@@ -73,8 +74,9 @@ class BoundedWandbLogger(WandbLogger):
 
     def finish(self, exit_code: int) -> None:
         """End the run; uploads have `FINISH_SECONDS` to come to their end."""
+        run: Any = self._experiment
         try:
-            self._experiment.finish(exit_code=exit_code)
+            run.finish(exit_code=exit_code)
         except Exception as error:
             log.warning("W&B: not all was uploaded (%s); later: wandb sync %s", type(error).__name__, self.kept)
 
@@ -116,7 +118,7 @@ def build_wandb(config: Any, run: Run) -> BoundedWandbLogger | None:
     return started or start_wandb(config, run, "offline")
 
 
-def start_wandb(config: Any, run: Run, mode: str) -> BoundedWandbLogger | None:
+def start_wandb(config: Any, run: Run, mode: Literal["online", "offline"]) -> BoundedWandbLogger | None:
     """The run, begun here so that a failure shows now and not in the first step; None (and a sentence) if it fails."""
     from omegaconf import OmegaConf
 
@@ -127,8 +129,9 @@ def start_wandb(config: Any, run: Run, mode: str) -> BoundedWandbLogger | None:
 
         if wandb.run is not None:  # an earlier job of this process
             wandb.finish()
+        composed: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
         known = wandb.Settings.model_fields
-        bounds = {
+        bounds: dict[str, Any] = {
             "init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS, "finish_timeout_raises": True,
             "x_graphql_timeout_seconds": INIT_SECONDS,
         }  # fmt: skip
@@ -137,7 +140,7 @@ def start_wandb(config: Any, run: Run, mode: str) -> BoundedWandbLogger | None:
             project=options.project, entity=options.entity, group=options.group or run.folder.parent.name,
             name=f"{run.folder.parent.name}/{run.folder.name}", tags=list(dict.fromkeys(tags)), dir=str(run.logs),
             id=run_id(run), resume="allow", mode=mode,
-            config=OmegaConf.to_container(config, resolve=True, enum_to_str=True),
+            config=composed,
             settings=wandb.Settings(console="off", silent=True, **settings),
         )  # fmt: skip
         experiment.define_metric("trainer/global_step")

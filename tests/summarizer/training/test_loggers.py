@@ -18,6 +18,7 @@ from summarizer.run import Run
 from summarizer.training import loggers as module
 from summarizer.training.loggers import build_loggers, finish_loggers, log_samples, offline_reason
 from tests.emulators.wandb_server import KEY, WandbServer
+from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
 
 SAMPLES = [("row-1", "A long document.", "a reference", "a summary"), ("row-2", "Another.", "one", "two")]
 WRONG_KEY = "f" * 40
@@ -199,3 +200,41 @@ def test_csv_and_tensorboard_together(tmp_path: Path) -> None:
     assert [event.value for event in events.Scalars("train/loss")] == pytest.approx([1, 1 / 2, 1 / 3])
     assert [event.value for event in events.Scalars("test/rougeL")] == [33.5]
     assert "samples/text_summary" in events.Tags()["tensors"]
+
+
+JOB = [*TINY, "logger=all", "trainer.max_steps=6", "trainer.validations=2", "trainer.log_every_n_steps=1"]
+
+
+@pytest.mark.slow
+def test_a_whole_job_logs_what_training_validation_and_test_measured(signed_in: WandbServer, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    done = summarizer(*JOB, *corpus, cwd=tmp_path, **signed_in.environment)
+    folder = job_folder(done)
+    [stored] = signed_in.runs.values()
+    assert (stored.group, stored.name) == (folder.parent.name, f"{folder.parent.name}/{folder.name}")
+    assert {"tiny", "files", "cpu", "local"} <= set(stored.tags)
+    assert stored.config["trainer"]["max_steps"] == 6
+    measured = json.loads((folder / "metrics.json").read_text())
+    assert stored.column("test/rougeL") == pytest.approx([measured["test/rougeL"]])
+    assert len(stored.column("train/loss")) == 6
+    assert len(stored.column("train/gradient_norm")) == 6
+    assert len(stored.column("validation/rougeL")) == len(stored.column("samples")) == 2
+    assert stored.exit_code == 0
+    assert (folder / "logs" / "metrics.csv").exists()
+    assert list((folder / "logs" / "tensorboard").glob("events.*"))
+    assert KEY not in done.stdout
+    assert not any(KEY.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.slow
+def test_a_job_ends_well_when_its_server_dies_on_the_way(signed_in: WandbServer, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    job = start(*JOB, "trainer.max_steps=30", "trainer.validations=3", *corpus, cwd=tmp_path, **signed_in.environment)
+    deadline = time.monotonic() + 120
+    while not any(run.history for run in signed_in.runs.values()) and time.monotonic() < deadline and job.running():
+        time.sleep(0.05)
+    signed_in.status = 503
+    assert job.wait() == 0, job.output[-3000:]
+    folder = Path(job.output.strip().splitlines()[-1].split(": ", 1)[1])
+    assert "test/rougeL" in json.loads((folder / "metrics.json").read_text())
+    assert "wandb sync" in job.output
