@@ -51,6 +51,13 @@ def small_llama():
     return LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, bos_token_id=1, **ids, **shape)), ids
 
 
+def small_adapter():
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    model, ids = small_llama()
+    return get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", task_type=TaskType.CAUSAL_LM)), ids
+
+
 def small_led():
     shape = {
         "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
@@ -62,7 +69,13 @@ def small_led():
     return LEDForConditionalGeneration(LEDConfig(vocab_size=VOCABULARY, **shape, **ids)), ids
 
 
-FAMILIES = {"t5": small_t5, "copy": small_copy_transformer, "causal": small_llama, "led": small_led}
+FAMILIES = {
+    "t5": small_t5,
+    "copy": small_copy_transformer,
+    "causal": small_llama,
+    "adapter": small_adapter,
+    "led": small_led,
+}
 
 
 def built(family: str):
