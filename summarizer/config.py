@@ -61,7 +61,8 @@ class LoraConfig:
 
 @dataclass
 class RecipeConfig:
-    """What a model is known to train well with. `optim`, `scheduler` and `trainer` read it; set those to differ."""
+    """What a model is known to train and write well with; `optim`, `scheduler`, `trainer` and `generation` read it: set those to
+    differ."""
 
     lr: float = MISSING
     batch_size: int = MISSING
@@ -74,6 +75,8 @@ class RecipeConfig:
     label_smoothing: float = MISSING
     ema_decay: float | None = None
     """Decay of the exponential moving average of the weights, per optimizer step; null trains without."""
+    length_penalty: float = MISSING
+    no_repeat_ngram_size: int = MISSING
 
 
 @dataclass

@@ -158,7 +158,7 @@ def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokeniz
     with quiet_lightning():
         try:
             if not (found and found.stopped_early):
-                trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None, weights_only=False)
+                trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None, weights_only=True)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             raise out_of_memory(error) or error from error
     # a run that was killed after its last step has measured all before: the checkpoint remembers
