@@ -1,6 +1,7 @@
-"""What needs no training: the first sentences or words of a document, a copula rule, and the best single sentence.
+"""What needs no training: the first sentences or words of a document, a copula rule, the best single sentence.
 
-Sentences end at a full stop, exclamation or question mark, and at a semicolon or colon before a capital, digit or quote.
+Sentences end at a full stop, exclamation or question mark, and at a semicolon or colon before a capital, digit, quote
+or bracket.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def is_a(document: str) -> str:
 
 
 def baselines(documents: Sequence[str], references: Sequence[str]) -> dict[str, list[str]]:
-    """Summaries of every rule, by its name in `NAMES`. `oracle` alone reads the references: it is a ceiling, no rival."""
+    """Summaries of every rule, by its name in `NAMES`. `oracle` reads the references: it is a ceiling, no rival."""
     parts = [sentences(document) for document in documents]
     return {
         "lead1": [p[0] for p in parts],

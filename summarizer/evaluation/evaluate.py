@@ -111,7 +111,8 @@ def score_split(
     if config.evaluation.bertscore:
         metrics["bertscore_f1"] = 100 * bertscore(summaries, references, config.evaluation.bertscore_model)
     table = {
-        "id": [str(split.id(i)) for i in rows], "document": documents, "reference": references, "summary": list(summaries), **scores,
+        "id": [str(split.id(i)) for i in rows], "document": documents, "reference": references,
+        "summary": list(summaries), **scores,
     }  # fmt: skip
     return SplitReport(name, {f"{name}/{key}": float(value) for key, value in metrics.items()}, table)
 
@@ -126,7 +127,8 @@ def bertscore(summaries: Sequence[str], references: Sequence[str], model: str | 
         from bert_score import score
     except ImportError as error:
         raise ConfigError(
-            "evaluation.bertscore needs the bert-score package: pip install 'summarizer[bertscore]' or set evaluation.bertscore=false."
+            "evaluation.bertscore needs the bert-score package: pip install 'summarizer[bertscore]' or set "
+            "evaluation.bertscore=false."
         ) from error
     _, _, f1 = score(list(summaries), list(references), lang="en", model_type=model)
     return float(f1.mean())

@@ -22,7 +22,7 @@ FALLBACK_NEW_TOKENS = 128
 
 
 class NoRepeatNGramAfterPrompt(LogitsProcessor):
-    """No n-gram twice in the summary. The stock rule also counts the prompt, which would forbid to quote the document."""
+    """No n-gram twice in the summary. The stock rule counts the prompt too: the document could not be quoted."""
 
     def __init__(self, size: int, prompt_length: int) -> None:
         self.rule, self.prompt_length = NoRepeatNGramLogitsProcessor(size), prompt_length
@@ -32,7 +32,7 @@ class NoRepeatNGramAfterPrompt(LogitsProcessor):
 
 
 def batches(lengths: Sequence[int], batch_tokens: int, num_beams: int) -> Iterator[list[int]]:
-    """Row numbers, longest first, so that what does not fit fails at once; padded tokens x beams stay within the budget."""
+    """Row numbers, longest first: what does not fit fails at once. Padded tokens x beams stay within the budget."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     start = 0
     while start < len(order):
@@ -75,7 +75,8 @@ def summarize_batches(
             longest = max(len(source_ids[i]) for i in rows)
             raise HardwareError(
                 f"out of memory while summarizing {len(rows)} documents of up to {longest} tokens with "
-                f"{settings.num_beams} beams: lower generation.batch_tokens (now {settings.batch_tokens}) or generation.num_beams."
+                f"{settings.num_beams} beams: lower generation.batch_tokens (now {settings.batch_tokens}) or "
+                "generation.num_beams."
             ) from error
         for i, ids in zip(rows, written, strict=True):
             summaries[i] = ids

@@ -23,8 +23,10 @@ class Document:
 
 
 def read_documents(config: Any) -> list[Document]:
-    """The documents that `config.input` names: a .txt file is one document, a .jsonl file one a line (column
-    `data.document_column`), a folder all of these in order of name, - standard input (jsonl where it starts with a brace).
+    """The documents that `config.input` names.
+
+    A .txt file is one document, a .jsonl file one a line (column `data.document_column`), a folder all of these in
+    order of name, - standard input (jsonl where it starts with a brace).
 
     Raises:
         ConfigError: no input named.
@@ -46,7 +48,7 @@ def read_documents(config: Any) -> list[Document]:
         files = [path]
     else:
         raise DataError(f"the input {path} does not exist: name a file, a folder, or - for standard input.")
-    documents = []
+    documents: list[Document] = []
     for file in files:
         try:
             raw = file.read_bytes()

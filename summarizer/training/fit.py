@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +14,17 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
 
 from summarizer.config import Architecture
 from summarizer.data.batches import BatchLimits
 from summarizer.data.collate import CausalCollator, Seq2SeqCollator
 from summarizer.data.datamodule import SummarizationData
 from summarizer.errors import DataError, HardwareError
+from summarizer.evaluation.report import opening_report
 from summarizer.models.loading import build_model, finished_model
 from summarizer.run import Run
 from summarizer.training.checkpointing import AtomicCheckpointIO, ExactResume, StepCheckpoints, newest_good_checkpoint, read_checkpoint
-from summarizer.training.loggers import build_loggers
 from summarizer.training.module import SummarizationModule
 from summarizer.training.progress import progress_callbacks
 from summarizer.training.sharding import repeated_layers
@@ -106,7 +108,7 @@ def trainer_callbacks(
     return callbacks
 
 
-def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokenizer: PreTrainedTokenizerBase, *, rank: int = 0) -> tuple[Any, dict[str, float]]:
+def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokenizer: PreTrainedTokenizerBase, *, rank: int = 0, loggers: Sequence[Logger] = ()) -> tuple[Any, dict[str, float]]:
     """Train, from the newest checkpoint of the run's folder if there is one.
 
     Returns:
@@ -132,6 +134,13 @@ def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokeniz
     per_epoch = max(1, len(batches) // config.trainer.max_epochs)
     schedule = plan_schedule(per_epoch, len(splits["train"]) / per_epoch, config.trainer.max_epochs, config)
 
+    if rank == 0:
+        opening_report(
+            config, {name: len(split) for name, split in splits.items()},
+            parameters=sum(p.numel() for p in model.parameters()),
+            trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            accumulation=schedule.accumulation, steps=schedule.total_steps,
+        )  # fmt: skip
     found = newest_good_checkpoint(run, model_key(config), world_size)
     if found:
         data.position = found.batches_done
@@ -144,7 +153,7 @@ def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokeniz
     if config.hardware.compile:
         compile_model(model)
     with quiet_lightning():
-        trainer = build_trainer(run, config, schedule, validation, throughput)
+        trainer = build_trainer(run, config, schedule, validation, throughput, loggers)
     started = time.perf_counter()
     with quiet_lightning():
         try:
@@ -175,7 +184,8 @@ def best_model(run: Run, config: DictConfig, tokenizer: PreTrainedTokenizerBase,
 
 
 def build_trainer(
-    run: Run, config: DictConfig, schedule: Schedule, validation: GenerativeValidation, throughput: Throughput
+    run: Run, config: DictConfig, schedule: Schedule, validation: GenerativeValidation, throughput: Throughput,
+    loggers: Sequence[Logger],
 ) -> pl.Trainer:
     """Lightning's Trainer for one list of batches: one epoch of it, whatever the number of passes over the data."""
     return pl.Trainer(
@@ -194,7 +204,7 @@ def build_trainer(
         deterministic=config.trainer.deterministic,
         # a norm is clipped in the module, which logs it; the Trainer must know of none
         use_distributed_sampler=False,
-        logger=build_loggers(config, run),
+        logger=list(loggers),
         callbacks=trainer_callbacks(run, config, schedule, validation, throughput),
         plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,

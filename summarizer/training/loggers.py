@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import threading
 import urllib.error
 import urllib.request
 import uuid
+import warnings
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers.logger import rank_zero_experiment  # type: ignore[attr-defined]
 
 from summarizer.errors import ConfigError
 from summarizer.run import Run, write_atomically
@@ -31,52 +34,85 @@ COLUMNS = ("id", "document", "reference", "summary")
 Sample = tuple[str, str, str, str]
 
 
+class ContinuedCSVLogger(CSVLogger):
+    """metrics.csv that a restarted job goes on with; the stock logger deletes what the first start wrote.
+
+    Steps that were lost to a kill are logged a second time: of two rows of one step the later one counts.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        if self._experiment is not None:
+            return self._experiment
+        path = Path(self.log_dir) / "metrics.csv"
+        earlier = path.read_bytes() if path.exists() else b""
+        earlier = earlier[: earlier.rfind(b"\n") + 1]  # without the half line of a kill
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Experiment logs directory")
+            writer: Any = super().experiment
+        if earlier:
+            write_atomically(path, earlier)
+            writer.metrics_keys = earlier.decode().splitlines()[0].split(",")
+        return writer
+
+
 class BoundedWandbLogger(WandbLogger):
     """W&B that gives up, with one sentence, where the stock logger would raise or wait."""
 
-    gave_up = False
-
-    def guarded(self, what: str, call: Callable[[], object]) -> None:
-        if self.gave_up:
-            return
-        try:
-            call()
-        except Exception as error:  # whatever it is, the training goes on
-            self.give_up(f"{what} failed ({type(error).__name__})")
-
-    def give_up(self, reason: str) -> None:
-        self.gave_up = True
-        log.warning("W&B: %s; this job goes on without it, what was logged is kept: wandb sync %s", reason, self.kept)
+    logs_metrics = logs_tables = True
 
     @property
-    def kept(self) -> str:
-        """The folder of the run's own files, `run-*` or `offline-run-*`."""
-        return str(Path(str(self._experiment.dir)).parent)
+    def sync_command(self) -> str:
+        """What uploads the run's own folder later; W&B skips one that began online unless told otherwise."""
+        run: Any = self._experiment
+        folder = Path(run.dir).parent
+        online = "" if folder.name.startswith("offline-") else "--include-online "
+        return f"wandb sync {online}{shlex.quote(str(folder))}"
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.guarded("logging metrics", lambda: super(BoundedWandbLogger, self).log_metrics(metrics, step))
+        """Handed over to W&B's own process, which writes it down before it asks any server."""
+        if not self.logs_metrics:
+            return
+        try:
+            super().log_metrics(metrics, step)
+        except Exception as error:  # whatever it is, the training goes on
+            self.logs_metrics = False
+            log.warning("W&B takes no more metrics (%s): this job goes on without it.", type(error).__name__)
 
     def log_samples(self, step: int, rows: Sequence[Sample]) -> None:
         """A wandb.Table, logged aside so that a silent server cannot hold up a step."""
-        if self.gave_up:
+        if not self.logs_tables:
             return
-        data = [list(row) for row in rows]
-        thread = threading.Thread(
-            target=self.guarded,
-            args=("logging a table", lambda: self.log_table("samples", columns=list(COLUMNS), data=data, step=step)),
-            daemon=True,
-        )
+        import wandb
+
+        run: Any = self._experiment
+        table = wandb.Table(columns=list(COLUMNS), data=[list(row) for row in rows])
+        failures: list[str] = []
+
+        def send() -> None:
+            try:
+                run.log({"samples": table, "trainer/global_step": step})
+            except Exception as error:
+                failures.append(type(error).__name__)
+
+        thread = threading.Thread(target=send, daemon=True)
         thread.start()
         thread.join(TABLE_SECONDS)
-        if thread.is_alive():
-            self.give_up(f"a table was not taken within {TABLE_SECONDS} s")
+        if thread.is_alive() or failures:
+            self.logs_tables = False
+            reason = failures[0] if failures else f"no answer within {TABLE_SECONDS} s"
+            log.warning(
+                "W&B took no table of samples (%s): metrics are kept on disk; later: %s", reason, self.sync_command
+            )
 
     def finish(self, exit_code: int) -> None:
         """End the run; uploads have `FINISH_SECONDS` to come to their end."""
+        run: Any = self._experiment
         try:
-            self._experiment.finish(exit_code=exit_code)
+            run.finish(exit_code=exit_code)
         except Exception as error:
-            log.warning("W&B: not all was uploaded (%s); later: wandb sync %s", type(error).__name__, self.kept)
+            log.warning("W&B: not all was uploaded (%s); later: %s", type(error).__name__, self.sync_command)
 
 
 def build_loggers(config: Any, run: Run) -> list[Logger]:
@@ -87,7 +123,7 @@ def build_loggers(config: Any, run: Run) -> list[Logger]:
     """
     loggers: list[Logger] = []
     if config.logger.csv:
-        loggers.append(CSVLogger(run.logs, name="", version=""))
+        loggers.append(ContinuedCSVLogger(run.logs, name="", version=""))
     if config.logger.tensorboard:
         try:
             loggers.append(TensorBoardLogger(run.logs, name="tensorboard", version=""))
@@ -116,7 +152,7 @@ def build_wandb(config: Any, run: Run) -> BoundedWandbLogger | None:
     return started or start_wandb(config, run, "offline")
 
 
-def start_wandb(config: Any, run: Run, mode: str) -> BoundedWandbLogger | None:
+def start_wandb(config: Any, run: Run, mode: Literal["online", "offline"]) -> BoundedWandbLogger | None:
     """The run, begun here so that a failure shows now and not in the first step; None (and a sentence) if it fails."""
     from omegaconf import OmegaConf
 
@@ -127,8 +163,9 @@ def start_wandb(config: Any, run: Run, mode: str) -> BoundedWandbLogger | None:
 
         if wandb.run is not None:  # an earlier job of this process
             wandb.finish()
+        composed: Any = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
         known = wandb.Settings.model_fields
-        bounds = {
+        bounds: dict[str, Any] = {
             "init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS, "finish_timeout_raises": True,
             "x_graphql_timeout_seconds": INIT_SECONDS,
         }  # fmt: skip
@@ -136,7 +173,8 @@ def start_wandb(config: Any, run: Run, mode: str) -> BoundedWandbLogger | None:
         experiment = wandb.init(
             project=options.project, entity=options.entity, group=options.group or run.folder.parent.name,
             name=f"{run.folder.parent.name}/{run.folder.name}", tags=list(dict.fromkeys(tags)), dir=str(run.logs),
-            id=run_id(run), resume="allow", mode=mode, config=OmegaConf.to_container(config, resolve=True, enum_to_str=True),
+            id=run_id(run), resume="allow", mode=mode,
+            config=composed,
             settings=wandb.Settings(console="off", silent=True, **settings),
         )  # fmt: skip
         experiment.define_metric("trainer/global_step")

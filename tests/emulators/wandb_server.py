@@ -1,7 +1,7 @@
-"""A Weights & Biases server on loopback: as much of its protocol as a logging run and `wandb sync` use, kept in memory.
+"""A Weights & Biases server on loopback: what a logging run and `wandb sync` use of its protocol, kept in memory.
 
-In a test: `with WandbServer() as server: ...`. By hand: `python -m tests.emulators.wandb_server` prints the two variables
-to export, and what each request was.
+In a test: `with WandbServer() as server: ...`. By hand: `python -m tests.emulators.wandb_server` prints the two
+variables to export, and what each request was.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class WandbServer:
             lines = [json.dumps(row) for _, row in sorted(run.history.items())]
             bucket = {
                 **self.bucket(run), "summaryMetrics": json.dumps({}), "logLineCount": 0, "eventsLineCount": 0,
-                "historyLineCount": len(lines), "historyTail": json.dumps(lines[-1:]), "eventsTail": "[]", "tags": run.tags,
+                "historyLineCount": len(lines), "historyTail": json.dumps(lines[-1:]), "eventsTail": "[]",
+                "tags": run.tags,
                 "wandbConfig": json.dumps({"t": 1}),
             }  # fmt: skip
         entity = {"id": ENTITY, "name": ENTITY}

@@ -1,12 +1,19 @@
 """Generation in batches gives what generation one by one gives, whatever the model's kind of padding."""
 
+from itertools import chain, pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from transformers import LEDConfig, LEDForConditionalGeneration, LlamaConfig, LlamaForCausalLM, T5Config
-from transformers import T5ForConditionalGeneration
+from transformers import (
+    LEDConfig,
+    LEDForConditionalGeneration,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from summarizer.evaluation.generation import batches, summarize_batches, until_end
 from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration
@@ -40,14 +47,21 @@ def small_copy_transformer():
 def small_llama():
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     # pad and end are one id, as for the decoder-only models that come without padding
-    return LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, bos_token_id=1, eos_token_id=2, pad_token_id=2, **shape)), {
-        "pad_token_id": 2, "eos_token_id": 2,
-    }  # fmt: skip
+    ids = {"pad_token_id": 2, "eos_token_id": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, bos_token_id=1, **ids, **shape)), ids
+
+
+def small_adapter():
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    model, ids = small_llama()
+    return get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", task_type=TaskType.CAUSAL_LM)), ids
 
 
 def small_led():
     shape = {
-        "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+        "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
         "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_encoder_position_embeddings": 64,
         "max_decoder_position_embeddings": 32, "attention_window": 4,
     }  # fmt: skip
@@ -55,7 +69,13 @@ def small_led():
     return LEDForConditionalGeneration(LEDConfig(vocab_size=VOCABULARY, **shape, **ids)), ids
 
 
-FAMILIES = {"t5": small_t5, "copy": small_copy_transformer, "causal": small_llama, "led": small_led}
+FAMILIES = {
+    "t5": small_t5,
+    "copy": small_copy_transformer,
+    "causal": small_llama,
+    "adapter": small_adapter,
+    "led": small_led,
+}
 
 
 def built(family: str):
@@ -97,14 +117,14 @@ def test_a_prompt_is_not_part_of_the_summary_and_may_be_quoted() -> None:
     source = np.array([5, 6, 7, 5, 6, 8, 9])
     written = summarize_batches(model, [source], settings=settings(), tokenizer=tokenizer)[0]
     assert len(written) <= 12
-    pairs = list(zip(written, written[1:], strict=False))
+    pairs = list(pairwise(written))
     assert len(pairs) == len(set(pairs)), "no bigram twice in the summary itself"
 
 
 def test_batches_hold_every_row_once_longest_first_within_the_budget() -> None:
     lengths = [3, 50, 7, 7, 120, 1]
     found = list(batches(lengths, batch_tokens=100, num_beams=2))
-    assert sorted(sum(found, [])) == list(range(6))
+    assert sorted(chain.from_iterable(found)) == list(range(6))
     assert found[0] == [4], "what exceeds the budget goes alone"
     assert all(len(rows) == 1 or 2 * len(rows) * max(lengths[i] for i in rows) <= 100 for rows in found)
 

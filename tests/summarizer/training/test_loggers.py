@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from summarizer.run import Run
 from summarizer.training import loggers as module
 from summarizer.training.loggers import build_loggers, finish_loggers, log_samples, offline_reason
 from tests.emulators.wandb_server import KEY, WandbServer
+from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
 
 SAMPLES = [("row-1", "A long document.", "a reference", "a summary"), ("row-2", "Another.", "one", "two")]
 WRONG_KEY = "f" * 40
@@ -166,13 +168,18 @@ def test_a_server_that_dies_in_the_middle_holds_up_no_step_and_the_end_only_so_l
     built[0].log_metrics({"train/loss": 1.0}, 0)
     signed_in.status = 503
     started = time.monotonic()
+    log_samples(built, 0, SAMPLES)
     for step in range(1, 50):
         built[0].log_metrics({"train/loss": 1.0}, step)
-    log_samples(built, 50, SAMPLES)
     finish_loggers(built, {"test/rougeL": 33.5})
     assert time.monotonic() - started < 60, "without bounds wandb waits for the server for hours"
     assert "wandb sync" in caplog.text
-    assert list((run.logs / "wandb").glob("run-*/*.wandb"))
+    signed_in.status = None
+    command = shlex.split(caplog.messages[-1].split("later: ")[1])
+    subprocess.run([sys.executable, "-m", *command], check=True, timeout=60, cwd=tmp_path)
+    [stored] = signed_in.runs.values()
+    assert len(stored.column("train/loss")) == 50, "nothing is lost: what the server missed was on disk"
+    assert stored.column("test/rougeL") == [33.5]
 
 
 def test_only_the_first_process_of_a_job_logs_to_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,3 +206,55 @@ def test_csv_and_tensorboard_together(tmp_path: Path) -> None:
     assert [event.value for event in events.Scalars("train/loss")] == pytest.approx([1, 1 / 2, 1 / 3])
     assert [event.value for event in events.Scalars("test/rougeL")] == [33.5]
     assert "samples/text_summary" in events.Tags()["tensors"]
+
+
+def test_a_restarted_job_goes_on_with_its_table(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    run = job(tmp_path)
+    log_a_little(run, csv=True)
+    with (run.logs / "metrics.csv").open("a") as table:
+        table.write("0.1")  # a kill in the middle of a line
+    built = build_loggers(config(csv=True), run)
+    built[0].log_metrics({"train/loss": 0.25, "validation/loss": 0.5}, 3)
+    built[0].save()
+    rows = list(csv.DictReader((run.logs / "metrics.csv").open()))
+    assert [float(row["train/loss"]) for row in rows] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
+    assert [row["validation/loss"] for row in rows] == ["", "", "", "0.5"]
+    assert not [warning for warning in recwarn if "will be deleted" in str(warning.message)]
+
+
+JOB = [*TINY, "logger=all", "trainer.max_steps=6", "trainer.validations=2", "trainer.log_every_n_steps=1"]
+
+
+@pytest.mark.slow
+def test_a_whole_job_logs_what_training_validation_and_test_measured(signed_in: WandbServer, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    done = summarizer(*JOB, *corpus, cwd=tmp_path, **signed_in.environment)
+    folder = job_folder(done)
+    [stored] = signed_in.runs.values()
+    assert (stored.group, stored.name) == (folder.parent.name, f"{folder.parent.name}/{folder.name}")
+    assert {"tiny", "files", "cpu", "local"} <= set(stored.tags)
+    assert stored.config["trainer"]["max_steps"] == 6
+    measured = json.loads((folder / "metrics.json").read_text())
+    assert stored.column("test/rougeL") == pytest.approx([measured["test/rougeL"]])
+    assert len(stored.column("train/loss")) == 6
+    assert len(stored.column("train/gradient_norm")) == 6
+    assert len(stored.column("validation/rougeL")) == len(stored.column("samples")) == 2
+    assert stored.exit_code == 0
+    assert (folder / "logs" / "metrics.csv").exists()
+    assert list((folder / "logs" / "tensorboard").glob("events.*"))
+    assert KEY not in done.stdout
+    assert not any(KEY.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.slow
+def test_a_job_ends_well_when_its_server_dies_on_the_way(signed_in: WandbServer, tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus")
+    job = start(*JOB, "trainer.max_steps=30", "trainer.validations=3", *corpus, cwd=tmp_path, **signed_in.environment)
+    deadline = time.monotonic() + 120
+    while not signed_in.runs and time.monotonic() < deadline and job.running():
+        time.sleep(0.05)
+    signed_in.status = 503
+    assert job.wait() == 0, job.output[-3000:]
+    folder = Path(job.output.strip().splitlines()[-1].split(": ", 1)[1])
+    assert "test/rougeL" in json.loads((folder / "metrics.json").read_text())
+    assert "wandb sync" in job.output
