@@ -138,6 +138,7 @@ def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     Raises:
         ModelError: the folder holds no model, or not all of one.
     """
+    import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     import summarizer.models.copy_transformer  # noqa: F401  registers our own class with the Auto classes
@@ -151,7 +152,8 @@ def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         ) from error
     auto: Any = AutoModelForCausalLM if "CausalLM" in model_type else AutoModelForSeq2SeqLM
     try:
-        return auto.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+        # in float32 whatever the files hold: half precision is for storing, and slow or wrong on a CPU
+        return auto.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # transformers and safetensors raise a dozen kinds for a damaged folder
         raise ModelError(f"the model in {folder} cannot be loaded ({' '.join(str(error).split())[:160]}).") from error
 
