@@ -69,7 +69,9 @@ def prepare(folder: Path, mib: float) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mib", type=float, nargs="+", default=[100, 400], help="sizes of the train split, smallest first")
+    parser.add_argument(
+        "--mib", type=float, nargs="+", default=[100, 400], help="sizes of the train split, smallest first"
+    )
     first = 0.0
     for mib in parser.parse_args().mib:
         with tempfile.TemporaryDirectory() as folder:

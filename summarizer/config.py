@@ -7,13 +7,13 @@ Hydra merges every option onto these classes, so that a misspelt key or a wrong 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from omegaconf import MISSING
 
 
-class Architecture(str, Enum):
+class Architecture(StrEnum):
     """How a model is built and fed."""
 
     copy_transformer = "copy_transformer"  # our own small pointer-generator, trained from scratch
@@ -21,7 +21,7 @@ class Architecture(str, Enum):
     causal_lora = "causal_lora"  # a decoder-only hub model with a LoRA adapter
 
 
-class Task(str, Enum):
+class Task(StrEnum):
     train = "train"
     evaluate = "evaluate"
     predict = "predict"

@@ -1,14 +1,14 @@
 """One job's folder: every path, file name and state of it, in one object.
 
-    outputs/<name>/<time>/<job>/
-      config.yaml overrides.yaml   the composed job and what the command line said
-      provenance.json changes.diff where it came from: commit, dirty diff, versions, machine, timings
-      status.json                  running | finished | failed | interrupted
-      metrics.json                 a flat map of what was measured
-      predictions.parquet          one row a document: id, document, reference, summary, ROUGE
-      checkpoints/                 step-*.ckpt (newest two) and best.ckpt
-      logs/                        metrics.csv, samples, TensorBoard and W&B files
-      model/                       the finished model, for transformers
+outputs/<name>/<time>/<job>/
+  config.yaml overrides.yaml   the composed job and what the command line said
+  provenance.json changes.diff where it came from: commit, dirty diff, versions, machine, timings
+  status.json                  running | finished | failed | interrupted
+  metrics.json                 a flat map of what was measured
+  predictions.parquet          one row a document: id, document, reference, summary, ROUGE
+  checkpoints/                 step-*.ckpt (newest two) and best.ckpt
+  logs/                        metrics.csv, samples, TensorBoard and W&B files
+  model/                       the finished model, for transformers
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ class Run:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise OutputError(f"{self.folder} belongs to a job that is running now: wait for its end or stop it first.") from error
+            raise OutputError(
+                f"{self.folder} belongs to a job that is running now: wait for its end or stop it first."
+            ) from error
         LOCKS.append(lock)  # a lock that is collected is released
 
     # ------------------------------------------------------------------ state

@@ -98,7 +98,9 @@ class SummarizationData(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         rank, world_size = self._ranks
         split = self.splits["validation"]
-        batches = evaluation_batches(split.source_lengths, split.target_lengths, self.limits, rank=rank, world_size=world_size)
+        batches = evaluation_batches(
+            split.source_lengths, split.target_lengths, self.limits, rank=rank, world_size=world_size
+        )
         return self._loader("validation", FixedBatches(batches))
 
     def _loader(self, split: str, batches: Any) -> DataLoader[Any]:

@@ -24,7 +24,7 @@ class CachedStemmer:
         self.stem = lru_cache(maxsize=1 << 18)(PorterStemmer().stem)
 
 
-class CachedTokenizer(Tokenizer):  # type: ignore[misc]
+class CachedTokenizer(Tokenizer):
     """The package's own tokenizer; each word is stemmed once, and each text split once."""
 
     def __init__(self) -> None:

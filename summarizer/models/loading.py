@@ -30,12 +30,20 @@ def hub_errors(what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError) as error:
         text = str(error)
-        if any(sign in text for sign in ("couldn't connect", "offline mode", "ConnectionError", "Max retries", "Connection")):
+        if any(
+            sign in text
+            for sign in ("couldn't connect", "offline mode", "ConnectionError", "Max retries", "Connection")
+        ):
             raise HubError(
                 f"{what}: the hub cannot be reached; try again, or set model.hub_id to a local folder that holds the model."
             ) from error
-        if any(sign in text for sign in ("is not a local folder", "Repository Not Found", "404", "gated", "does not appear to have")):
-            raise HubError(f"{what}: neither the hub nor this machine has it; check model.hub_id and model.revision.") from error
+        if any(
+            sign in text
+            for sign in ("is not a local folder", "Repository Not Found", "404", "gated", "does not appear to have")
+        ):
+            raise HubError(
+                f"{what}: neither the hub nor this machine has it; check model.hub_id and model.revision."
+            ) from error
         raise ModelError(f"{what} cannot be loaded ({' '.join(text.split())[:200]}): check model.hub_id.") from error
 
 
@@ -127,7 +135,11 @@ def with_adapter(base: PreTrainedModel, lora: DictConfig) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model
 
     config = LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.target_modules, task_type=TaskType.CAUSAL_LM
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type=TaskType.CAUSAL_LM,
     )
     return get_peft_model(base, config)
 

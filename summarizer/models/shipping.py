@@ -1,6 +1,6 @@
 """From a finished job to the small model that the project ships: half precision, card, metrics.
 
-    python -m summarizer.models.shipping outputs/summarizer/<time>/0
+python -m summarizer.models.shipping outputs/summarizer/<time>/0
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ def run_task(config: DictConfig) -> float | None:
         from summarizer.training.interruption import Interrupted
 
         stopped = isinstance(error, Interrupted | KeyboardInterrupt)
-        run.set_status(INTERRUPTED if stopped else FAILED, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000])
+        run.set_status(
+            INTERRUPTED if stopped else FAILED, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000]
+        )
         raise
     run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
     name_folder(run, config)
@@ -137,9 +139,15 @@ def already_finished(run: Run, config: DictConfig) -> float | None:
     old = OmegaConf.to_container(saved, resolve=True)
     assert isinstance(fresh, dict)
     assert isinstance(old, dict)
-    differing = [key for key in ("model", "data", "optim", "scheduler", "seed", "generation") if not same(fresh[key], old.get(key))]
+    differing = [
+        key
+        for key in ("model", "data", "optim", "scheduler", "seed", "generation")
+        if not same(fresh[key], old.get(key))
+    ]
     if differing and not config.resume:
-        raise ConfigError(f"{run.folder} holds a finished job of another {' and '.join(differing)}: name another hydra.sweep.dir.")
+        raise ConfigError(
+            f"{run.folder} holds a finished job of another {' and '.join(differing)}: name another hydra.sweep.dir."
+        )
     log.info("already finished: %s", run.folder)
     name_folder(run, config)
     return run.metrics().get(OBJECTIVE)

@@ -38,4 +38,7 @@ def predict(run: Run, config: DictConfig, overrides: list[str]) -> None:
     set_threads(config.trainer.threads)
     run.write_config(config, overrides)
     model, tokenizer = load(config)
+    # a model's own limit holds whatever the config says: the shipped one was trained at the local size
+    own_limit = getattr(model.config, "max_source_positions", config.model.max_source_tokens)
+    config.model.max_source_tokens = min(config.model.max_source_tokens, own_limit)
     write_predictions(predict_texts(model.to(device.accelerator), tokenizer, documents, config), config)

@@ -83,7 +83,9 @@ class ExactResume(Callback):
         self.model_key = model_key
         self.restored: dict[str, Any] | None = None
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         # one state a rank, because each draws its own dropout masks
         states = [random_state()]
         if trainer.world_size > 1:
@@ -98,10 +100,14 @@ class ExactResume(Callback):
             "stopped_early": trainer.should_stop,
         }
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         self.restored = checkpoint["summarizer"]
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if self.restored is not None:
             # as late as this, because setting up loaders and sanity checks draw numbers
             set_random_state(self.restored["random_states"][trainer.global_rank])
@@ -127,7 +133,9 @@ class StepCheckpoints(Checkpoint):
         self.stop = self._handlers.enter_context(listening())
         self._saved_at = trainer.global_step
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         loop = trainer.fit_loop.epoch_loop
         if loop._should_accumulate() or loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
             return
@@ -135,14 +143,18 @@ class StepCheckpoints(Checkpoint):
         if asked or (trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_at):
             self.save(trainer)
         if asked:
-            raise Interrupted(f"stopped at step {trainer.global_step} and saved; continue with resume={self.run.folder}.")
+            raise Interrupted(
+                f"stopped at step {trainer.global_step} and saved; continue with resume={self.run.folder}."
+            )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
         self.save(trainer)
         if trainer.strategy.reduce_boolean_decision(bool(self.stop), all=False):
-            raise Interrupted(f"stopped at step {trainer.global_step} and saved; continue with resume={self.run.folder}.")
+            raise Interrupted(
+                f"stopped at step {trainer.global_step} and saved; continue with resume={self.run.folder}."
+            )
 
     def save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.run.checkpoints / f"step-{trainer.global_step:08d}.ckpt")
@@ -156,7 +168,6 @@ class StepCheckpoints(Checkpoint):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._handlers.close()
-
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

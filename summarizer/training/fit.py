@@ -24,7 +24,13 @@ from summarizer.errors import DataError, HardwareError
 from summarizer.evaluation.report import opening_report
 from summarizer.models.loading import build_model, finished_model
 from summarizer.run import Run
-from summarizer.training.checkpointing import AtomicCheckpointIO, ExactResume, StepCheckpoints, newest_good_checkpoint, read_checkpoint
+from summarizer.training.checkpointing import (
+    AtomicCheckpointIO,
+    ExactResume,
+    StepCheckpoints,
+    newest_good_checkpoint,
+    read_checkpoint,
+)
 from summarizer.training.module import SummarizationModule
 from summarizer.training.progress import progress_callbacks
 from summarizer.training.sharding import repeated_layers
@@ -79,7 +85,9 @@ def model_key(config: DictConfig) -> str:
     return f"{model.name}:{shape}"
 
 
-def collator_for(config: DictConfig, tokenizer: PreTrainedTokenizerBase, model: Any) -> Seq2SeqCollator | CausalCollator:
+def collator_for(
+    config: DictConfig, tokenizer: PreTrainedTokenizerBase, model: Any
+) -> Seq2SeqCollator | CausalCollator:
     multiple = 64 if config.hardware.compile else 1
     if config.model.architecture == Architecture.causal_lora:
         return CausalCollator(tokenizer.pad_token_id, multiple)
@@ -95,7 +103,9 @@ def trainer_callbacks(
         callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay, use_buffers=False))
     if config.callbacks.early_stopping_patience is not None:
         callbacks.append(
-            EarlyStopping(config.callbacks.monitor, mode=config.callbacks.mode, patience=config.callbacks.early_stopping_patience)
+            EarlyStopping(
+                config.callbacks.monitor, mode=config.callbacks.mode, patience=config.callbacks.early_stopping_patience
+            )
         )
     callbacks += progress_callbacks(schedule.total_steps, config.callbacks.progress)
     callbacks.append(
@@ -108,7 +118,15 @@ def trainer_callbacks(
     return callbacks
 
 
-def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokenizer: PreTrainedTokenizerBase, *, rank: int = 0, loggers: Sequence[Logger] = ()) -> tuple[Any, dict[str, float]]:
+def fit(
+    run: Run,
+    config: DictConfig,
+    splits: dict[str, TokenizedSplit],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    rank: int = 0,
+    loggers: Sequence[Logger] = (),
+) -> tuple[Any, dict[str, float]]:
     """Train, from the newest checkpoint of the run's folder if there is one.
 
     Returns:
@@ -177,14 +195,20 @@ def best_model(run: Run, config: DictConfig, tokenizer: PreTrainedTokenizerBase,
     """The weights of the best checkpoint, whole on this process's device."""
     device = module.device
     if config.trainer.strategy == "fsdp":  # what was trained is in shards: the checkpoint is not
-        module = SummarizationModule(build_model(config.model, tokenizer, config.hardware.attention), config.optim, config.scheduler, 1)
+        module = SummarizationModule(
+            build_model(config.model, tokenizer, config.hardware.attention), config.optim, config.scheduler, 1
+        )
     if run.best_checkpoint.exists():
         module.load_state_dict(read_checkpoint(run.best_checkpoint)["state_dict"])
     return finished_model(module.model).to(device).eval()
 
 
 def build_trainer(
-    run: Run, config: DictConfig, schedule: Schedule, validation: GenerativeValidation, throughput: Throughput,
+    run: Run,
+    config: DictConfig,
+    schedule: Schedule,
+    validation: GenerativeValidation,
+    throughput: Throughput,
     loggers: Sequence[Logger],
 ) -> pl.Trainer:
     """Lightning's Trainer for one list of batches: one epoch of it, whatever the number of passes over the data."""
@@ -220,7 +244,9 @@ def strategy_for(config: DictConfig) -> Any:
         from pytorch_lightning.strategies import ModelParallelStrategy
 
         # checkpoints are whole, so that any number of devices, and prediction, can read them
-        return ModelParallelStrategy(data_parallel_size=config.trainer.devices, tensor_parallel_size=1, save_distributed_checkpoint=False)
+        return ModelParallelStrategy(
+            data_parallel_size=config.trainer.devices, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
     if config.trainer.devices > 1:
         return "ddp"
     return "auto"
@@ -235,7 +261,11 @@ def compile_model(model: Any) -> None:
 def out_of_memory(error: BaseException) -> HardwareError | None:
     """The sentence for an error that means too little memory; None for any other."""
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+    if (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or "out of memory" in text
+        or "can't allocate memory" in text
+    ):
         return HardwareError(
             "the device's memory does not suffice: lower trainer.batch_size, hardware.tokens_per_step or "
             "model.max_source_tokens, or set model.gradient_checkpointing=true."
@@ -246,7 +276,13 @@ def out_of_memory(error: BaseException) -> HardwareError | None:
 class quiet_lightning:
     """While inside, Lightning's advertising and tips that do not apply here are not shown."""
 
-    NOISE = ("isinstance.treespec, LeafSpec", "does not have many workers", "Consider setting `persistent_workers", "Checkpoint directory", "is not resumable")
+    NOISE = (
+        "isinstance.treespec, LeafSpec",
+        "does not have many workers",
+        "Consider setting `persistent_workers",
+        "Checkpoint directory",
+        "is not resumable",
+    )
 
     def __enter__(self) -> None:
         self._caught = warnings.catch_warnings()

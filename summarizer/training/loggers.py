@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
-from pytorch_lightning.loggers.logger import rank_zero_experiment  # type: ignore[attr-defined]
+from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from summarizer.errors import ConfigError
 from summarizer.run import Run, write_atomically

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-THINGS = "parser editor server client library compiler monitor player viewer manager".split()
-KINDS = "fast small portable graphical modular simple network audio image text".split()
-FIELDS = "music mail maps sensors books games numbers weather graphs photos".split()
+THINGS = ["parser", "editor", "server", "client", "library", "compiler", "monitor", "player", "viewer", "manager"]
+KINDS = ["fast", "small", "portable", "graphical", "modular", "simple", "network", "audio", "image", "text"]
+FIELDS = ["music", "mail", "maps", "sensors", "books", "games", "numbers", "weather", "graphs", "photos"]
 
 TINY = [
     "model=tiny", "data=files", "hardware=cpu", "trainer.threads=1", "generation.num_beams=2", "callbacks.progress=false",

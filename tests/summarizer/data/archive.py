@@ -10,9 +10,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 SUITES = ("bookworm", "trixie", "sid")
-KINDS = "parser editor viewer player monitor compiler recorder scheduler indexer converter".split()
-FIELDS = "music maps sensors recipes ledgers genomes weather tickets letters photographs".split()
-WORDS = [a + b for a in "ba ce di fo gu ha je ki lo mu na pe ri so tu va we xi yo zu".split() for b in "rn lt sk mp nd".split()]
+KINDS = ["parser", "editor", "viewer", "player", "monitor", "compiler", "recorder", "scheduler", "indexer", "converter"]
+FIELDS = ["music", "maps", "sensors", "recipes", "ledgers", "genomes", "weather", "tickets", "letters", "photographs"]
+WORDS = [
+    a + b
+    for a in ["ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu", "va", "we", "xi", "yo", "zu"]
+    for b in ["rn", "lt", "sk", "mp", "nd"]
+]
 
 
 def description(number: int) -> tuple[str, str]:

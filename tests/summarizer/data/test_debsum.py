@@ -31,8 +31,12 @@ def every_row(built):
 def test_a_mirror_gives_three_splits_and_the_same_lists_the_same_bytes(archive, tmp_path):
     _, address = archive
     one, other = (debsum(tmp_path / name, address, smallest=10) for name in ("a", "b"))
-    assert len(rows(one, "train")) > 200 and rows(one, "validation") and rows(one, "test")
-    assert all(one.file(split).read_bytes() == other.file(split).read_bytes() for split in ("train", "validation", "test"))
+    assert len(rows(one, "train")) > 200
+    assert rows(one, "validation")
+    assert rows(one, "test")
+    assert all(
+        one.file(split).read_bytes() == other.file(split).read_bytes() for split in ("train", "validation", "test")
+    )
 
 
 def test_no_source_is_in_two_splits_and_reserved_ones_are_in_none(archive, tmp_path):
@@ -42,7 +46,12 @@ def test_no_source_is_in_two_splits_and_reserved_ones_are_in_none(archive, tmp_p
     assert len(sources) + built.counts["split reserved"] == 400 - sum(
         count for name, count in built.counts.items() if name.startswith("dropped")
     )
-    assert {path.name for path in built.folder.iterdir()} == {"train.parquet", "validation.parquet", "test.parquet", "complete.json"}
+    assert {path.name for path in built.folder.iterdir()} == {
+        "train.parquet",
+        "validation.parquet",
+        "test.parquet",
+        "complete.json",
+    }
 
 
 def test_a_source_that_only_the_unstable_suite_has_is_in_no_split(tmp_path):
@@ -55,7 +64,11 @@ def test_a_source_that_only_the_unstable_suite_has_is_in_no_split(tmp_path):
 
 
 def test_the_newest_suite_gives_the_text(tmp_path):
-    changed = [stanza("pkg7", "quite another tool for the same thing", description(7)[1]), *invented(7), *invented(292, start=8)]
+    changed = [
+        stanza("pkg7", "quite another tool for the same thing", description(7)[1]),
+        *invented(7),
+        *invented(292, start=8),
+    ]
     write_archive(tmp_path / "archive", {"bookworm": invented(300), "trixie": invented(300), "sid": changed})
     with served(tmp_path / "archive") as address:
         found = {row["id"]: row["summary"] for row in every_row(debsum(tmp_path / "cache", address, smallest=10))}
@@ -69,14 +82,24 @@ def test_the_newest_suite_gives_the_text(tmp_path):
         ("tool", "transitional package for othertool here", None, "transitional"),
         ("tool", "two words", None, "summary under 3"),
         ("tool", None, lambda body: " Short text only.", "document under 25"),
-        ("tool", None, lambda body: body + "\n .\n" + " Où l'été a déjà été réglé à côté de la fenêtre." * 3, "not English"),
-        ("tool", "works with many very new things", lambda body: body + "\n It works with many very new things.", "verbatim"),
+        (
+            "tool",
+            None,
+            lambda body: body + "\n .\n" + " Où l'été a déjà été réglé à côté de la fenêtre." * 3,
+            "not English",
+        ),
+        (
+            "tool",
+            "works with many very new things",
+            lambda body: body + "\n It works with many very new things.",
+            "verbatim",
+        ),
     ],
 )
 def test_rows_that_teach_nothing_are_dropped_and_counted(tmp_path, name, synopsis, change, reason):
     own_synopsis, body = description(5000)
     bad = stanza(name, synopsis or own_synopsis, change(body) if change else body)
-    write_archive(tmp_path / "archive", dict.fromkeys(SUITES, [*invented(300), bad]))
+    write_archive(tmp_path / "archive", {suite: [*invented(300), bad] for suite in SUITES})
     with served(tmp_path / "archive") as address:
         built = debsum(tmp_path / "cache", address, smallest=10)
     assert name not in {row["id"] for row in every_row(built)}
@@ -156,7 +179,9 @@ def test_a_list_that_is_no_gzip_is_called_damaged(archive, tmp_path):
         read_list(path)
 
 
-@pytest.mark.parametrize(("mirror", "words"), [("http://127.0.0.1:9", "cannot be read"), ("nonsense", "cannot be read")])
+@pytest.mark.parametrize(
+    ("mirror", "words"), [("http://127.0.0.1:9", "cannot be read"), ("nonsense", "cannot be read")]
+)
 def test_a_mirror_that_is_not_there_ends_in_one_sentence(tmp_path, mirror, words):
     with pytest.raises(DataError, match=words):
         debsum(tmp_path / "cache", mirror)

@@ -34,7 +34,9 @@ def write(path, rows):
 
 
 def load(path, tmp_path, split="train", **settings):
-    cfg = OmegaConf.merge(OmegaConf.structured(DataConfig), {"name": "files", "kind": "files", f"{split}_file": str(path), **settings})
+    cfg = OmegaConf.merge(
+        OmegaConf.structured(DataConfig), {"name": "files", "kind": "files", f"{split}_file": str(path), **settings}
+    )
     return load_corpus(cfg, (split,), cache_dir=tmp_path / "cache").splits[split]
 
 
@@ -93,7 +95,11 @@ def test_streamed_rows_are_those_of_the_file(tmp_path):
         ("wide.csv", b"document,summary\na,b,c\n", "3 fields, but the header has 2"),
         ("narrow.csv", b"document,summary\na\n", "summary is null"),
         ("broken.parquet", b"PAR1 but not really", "no whole Parquet file"),
-        ("broken.jsonl.gz", gzip.compress(b'{"document": "a", "summary": "b"}\n' * 99)[:-9], "check that the file is whole"),
+        (
+            "broken.jsonl.gz",
+            gzip.compress(b'{"document": "a", "summary": "b"}\n' * 99)[:-9],
+            "check that the file is whole",
+        ),
         ("text.docx", b"x", "ending that is not known"),
     ],
 )
@@ -108,7 +114,12 @@ def test_a_file_that_cannot_be_used_ends_in_one_sentence_with_its_place(name, co
 
 @pytest.mark.parametrize(
     ("pattern", "words"),
-    [("missing.csv", "does not exist"), ("*.csv", "matches no file"), ("ftpx://a/b.csv", "no address"), (".", "ending")],
+    [
+        ("missing.csv", "does not exist"),
+        ("*.csv", "matches no file"),
+        ("ftpx://a/b.csv", "no address"),
+        (".", "ending"),
+    ],
 )
 def test_a_path_that_names_nothing_ends_in_one_sentence(pattern, words, tmp_path):
     with pytest.raises(DataError, match=words):

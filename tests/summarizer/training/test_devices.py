@@ -12,7 +12,13 @@ from tests.summarizer.training.test_resume import wait_for_step
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = [*TINY, "trainer.devices=2", "trainer.max_epochs=2", "trainer.validations=2", "trainer.checkpoint_every_n_steps=2"]
+SETTINGS = [
+    *TINY,
+    "trainer.devices=2",
+    "trainer.max_epochs=2",
+    "trainer.validations=2",
+    "trainer.checkpoint_every_n_steps=2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,9 @@ def test_a_killed_job_leaves_no_process_and_resumes(strategy, corpus, ddp, tmp_p
     wait_for_step(folder, 4, job)
     job.signal(signal.SIGKILL)
     job.wait()
-    done = summarizer(f"resume={folder}", cwd=tmp_path)  # its workers, too, are gone: they would hold their port and folder
+    done = summarizer(
+        f"resume={folder}", cwd=tmp_path
+    )  # its workers, too, are gone: they would hold their port and folder
     assert "continuing from step-" in done.stdout
     assert metrics(folder)["train/steps"] == 12
     assert metrics(folder)["validation/loss"] == pytest.approx(metrics(ddp)["validation/loss"], abs=1e-2)
