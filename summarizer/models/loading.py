@@ -127,7 +127,20 @@ def build_hub_model(model: DictConfig, attention: str) -> PreTrainedModel:
             options["attn_implementation"] = attention
         if model.pretrained:
             return auto.from_pretrained(model.hub_id, revision=model.revision, **options)
-        return auto.from_config(options.pop("config"), **options)
+        fresh = auto.from_config(options.pop("config"), **options)
+    if config.model_type == "t5" and not config.scale_decoder_outputs:
+        untie_head(fresh)
+    return fresh
+
+
+def untie_head(model: Any) -> None:
+    """Give a T5 v1.1 or FLAN-T5 its own output embeddings: transformers 5 ties those of every fresh T5, while the
+    checkpoints of these families have two matrices, and no scaling before the head that would suit a tied one."""
+    import torch
+
+    head = model.lm_head
+    head.weight = torch.nn.Parameter(torch.empty_like(head.weight).normal_(std=model.config.d_model**-0.5))
+    model.all_tied_weights_keys.pop("lm_head.weight", None)
 
 
 def with_adapter(base: PreTrainedModel, lora: DictConfig) -> Any:
