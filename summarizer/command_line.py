@@ -76,6 +76,13 @@ def run(arguments: list[str]) -> int:
         if debug:
             raise
         return fail(str(error))
+    except OSError as error:
+        # what a task reads and writes has its own sentences; what is left is Hydra making the output folder
+        if debug or error.filename is None:
+            raise
+        return fail(
+            f"{error.filename}: {error.strerror}; the output folder must be writable, hydra.sweep.dir names another."
+        )
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED

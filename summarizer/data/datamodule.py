@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from summarizer.data.batches import BatchLimits, TrainingBatches, evaluation_batches
+from summarizer.data.batches import WINDOW, BatchLimits, TrainingBatches, epoch_batches, evaluation_batches
 from summarizer.data.collate import CausalCollator, Pair, Seq2SeqCollator
-from summarizer.data.tokenized import TokenizedSplit
+from summarizer.data.tokenized import TokenizedSplit, TokenizedStream
+from summarizer.errors import DataError
+
+Collator = Seq2SeqCollator | CausalCollator
+ENDLESS = 10**9  # batches in an epoch of a stream
 
 
 class Pairs(Dataset[Pair]):
@@ -40,6 +45,47 @@ class FixedBatches:
         return (batch.tolist() for batch in self.batches)
 
 
+class StreamedBatches(IterableDataset[dict[str, Any]]):
+    """Batches of a stream, pass after pass without end: windows of pairs are read, sorted by length, cut and shuffled.
+
+    Each rank takes every `world_size`-th pair.
+
+    Args:
+        start: batches of this rank to pass over. They are read again, since a stream has no other way to its middle.
+    """
+
+    def __init__(
+        self,
+        stream: TokenizedStream,
+        collator: Collator,
+        limits: BatchLimits,
+        *,
+        seed: int,
+        rank: int,
+        world_size: int,
+        start: int,
+    ) -> None:
+        self.stream, self.collator, self.limits = stream, collator, limits
+        self.seed, self.rank, self.world_size, self.start = seed, rank, world_size, start
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        skip = self.start
+        for epoch in itertools.count():
+            pairs = itertools.islice(iter(self.stream), self.rank, None, self.world_size)
+            for number in itertools.count():
+                window = list(itertools.islice(pairs, WINDOW * self.limits.documents))
+                if not window:
+                    break
+                sources, targets = (np.array([len(pair[side]) for pair in window]) for side in (0, 1))
+                for batch in epoch_batches(sources, targets, self.limits, seed=self.seed + epoch, epoch=number):
+                    if skip:
+                        skip -= 1
+                    else:
+                        yield self.collator([window[i] for i in batch])
+            if number == 0:
+                raise DataError(f"the stream of the train split gave no pair to rank {self.rank} of {self.world_size}.")
+
+
 class SummarizationData(pl.LightningDataModule):
     """Batches of one corpus.
 
@@ -51,8 +97,8 @@ class SummarizationData(pl.LightningDataModule):
 
     def __init__(
         self,
-        splits: dict[str, TokenizedSplit],
-        collator: Seq2SeqCollator | CausalCollator,
+        splits: dict[str, TokenizedSplit | TokenizedStream],
+        collator: Collator,
         limits: BatchLimits,
         *,
         epochs: int,
@@ -71,10 +117,25 @@ class SummarizationData(pl.LightningDataModule):
             "persistent_workers": workers > 0,
         }
         self.position = 0
-        self._batches: TrainingBatches | None = None
+
+    def epoch_size(self, rank: int, world_size: int) -> tuple[int, float]:
+        """Batches of this rank in one epoch (for a stream, more than anyone counts), and mean documents of one on all ranks.
+
+        Raises:
+            DataError: fewer documents than devices.
+        """
+        train = self.splits["train"]
+        if isinstance(train, TokenizedStream):
+            return ENDLESS, float(self.limits.documents * world_size)
+        batches = self.training_batches(rank, world_size)
+        if not len(batches):
+            raise DataError(f"the train split has {len(train)} documents, too few for {world_size} devices.")
+        per_epoch = max(1, len(batches) // self.epochs)
+        return per_epoch, len(train) / per_epoch
 
     def training_batches(self, rank: int, world_size: int) -> TrainingBatches:
         split = self.splits["train"]
+        assert isinstance(split, TokenizedSplit)
         return TrainingBatches(
             split.source_lengths, split.target_lengths, self.limits,
             seed=self.seed, epochs=self.epochs, rank=rank, world_size=world_size,
@@ -84,30 +145,43 @@ class SummarizationData(pl.LightningDataModule):
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def train_dataloader(self) -> DataLoader[Pair]:
-        self._batches = self.training_batches(*self._ranks)
-        self._batches.start = self.position
-        return self._loader("train", self._batches)
+    def train_dataloader(self) -> DataLoader[Any]:
+        rank, world_size = self._ranks
+        train = self.splits["train"]
+        if isinstance(train, TokenizedStream):
+            streamed = StreamedBatches(
+                train, self.collator, self.limits, seed=self.seed, rank=rank, world_size=world_size, start=self.position
+            )
+            # read in this process: several would each read the whole stream
+            return DataLoader(streamed, batch_size=None, pin_memory=self.loader_options["pin_memory"])
+        batches = self.training_batches(rank, world_size)
+        batches.start = self.position
+        return self._loader("train", batches)
 
     def validation_rows(self) -> np.ndarray:
         """The rows of the validation split that are summarized at each validation: always the same ones."""
-        size = len(self.splits["validation"])
+        size = len(self._stored("validation"))
         wanted = min(self.validation_samples or size, size)
         return np.sort(np.random.default_rng(self.seed).permutation(size)[:wanted])
 
     def val_dataloader(self) -> DataLoader[Any]:
         rank, world_size = self._ranks
-        split = self.splits["validation"]
+        split = self._stored("validation")
         batches = evaluation_batches(
             split.source_lengths, split.target_lengths, self.limits, rank=rank, world_size=world_size
         )
         return self._loader("validation", FixedBatches(batches))
 
+    def _stored(self, name: str) -> TokenizedSplit:
+        split = self.splits[name]
+        assert isinstance(split, TokenizedSplit), f"only the train split can be a stream, not {name}"
+        return split
+
     def _loader(self, split: str, batches: Any) -> DataLoader[Any]:
         import torch
 
         return DataLoader(
-            Pairs(self.splits[split]),
+            Pairs(self._stored(split)),
             batch_sampler=batches,
             collate_fn=self.collator,
             # a generator of its own: making an iterator draws a number, which must not be the model's next dropout mask

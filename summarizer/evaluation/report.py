@@ -45,7 +45,7 @@ def print_table(
 
 def opening_report(
     config: Any,
-    rows: Mapping[str, int],
+    rows: Mapping[str, int | None],
     *,
     parameters: int,
     trained: int,
@@ -56,7 +56,7 @@ def opening_report(
     """The composed job.
 
     Args:
-        rows: documents of each split.
+        rows: documents of each split; None for a stream.
         parameters: weights of the model; `trained` of them change.
         accumulation: forward passes of a device in one optimizer step.
         steps: optimizer steps of the whole run.
@@ -67,7 +67,8 @@ def opening_report(
     passes = f"{accumulation} forward pass{'es' * (accumulation > 1)} an optimizer step"
     facts = {
         "model": f"{config.model.name}{scratch}, {parameters / 1e6:,.2f} M parameters{some}",
-        "data": f"{config.data.name}: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()),
+        "data": f"{config.data.name}: "
+        + ", ".join(f"{split} streamed" if count is None else f"{count:,} {split}" for split, count in rows.items()),
         "hardware": f"{config.hardware.name} x {devices}, {config.hardware.precision}",
         "batch": f"up to {config.trainer.batch_size} documents a device, {passes}",
         "length": f"{steps:,} optimizer steps, at most {config.trainer.max_epochs} epochs",

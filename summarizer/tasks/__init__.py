@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from summarizer.checks import check
 from summarizer.config import Task
-from summarizer.errors import ConfigError, SummarizerError
+from summarizer.errors import ConfigError, OutputError
 from summarizer.run import FAILED, FINISHED, INTERRUPTED, OBJECTIVE, RUNNING, Run
 
 log = logging.getLogger(__name__)
@@ -51,9 +52,9 @@ def run_task(config: DictConfig) -> float | None:
         from summarizer.training.interruption import Interrupted
 
         stopped = isinstance(error, Interrupted | KeyboardInterrupt)
-        run.set_status(
-            INTERRUPTED if stopped else FAILED, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000]
-        )
+        with suppress(OutputError):  # a full disk must not hide what went wrong
+            state = INTERRUPTED if stopped else FAILED
+            run.set_status(state, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000])
         raise
     run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
     name_folder(run, config)
@@ -156,6 +157,3 @@ def already_finished(run: Run, config: DictConfig) -> float | None:
 def same(a: Any, b: Any) -> bool:
     """Equal as YAML says it: an Enum and its name are one."""
     return OmegaConf.to_yaml(OmegaConf.create({"x": a})) == OmegaConf.to_yaml(OmegaConf.create({"x": b}))
-
-
-__all__ = ["SummarizerError", "run_task"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from omegaconf import DictConfig
 
 from summarizer.config import Architecture
 from summarizer.data.corpus import Corpus, load_corpus
-from summarizer.data.tokenized import TokenizedSplit, tokenize_corpus
+from summarizer.data.tokenized import TokenizedSplit, TokenizedStream, tokenize_corpus
 from summarizer.errors import DataError
 from summarizer.hardware import resolve, set_threads, usable_cores
 from summarizer.models.loading import load_tokenizer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
+ROWS_OF_A_VOCABULARY = 1_000_000  # rows that a tokenizer learns from, at most
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Prepared:
 
     corpus: Corpus
     tokenizer: PreTrainedTokenizerBase
-    splits: dict[str, TokenizedSplit]
+    splits: dict[str, TokenizedSplit | TokenizedStream]
 
 
 def prepare_data(
@@ -70,8 +72,8 @@ def prepare_data(
 
 
 def training_texts(corpus: Corpus) -> Iterator[str]:
-    """Documents and summaries of the train split, one after the other."""
-    for row in corpus.splits["train"]:
+    """Documents and summaries of the train split, one after the other; of a stream, its beginning."""
+    for row in itertools.islice(corpus.splits["train"], ROWS_OF_A_VOCABULARY):
         yield row["document"]
         yield row["summary"]
 
@@ -83,5 +85,8 @@ def prepare(run: Run, config: DictConfig, overrides: list[str]) -> None:
     run.write_config(config, overrides)
     prepared = prepare_data(config)
     for name, split in prepared.splits.items():
+        if isinstance(split, TokenizedStream):
+            print(f"{name}: streamed, tokenized as it is read")
+            continue
         tokens = int(split.source_lengths.sum() + split.target_lengths.sum())
         print(f"{name}: {len(split):,} pairs, {tokens:,} tokens")

@@ -6,12 +6,12 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
@@ -20,7 +20,7 @@ from summarizer.config import Architecture
 from summarizer.data.batches import BatchLimits
 from summarizer.data.collate import CausalCollator, Seq2SeqCollator
 from summarizer.data.datamodule import SummarizationData
-from summarizer.errors import DataError, HardwareError
+from summarizer.errors import HardwareError
 from summarizer.evaluation.report import opening_report
 from summarizer.models.loading import build_model, finished_model
 from summarizer.run import Run
@@ -40,7 +40,7 @@ from summarizer.training.validation import GenerativeValidation
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from summarizer.data.tokenized import TokenizedSplit
+    from summarizer.data.tokenized import TokenizedSplit, TokenizedStream
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def trainer_callbacks(
 def fit(
     run: Run,
     config: DictConfig,
-    splits: dict[str, TokenizedSplit],
+    splits: dict[str, TokenizedSplit | TokenizedStream],
     tokenizer: PreTrainedTokenizerBase,
     *,
     rank: int = 0,
@@ -138,7 +138,8 @@ def fit(
     """
     world_size = config.trainer.devices
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    model = build_model(config.model, tokenizer, config.hardware.attention).train()
+    with memory_errors():
+        model = build_model(config.model, tokenizer, config.hardware.attention).train()
     limits = BatchLimits(config.trainer.batch_size, config.hardware.tokens_per_step)
     on_gpu = config.hardware.accelerator == "cuda"
     data = SummarizationData(
@@ -146,15 +147,11 @@ def fit(
         epochs=config.trainer.max_epochs, seed=config.seed, validation_samples=config.trainer.validation_samples,
         workers=min(config.hardware.workers, 4) if on_gpu else 0, pin_memory=on_gpu,
     )  # fmt: skip
-    batches = data.training_batches(rank, world_size)
-    if not len(batches):
-        raise DataError(f"the train split has {len(splits['train'])} documents, too few for {world_size} devices.")
-    per_epoch = max(1, len(batches) // config.trainer.max_epochs)
-    schedule = plan_schedule(per_epoch, len(splits["train"]) / per_epoch, config.trainer.max_epochs, config)
+    schedule = plan_schedule(*data.epoch_size(rank, world_size), config.trainer.max_epochs, config)
 
     if rank == 0:
         opening_report(
-            config, {name: len(split) for name, split in splits.items()},
+            config, {name: rows_of(split) for name, split in splits.items()},
             parameters=sum(p.numel() for p in model.parameters()),
             trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
             accumulation=schedule.accumulation, steps=schedule.total_steps,
@@ -173,12 +170,9 @@ def fit(
     with quiet_lightning():
         trainer = build_trainer(run, config, schedule, validation, throughput, loggers)
     started = time.perf_counter()
-    with quiet_lightning():
-        try:
-            if not (found and found.stopped_early):
-                trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None, weights_only=True)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            raise out_of_memory(error) or error from error
+    with quiet_lightning(), memory_errors():
+        if not (found and found.stopped_early):
+            trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None, weights_only=True)
     # a run that was killed after its last step has measured all before: the checkpoint remembers
     measured = {**(found.metrics if found else {}), **trainer.callback_metrics}
     metrics = {
@@ -186,9 +180,15 @@ def fit(
         **throughput.summary(),
         "train/steps": float(trainer.global_step),
         "train/seconds": time.perf_counter() - started,
-        "train/documents": float(len(splits["train"])),
     }
+    if (documents := rows_of(splits["train"])) is not None:
+        metrics["train/documents"] = float(documents)
     return best_model(run, config, tokenizer, module), metrics
+
+
+def rows_of(split: TokenizedSplit | TokenizedStream) -> int | None:
+    """Rows of a split; None for a stream, whose end nobody knows."""
+    return len(split) if hasattr(split, "__len__") else None
 
 
 def best_model(run: Run, config: DictConfig, tokenizer: PreTrainedTokenizerBase, module: SummarizationModule) -> Any:
@@ -258,19 +258,26 @@ def compile_model(model: Any) -> None:
         layer.compile(dynamic=True)
 
 
-def out_of_memory(error: BaseException) -> HardwareError | None:
-    """The sentence for an error that means too little memory; None for any other."""
-    text = str(error)
-    if (
-        isinstance(error, torch.OutOfMemoryError | MemoryError)
-        or "out of memory" in text
-        or "can't allocate memory" in text
-    ):
-        return HardwareError(
-            "the device's memory does not suffice: lower trainer.batch_size, hardware.tokens_per_step or "
-            "model.max_source_tokens, or set model.gradient_checkpointing=true."
-        )
-    return None
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Say in one sentence that memory does not suffice, however an allocator says it.
+
+    Raises:
+        HardwareError: it does not.
+    """
+    try:
+        yield
+    except (
+        MemoryError,
+        RuntimeError,
+    ) as error:  # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises it plainly
+        text = str(error)
+        if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+            raise HardwareError(
+                "the device's memory does not suffice: lower trainer.batch_size, hardware.tokens_per_step or "
+                "model.max_source_tokens, or set model.gradient_checkpointing=true."
+            ) from error
+        raise
 
 
 class quiet_lightning:

@@ -21,7 +21,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-API = re.compile(r"^/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|preupload|commit)/([^/]+)(?:/(.*))?)?$")
+API = re.compile(
+    r"^/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info|preupload|commit)/([^/]+)(?:/(.*))?)?$"
+)
 RESOLVE = re.compile(r"^/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)$")
 LFS_BATCH = re.compile(r"^/(datasets/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch$")
 LARGE = 1_000_000  # bytes; what is larger must come as an LFS object
@@ -117,9 +119,13 @@ class Handler(BaseHTTPRequestHandler):
             if not top.is_dir():
                 return self.missing("EntryNotFound")
             recursive = parse_qs(url.query).get("recursive", ["false"])[0].lower() in ("true", "1")
-            return self.answer_json([entry(folder, found) for found in sorted(top.rglob("*") if recursive else top.iterdir())])
+            return self.answer_json(
+                [entry(folder, found) for found in sorted(top.rglob("*") if recursive else top.iterdir())]
+            )
         siblings = [{"rfilename": str(found.relative_to(folder))} for found in files_of(folder)]
-        return self.answer_json({"id": name, "sha": commit_of(folder), "siblings": siblings, "private": False, "tags": []})
+        return self.answer_json(
+            {"id": name, "sha": commit_of(folder), "siblings": siblings, "private": False, "tags": []}
+        )
 
     def do_POST(self) -> None:
         url = urlsplit(self.path)
@@ -140,7 +146,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer_json({"errors": [], "warnings": []})
         if match and match[3] == "preupload":
             files = json.loads(body)["files"]
-            modes = [{"path": f["path"], "uploadMode": "lfs" if f["size"] > LARGE else "regular", "shouldIgnore": False} for f in files]
+            modes = [
+                {"path": f["path"], "uploadMode": "lfs" if f["size"] > LARGE else "regular", "shouldIgnore": False}
+                for f in files
+            ]
             return self.answer_json({"files": modes})
         if match and match[3] == "commit":
             return self.commit(match, body)
@@ -160,7 +169,9 @@ class Handler(BaseHTTPRequestHandler):
     def who(self) -> None:
         if self.headers.get("Authorization") != f"Bearer {self.hub.token}":
             return self.answer_json({"error": "Invalid user token."}, 401)
-        return self.answer_json({"type": "user", "name": "someone", "orgs": [], "auth": {"accessToken": {"role": "write"}}})
+        return self.answer_json(
+            {"type": "user", "name": "someone", "orgs": [], "auth": {"accessToken": {"role": "write"}}}
+        )
 
     def file(self, kind: str, name: str, revision: str, path: str) -> None:
         if not self.hub.repository(kind, name).is_dir():
@@ -172,7 +183,11 @@ class Handler(BaseHTTPRequestHandler):
         if not target.is_file():
             return self.missing("EntryNotFound")
         content = target.read_bytes()
-        facts = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X_Repo_Commit": commit_of(folder), "Accept_Ranges": "bytes"}
+        facts = {
+            "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
+            "X_Repo_Commit": commit_of(folder),
+            "Accept_Ranges": "bytes",
+        }
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if not asked:
             return self.answer(200, content, **facts)
@@ -203,7 +218,9 @@ class Handler(BaseHTTPRequestHandler):
             (folder / value["path"]).parent.mkdir(parents=True, exist_ok=True)
             (folder / value["path"]).write_bytes(content)
         commit = commit_of(folder)
-        self.answer_json({"success": True, "commitOid": commit, "commitUrl": f"{self.hub.address}/{match[2]}/commit/{commit}"})
+        self.answer_json(
+            {"success": True, "commitOid": commit, "commitUrl": f"{self.hub.address}/{match[2]}/commit/{commit}"}
+        )
 
 
 def library_settings(address: str, cache: Path) -> list[tuple[object, str, object]]:

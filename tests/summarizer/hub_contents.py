@@ -50,7 +50,9 @@ def write_dataset(root: Path, hub_id: str) -> None:
     if config in CONFIGS:
         files = "\n".join(parts)
         other = f"- config_name: other\n  data_files:\n  - split: train\n    path: {config}/test-*\n"
-        (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: {config}\n  data_files:\n{files}\n{other}---\n")
+        (folder / "README.md").write_text(
+            f"---\nconfigs:\n- config_name: {config}\n  data_files:\n{files}\n{other}---\n"
+        )
 
 
 def byte_level_bpe(texts: list[str], specials: dict[str, str], template: str | None):
@@ -63,7 +65,8 @@ def byte_level_bpe(texts: list[str], specials: dict[str, str], template: str | N
     tokens = list(dict.fromkeys(specials.values()))
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=400, special_tokens=tokens, initial_alphabet=alphabet, show_progress=False)
+        texts,
+        trainers.BpeTrainer(vocab_size=400, special_tokens=tokens, initial_alphabet=alphabet, show_progress=False),
     )
     if template:
         pairs = [(token, tokenizer.token_to_id(token)) for token in tokens]
@@ -83,14 +86,22 @@ def unigram(texts: list[str], specials: dict[str, str]):
     )
     tokenizer.train_from_iterator(texts, trainer)
     end = specials["eos_token"]
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {end}", special_tokens=[(end, tokenizer.token_to_id(end))])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {end}", special_tokens=[(end, tokenizer.token_to_id(end))]
+    )
     return tokenizer
 
 
 SENTENCEPIECE = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 BART = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
 CAUSAL = {"eos_token": "<|endoftext|>"}  # and no padding token, as many decoder-only models
-SMALL = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+SMALL = {
+    "d_model": 32,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+}
 FEED = {"encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
 
 
@@ -131,7 +142,9 @@ def write_model(root: Path, hub_id: str) -> None:
     auto = t.AutoModelForCausalLM if family == "Qwen" else t.AutoModelForSeq2SeqLM
     folder = root / "models" / hub_id / "main"
     model = auto.from_config(config)
-    if family == "flan-t5":  # its checkpoints have output embeddings of their own, which transformers gives no fresh model
+    if (
+        family == "flan-t5"
+    ):  # its checkpoints have output embeddings of their own, which transformers gives no fresh model
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight) * 0.05)
         model.all_tied_weights_keys.pop("lm_head.weight", None)
     model.save_pretrained(folder)

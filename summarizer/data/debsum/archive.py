@@ -27,7 +27,12 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 POCKETS = ("-updates", "-security", "-backports", "-proposed", "-proposed-updates")  # parts of a suite, not suites
 TIMEOUT_SECONDS = 30
 APT_SECONDS = 900
-OPEN: dict[str, Callable[[bytes], bytes]] = {".xz": lzma.decompress, ".bz2": bz2.decompress, ".gz": gzip.decompress, "": bytes}
+OPEN: dict[str, Callable[[bytes], bytes]] = {
+    ".xz": lzma.decompress,
+    ".bz2": bz2.decompress,
+    ".gz": gzip.decompress,
+    "": bytes,
+}
 
 
 @dataclass(frozen=True)

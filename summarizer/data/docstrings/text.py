@@ -70,7 +70,12 @@ def _paragraphs(lines: list[str]) -> list[list[str]]:
         literal_indent = None
         if not stripped:
             paragraphs.append([])
-        elif SECTION.match(stripped) or FIELD.match(line) or (UNDERLINE.match(following) and stripped) or stripped.startswith("```"):
+        elif (
+            SECTION.match(stripped)
+            or FIELD.match(line)
+            or (UNDERLINE.match(following) and stripped)
+            or stripped.startswith("```")
+        ):
             break
         elif DIRECTIVE.match(line):
             literal_indent = indent

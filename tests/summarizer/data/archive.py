@@ -14,7 +14,28 @@ KINDS = ["parser", "editor", "viewer", "player", "monitor", "compiler", "recorde
 FIELDS = ["music", "maps", "sensors", "recipes", "ledgers", "genomes", "weather", "tickets", "letters", "photographs"]
 WORDS = [
     a + b
-    for a in ["ba", "ce", "di", "fo", "gu", "ha", "je", "ki", "lo", "mu", "na", "pe", "ri", "so", "tu", "va", "we", "xi", "yo", "zu"]
+    for a in [
+        "ba",
+        "ce",
+        "di",
+        "fo",
+        "gu",
+        "ha",
+        "je",
+        "ki",
+        "lo",
+        "mu",
+        "na",
+        "pe",
+        "ri",
+        "so",
+        "tu",
+        "va",
+        "we",
+        "xi",
+        "yo",
+        "zu",
+    ]
     for b in ["rn", "lt", "sk", "mp", "nd"]
 ]
 

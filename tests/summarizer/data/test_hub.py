@@ -52,7 +52,9 @@ def test_every_option_loads_its_splits_as_pairs(name, connected, tmp_path):
 def test_a_sample_of_a_stored_and_of_a_streamed_split(connected, tmp_path):
     stored = load_corpus(option("samsum", "data.max_train_samples=5"), ("train",), cache_dir=tmp_path)
     assert len(stored.splits["train"]) == 5
-    streamed = load_corpus(option("samsum", "data.streaming=true", "data.max_train_samples=5"), ("train",), cache_dir=tmp_path)
+    streamed = load_corpus(
+        option("samsum", "data.streaming=true", "data.max_train_samples=5"), ("train",), cache_dir=tmp_path
+    )
     assert len([row["summary"] for row in streamed.splits["train"]]) == 5
 
 

@@ -78,7 +78,9 @@ def test_a_finished_model_is_pushed_and_the_token_is_written_nowhere(hub, corpus
     arguments = [*SHORT, *corpus, "model=bart_base", "export.push_to_hub=someone/short"]
     done = summarizer(*arguments, cwd=tmp_path, **connected(hub, home, HF_TOKEN=hub.token))
     pushed = home / "hub" / "models" / "someone" / "short" / "main"
-    assert {"model.safetensors", "config.json", "README.md", "tokenizer.json"} <= {path.name for path in pushed.iterdir()}
+    assert {"model.safetensors", "config.json", "README.md", "tokenizer.json"} <= {
+        path.name for path in pushed.iterdir()
+    }
     files = [path for path in job_folder(done).rglob("*") if path.is_file()]
     assert len(files) > 8
     assert not [path for path in files if hub.token.encode() in path.read_bytes()]
