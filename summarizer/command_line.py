@@ -76,20 +76,13 @@ def run(arguments: list[str]) -> int:
         if debug:
             raise
         return fail(str(error))
-    except OSError as error:
-        # what a task reads and writes has its own sentences; what is left is Hydra making the output folder
-        if debug or error.filename is None:
-            raise
-        return fail(
-            f"{error.filename}: {error.strerror}; the output folder must be writable, hydra.sweep.dir names another."
-        )
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
         from summarizer.composition_errors import sentence
 
-        text = None if debug else sentence(error)
+        text = None if debug else sentence(error) or unwritable(error)
         if text is None:
             raise
         return fail(text)
@@ -97,6 +90,14 @@ def run(arguments: list[str]) -> int:
         if not debug:
             os.environ.pop("HYDRA_FULL_ERROR", None)
     return 0
+
+
+def unwritable(error: Exception) -> str | None:
+    """The sentence for an error of the file system. What a task reads and writes has its own; what is left is Hydra making
+    the output folder."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    return f"{error.filename}: {error.strerror}; the output folder must be writable, hydra.sweep.dir names another."
 
 
 def fail(text: str) -> int:

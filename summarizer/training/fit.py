@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -232,8 +231,7 @@ def build_trainer(
         callbacks=trainer_callbacks(run, config, schedule, validation, throughput),
         plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,
-        # without a terminal, lines take the bar's place: see training/progress.py
-        enable_progress_bar=config.callbacks.progress and sys.stdout.isatty(),
+        enable_progress_bar=False,  # ours: training/progress.py
         inference_mode=False,
     )
 

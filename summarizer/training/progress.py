@@ -7,7 +7,16 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks import Callback
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 LINE_EVERY_SECONDS = 10.0
 
@@ -36,12 +45,7 @@ class ProgressLines(Callback):
         ):
             return
         self._last = now
-        metrics = trainer.callback_metrics
-        parts = [f"step {step}/{self.total_steps}"]
-        if "train/loss" in metrics:
-            parts.append(f"loss {float(metrics['train/loss']):.3f}")
-        if "tokens/s" in metrics:
-            parts.append(f"{float(metrics['tokens/s']):,.0f} tokens/s")
+        parts = [f"step {step}/{self.total_steps}", *training_facts(trainer)]
         left = (self.total_steps - step) * (now - self._started) / done
         parts.append(f"{left / 60:.1f} min left")
         print("  ".join(parts), flush=True)
@@ -49,15 +53,64 @@ class ProgressLines(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
-        shown = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
-        print(
-            f"validation at step {trainer.global_step}: " + "  ".join(f"{k[11:]} {v:.3f}" for k, v in shown.items()),
-            flush=True,
-        )
+        print(validation_line(trainer), flush=True)
+
+
+class ProgressBar(Callback):
+    """One bar over the optimizer steps of the whole run, with loss, tokens/s and the time that is left; validations as lines.
+
+    Lightning's own bar counts epochs and forward passes, of which a run here has one long list.
+    """
+
+    def __init__(self, total_steps: int) -> None:
+        columns = (
+            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        self.bar = Progress(*columns)
+        self.total_steps = total_steps
+        self.task: TaskID | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.task = self.bar.add_task("", total=self.total_steps, completed=trainer.global_step, facts="")
+            self.bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.task is not None:
+            self.bar.update(self.task, completed=trainer.global_step, facts="  ".join(training_facts(trainer)))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.task is not None:
+            self.bar.print(validation_line(trainer))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.bar.stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.bar.stop()
+
+
+def training_facts(trainer: pl.Trainer) -> list[str]:
+    """Loss and speed of the last step, as far as they are known."""
+    metrics = trainer.callback_metrics
+    facts = []
+    if "train/loss" in metrics:
+        facts.append(f"loss {float(metrics['train/loss']):.3f}")
+    if "tokens/s" in metrics:
+        facts.append(f"{float(metrics['tokens/s']):,.0f} tokens/s")
+    return facts
+
+
+def validation_line(trainer: pl.Trainer) -> str:
+    shown = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
+    return f"validation at step {trainer.global_step}: " + "  ".join(f"{k[11:]} {v:.3f}" for k, v in shown.items())
 
 
 def progress_callbacks(total_steps: int, wanted: bool) -> list[Callback]:
     """What fits the place we run in; nothing when the user wants none."""
     if not wanted:
         return []
-    return [RichProgressBar(leave=True)] if sys.stdout.isatty() else [ProgressLines(total_steps)]
+    return [ProgressBar(total_steps)] if sys.stdout.isatty() else [ProgressLines(total_steps)]

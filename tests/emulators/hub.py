@@ -237,6 +237,7 @@ def library_settings(address: str, cache: Path) -> list[tuple[object, str, objec
         (constants, "HF_HUB_CACHE", str(cache)),
         (constants, "HF_HUB_DISABLE_XET", True),
         (datasets.config, "HF_ENDPOINT", address),
+        (datasets.config, "HF_DATASETS_CACHE", str(cache / "datasets")),
     ]
 
 
