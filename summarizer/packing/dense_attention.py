@@ -1,0 +1,54 @@
+"""Attention document by document through PyTorch's own kernel: any device, any head width; the reference of the others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def dense_attention(
+    query: Tensor, key: Tensor, value: Tensor, query_offsets: Tensor, key_offsets: Tensor, bias: Tensor | None = None,
+    *, causal: bool, scale: float, dropout: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """Attention of every query to the keys of its own document.
+
+    Args:
+        query: [Tq, H, D]; key, value: [Tk, G, D] where G divides H (grouped heads).
+        query_offsets, key_offsets: [N + 1] first rows of the documents; pairs belong together.
+        bias: [H, 2R + 1] added to the scores by key position - query position, clamped to R on either side.
+
+    Returns:
+        [Tq, H, D]; zero where a document has no keys.
+
+    Reads the offsets on the host, which waits for a device that holds them.
+    """
+    starts, ends = query_offsets.tolist(), key_offsets.tolist()
+    parts = []
+    for i in range(len(starts) - 1):
+        rows, columns = slice(starts[i], starts[i + 1]), slice(ends[i], ends[i + 1])
+        count, seen = rows.stop - rows.start, columns.stop - columns.start
+        if count == 0:
+            continue
+        if seen == 0:
+            parts.append(torch.zeros_like(query[rows]))
+            continue
+        mask = None if bias is None else distance_bias(bias, count, seen).to(query.dtype)
+        if causal and mask is not None:
+            mask = mask.masked_fill(torch.ones(count, seen, dtype=torch.bool, device=mask.device).triu(1), float("-inf"))
+        q, k, v = (x.transpose(0, 1)[None] for x in (query[rows], key[columns], value[columns]))
+        out = F.scaled_dot_product_attention(
+            q, k, v, mask, dropout_p=dropout, is_causal=causal and mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        )
+        parts.append(out[0].transpose(0, 1))
+    rest = query.shape[0] - starts[-1]
+    if rest:
+        parts.append(torch.zeros_like(query[starts[-1] :]))
+    return torch.cat(parts)
+
+
+def distance_bias(bias: Tensor, queries: int, keys: int) -> Tensor:
+    """[H, queries, keys] out of [H, 2R + 1]."""
+    reach = (bias.shape[1] - 1) // 2
+    distance = torch.arange(keys, device=bias.device)[None] - torch.arange(queries, device=bias.device)[:, None]
+    return bias[:, distance.clamp(-reach, reach) + reach]
