@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 
 FAMILIES = ("t5", "mt5", "bart", "mbart", "pegasus")
-ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "silu": "silu", "swish": "silu"}
+ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+}
 
 
 class Style(NamedTuple):
@@ -131,10 +138,17 @@ def _norm(module: nn.Module) -> Norm:
 def _t5(model: Any) -> Anatomy:
     config = model.config
     style = Style(
-        heads=config.num_heads, scale=1.0, root_mean_square_norm=True, norm_epsilon=config.layer_norm_epsilon, norm_first=True,
-        activation=ACTIVATIONS[config.dense_act_fn], gated=config.is_gated_act, dropout=config.dropout_rate,
-        attention_dropout=config.dropout_rate, activation_dropout=config.dropout_rate,
-    )  # fmt: skip
+        heads=config.num_heads,
+        scale=1.0,
+        root_mean_square_norm=True,
+        norm_epsilon=config.layer_norm_epsilon,
+        norm_first=True,
+        activation=ACTIVATIONS[config.dense_act_fn],
+        gated=config.is_gated_act,
+        dropout=config.dropout_rate,
+        attention_dropout=config.dropout_rate,
+        activation_dropout=config.dropout_rate,
+    )
 
     def attention(module: Any, part: Any) -> Attention:
         return Attention(_norm(module.layer_norm), *(_linear(getattr(part, name)) for name in "qkvo"))
@@ -151,11 +165,18 @@ def _t5(model: Any) -> Anatomy:
 
     def stack(module: Any, bidirectional: bool) -> Stack:
         return Stack(
-            style=style, tokens=module.embed_tokens.weight, token_scale=1.0, positions=None, position_offset=0,
-            embedding_norm=None, layers=tuple(layer(block) for block in module.block), final_norm=_norm(module.final_layer_norm),
-            final_dropout=config.dropout_rate, distance_buckets=module.block[0].layer[0].SelfAttention.relative_attention_bias.weight,
+            style=style,
+            tokens=module.embed_tokens.weight,
+            token_scale=1.0,
+            positions=None,
+            position_offset=0,
+            embedding_norm=None,
+            layers=tuple(layer(block) for block in module.block),
+            final_norm=_norm(module.final_layer_norm),
+            final_dropout=config.dropout_rate,
+            distance_buckets=module.block[0].layer[0].SelfAttention.relative_attention_bias.weight,
             buckets=(bidirectional, config.relative_attention_num_buckets, config.relative_attention_max_distance),
-        )  # fmt: skip
+        )
 
     # older versions of transformers scaled by whether the embeddings are tied
     scaled = getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)
@@ -180,18 +201,31 @@ def _bart(model: Any) -> Anatomy:
 
     def stack(module: Any, heads: int) -> Stack:
         style = Style(
-            heads=heads, scale=(config.d_model // heads) ** -0.5, root_mean_square_norm=False, norm_epsilon=1e-5,
-            norm_first=norm_first, activation=ACTIVATIONS[config.activation_function], gated=False, dropout=config.dropout,
-            attention_dropout=config.attention_dropout, activation_dropout=config.activation_dropout,
-        )  # fmt: skip
+            heads=heads,
+            scale=(config.d_model // heads) ** -0.5,
+            root_mean_square_norm=False,
+            norm_epsilon=1e-5,
+            norm_first=norm_first,
+            activation=ACTIVATIONS[config.activation_function],
+            gated=False,
+            dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
+            activation_dropout=config.activation_dropout,
+        )
         embedding_norm, final_norm = getattr(module, "layernorm_embedding", None), getattr(module, "layer_norm", None)
         return Stack(
-            style=style, tokens=module.embed_tokens.weight, token_scale=config.d_model**0.5 if config.scale_embedding else 1.0,
-            positions=module.embed_positions.weight, position_offset=getattr(module.embed_positions, "offset", 0),
+            style=style,
+            tokens=module.embed_tokens.weight,
+            token_scale=config.d_model**0.5 if config.scale_embedding else 1.0,
+            positions=module.embed_positions.weight,
+            position_offset=getattr(module.embed_positions, "offset", 0),
             embedding_norm=None if embedding_norm is None else _norm(embedding_norm),
-            layers=tuple(layer(part) for part in module.layers), final_norm=None if final_norm is None else _norm(final_norm),
-            final_dropout=0.0, distance_buckets=None, buckets=None,
-        )  # fmt: skip
+            layers=tuple(layer(part) for part in module.layers),
+            final_norm=None if final_norm is None else _norm(final_norm),
+            final_dropout=0.0,
+            distance_buckets=None,
+            buckets=None,
+        )
 
     return Anatomy(
         stack(model.model.encoder, config.encoder_attention_heads),

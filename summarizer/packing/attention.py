@@ -2,7 +2,7 @@
 
 | back end | where | T5's bias | dropout | needs |
 | --- | --- | --- | --- | --- |
-| triton | CUDA | yes | hashed | Triton, head width 16 to 256 and a power of two |
+| triton | CUDA | yes | hashed | Triton, head width 16 to 128 and a power of two |
 | flash | CUDA | no | PyTorch's | bfloat16 or float16; FlashAttention-2 as built into PyTorch |
 | dense | anywhere | yes | PyTorch's | nothing; reads offsets on the host, a kernel a document |
 """
@@ -49,7 +49,9 @@ def bias_for(vector: Tensor | None, backend: str) -> Bias | None:
     return Bias(vector, tiles, tiles.transpose(-1, -2).contiguous())
 
 
-def backend_obstacle(backend: str, device: torch.device, head_width: int, dtype: torch.dtype, biased: bool) -> str | None:
+def backend_obstacle(
+    backend: str, device: torch.device, head_width: int, dtype: torch.dtype, biased: bool
+) -> str | None:
     """Why a back end cannot serve, as the end of a sentence; None when it can."""
     if backend == "dense":
         return None
@@ -58,7 +60,7 @@ def backend_obstacle(backend: str, device: torch.device, head_width: int, dtype:
     if backend == "triton":
         if importlib.util.find_spec("triton") is None:
             return "triton is not installed"
-        if head_width not in (16, 32, 64, 128, 256):
+        if head_width not in (16, 32, 64, 128):
             return f"heads of width {head_width} have no Triton kernel"
         if torch.cuda.get_device_capability(device) < (8, 0):
             return "the Triton kernels need compute capability 8.0 (Ampere) or newer"
@@ -84,18 +86,44 @@ def choose_backend(device: torch.device, head_width: int, dtype: torch.dtype, bi
 
 
 def flash_attention(
-    query: Tensor, key: Tensor, value: Tensor, queries: Spans, keys: Spans, *, causal: bool, scale: float, dropout: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    queries: Spans,
+    keys: Spans,
+    *,
+    causal: bool,
+    scale: float,
+    dropout: float,
 ) -> Tensor:
     # torch.nn.attention.varlen calls the same operator, but has no dropout
     return torch.ops.aten._flash_attention_forward(
-        query, key, value, queries.offsets, keys.offsets, queries.longest, keys.longest, dropout, causal, False, scale=scale
+        query,
+        key,
+        value,
+        queries.offsets,
+        keys.offsets,
+        queries.longest,
+        keys.longest,
+        dropout,
+        causal,
+        False,
+        scale=scale,
     )[0]
 
 
 def self_attention(
-    qkv: Tensor, spans: Spans, bias: Bias | None, *, causal: bool, scale: float, dropout: float, seeds: Tensor | None, site: int,
+    qkv: Tensor,
+    spans: Spans,
+    bias: Bias | None,
+    *,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    seeds: Tensor | None,
+    site: int,
     backend: str,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """[rows, H, D] out of [rows, 3, H, D] (queries, keys, values).
 
     Args:
@@ -116,13 +144,23 @@ def self_attention(
 
 
 def cross_attention(
-    q: Tensor, kv: Tensor, spans: Spans, memory_spans: Spans, *, scale: float, dropout: float, seeds: Tensor | None, site: int,
+    q: Tensor,
+    kv: Tensor,
+    spans: Spans,
+    memory_spans: Spans,
+    *,
+    scale: float,
+    dropout: float,
+    seeds: Tensor | None,
+    site: int,
     backend: str,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """[target rows, H, D] out of q [target rows, H, D] and kv [source rows, 2, H, D]: each summary sees its own document."""
     key, value = kv.unbind(1)
     if backend == "dense":
-        return dense_attention(q, key, value, spans.offsets, memory_spans.offsets, causal=False, scale=scale, dropout=dropout)
+        return dense_attention(
+            q, key, value, spans.offsets, memory_spans.offsets, causal=False, scale=scale, dropout=dropout
+        )
     if backend == "flash":
         return flash_attention(q, key, value, spans, memory_spans, causal=False, scale=scale, dropout=dropout)
     return attention_ops.cross_attention(

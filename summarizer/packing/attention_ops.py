@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from summarizer.packing.dense_attention import dense_attention
+from summarizer.packing.dense_attention import dense_attention, dense_attention_gradients
 
 BLOCK = 64  # rows and columns of a tile; 128 was slower on an H100
 
@@ -38,45 +38,104 @@ def _on_triton(x: Tensor) -> bool:
 
 
 def _forward(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tiles: Tensor | None, q_offsets: Tensor, k_offsets: Tensor, longest_q: int,
-    longest_k: int, causal: bool, scale: float, dropout: float, seeds: Tensor | None, site: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    tiles: Tensor | None,
+    q_offsets: Tensor,
+    k_offsets: Tensor,
+    longest_q: int,
+    longest_k: int,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    seeds: Tensor | None,
+    site: int,
+) -> tuple[Tensor, Tensor]:
     if _on_triton(q):
-        from summarizer.packing import triton_kernels
+        from summarizer.packing import triton_attention
 
-        return triton_kernels.forward(q, k, v, bias, tiles, q_offsets, k_offsets, longest_q, causal, scale, dropout, seeds, site)
+        return triton_attention.forward(
+            q, k, v, bias, tiles, q_offsets, k_offsets, longest_q, causal, scale, dropout, seeds, site
+        )
     assert dropout == 0.0, "hashed dropout is computed by the Triton kernels only"
     out = dense_attention(q, k, v, q_offsets, k_offsets, bias, causal=causal, scale=scale)
     return out.contiguous(), q.new_zeros(q.shape[1], q.shape[0], dtype=torch.float32)
 
 
 def _backward(
-    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tiles: Tensor | None, transposed: Tensor | None,
-    out: Tensor, lse: Tensor, q_offsets: Tensor, k_offsets: Tensor, longest_q: int, longest_k: int, causal: bool, scale: float,
-    dropout: float, seeds: Tensor | None, site: int, dq: Tensor, dk: Tensor, dv: Tensor,
-) -> Tensor:  # fmt: skip
+    gradient: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    tiles: Tensor | None,
+    transposed: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    q_offsets: Tensor,
+    k_offsets: Tensor,
+    longest_q: int,
+    longest_k: int,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    seeds: Tensor | None,
+    site: int,
+    dq: Tensor,
+    dk: Tensor,
+    dv: Tensor,
+) -> Tensor:
     """Write dq, dk and dv; return the bias's gradient, empty without a bias."""
     if _on_triton(q):
-        from summarizer.packing import triton_kernels
+        from summarizer.packing import triton_attention
 
-        return triton_kernels.backward(
-            gradient, q, k, v, bias, tiles, transposed, out, lse, q_offsets, k_offsets, longest_q, longest_k, causal, scale, dropout,
-            seeds, site, dq, dk, dv,
-        )  # fmt: skip
-    with torch.enable_grad():
-        leaves = [x.detach().requires_grad_() for x in (q, k, v, *([] if bias is None else [bias]))]
-        again = dense_attention(*leaves[:3], q_offsets, k_offsets, *leaves[3:], causal=causal, scale=scale)
-    gradients = torch.autograd.grad(again, leaves, gradient)
-    for target, found in zip((dq, dk, dv), gradients, strict=False):
-        target.copy_(found)
-    return gradients[3] if bias is not None else lse.new_empty(0)
+        return triton_attention.backward(
+            gradient,
+            q,
+            k,
+            v,
+            bias,
+            tiles,
+            transposed,
+            out,
+            lse,
+            q_offsets,
+            k_offsets,
+            longest_q,
+            longest_k,
+            causal,
+            scale,
+            dropout,
+            seeds,
+            site,
+            dq,
+            dk,
+            dv,
+        )
+    found, bias_gradient = dense_attention_gradients(
+        gradient, q, k, v, q_offsets, k_offsets, bias, causal=causal, scale=scale
+    )
+    for target, value in zip((dq, dk, dv), found, strict=True):
+        target.copy_(value)
+    return lse.new_empty(0) if bias_gradient is None else bias_gradient
 
 
 @torch.library.custom_op("summarizer::packed_self_attention", mutates_args=())
 def self_attention(
-    qkv: Tensor, bias: Tensor | None, tiles: Tensor | None, transposed: Tensor | None, offsets: Tensor, longest: int, causal: bool,
-    scale: float, dropout: float, seeds: Tensor | None, site: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    qkv: Tensor,
+    bias: Tensor | None,
+    tiles: Tensor | None,
+    transposed: Tensor | None,
+    offsets: Tensor,
+    longest: int,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    seeds: Tensor | None,
+    site: int,
+) -> tuple[Tensor, Tensor]:
     """Out [rows, H, D] and the log2-sum-exp of the scores [H, rows], of qkv [rows, 3, H, D]."""
     q, k, v = qkv.unbind(1)
     return _forward(q, k, v, bias, tiles, offsets, offsets, longest, longest, causal, scale, dropout, seeds, site)
@@ -90,15 +149,42 @@ def _(qkv, bias, tiles, transposed, offsets, longest, causal, scale, dropout, se
 
 @torch.library.custom_op("summarizer::packed_self_attention_backward", mutates_args=())
 def self_attention_backward(
-    gradient: Tensor, qkv: Tensor, bias: Tensor | None, tiles: Tensor | None, transposed: Tensor | None, out: Tensor, lse: Tensor,
-    offsets: Tensor, longest: int, causal: bool, scale: float, dropout: float, seeds: Tensor | None, site: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    gradient: Tensor,
+    qkv: Tensor,
+    bias: Tensor | None,
+    tiles: Tensor | None,
+    transposed: Tensor | None,
+    out: Tensor,
+    lse: Tensor,
+    offsets: Tensor,
+    longest: int,
+    causal: bool,
+    scale: float,
+    dropout: float,
+    seeds: Tensor | None,
+    site: int,
+) -> tuple[Tensor, Tensor]:
     # one tensor for the three, as the projection wants it: unbind's own gradient would copy them together
     d = torch.empty(qkv.shape, device=qkv.device, dtype=qkv.dtype)
     bias_gradient = _backward(
-        gradient, *qkv.unbind(1), bias, tiles, transposed, out, lse, offsets, offsets, longest, longest, causal, scale, dropout,
-        seeds, site, *d.unbind(1),
-    )  # fmt: skip
+        gradient,
+        *qkv.unbind(1),
+        bias,
+        tiles,
+        transposed,
+        out,
+        lse,
+        offsets,
+        offsets,
+        longest,
+        longest,
+        causal,
+        scale,
+        dropout,
+        seeds,
+        site,
+        *d.unbind(1),
+    )
     return d, bias_gradient
 
 
@@ -127,9 +213,17 @@ self_attention.register_autograd(_self_gradient, setup_context=_save_self)
 
 @torch.library.custom_op("summarizer::packed_cross_attention", mutates_args=())
 def cross_attention(
-    q: Tensor, kv: Tensor, q_offsets: Tensor, k_offsets: Tensor, longest_q: int, longest_k: int, scale: float, dropout: float,
-    seeds: Tensor | None, site: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    q: Tensor,
+    kv: Tensor,
+    q_offsets: Tensor,
+    k_offsets: Tensor,
+    longest_q: int,
+    longest_k: int,
+    scale: float,
+    dropout: float,
+    seeds: Tensor | None,
+    site: int,
+) -> tuple[Tensor, Tensor]:
     """Out [query rows, H, D] and the log2-sum-exp [H, query rows], of q [query rows, H, D] and kv [key rows, 2, H, D]."""
     k, v = kv.unbind(1)
     return _forward(q, k, v, None, None, q_offsets, k_offsets, longest_q, longest_k, False, scale, dropout, seeds, site)
@@ -142,15 +236,43 @@ def _(q, kv, q_offsets, k_offsets, longest_q, longest_k, scale, dropout, seeds, 
 
 @torch.library.custom_op("summarizer::packed_cross_attention_backward", mutates_args=())
 def cross_attention_backward(
-    gradient: Tensor, q: Tensor, kv: Tensor, out: Tensor, lse: Tensor, q_offsets: Tensor, k_offsets: Tensor, longest_q: int,
-    longest_k: int, scale: float, dropout: float, seeds: Tensor | None, site: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    gradient: Tensor,
+    q: Tensor,
+    kv: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    q_offsets: Tensor,
+    k_offsets: Tensor,
+    longest_q: int,
+    longest_k: int,
+    scale: float,
+    dropout: float,
+    seeds: Tensor | None,
+    site: int,
+) -> tuple[Tensor, Tensor]:
     dq = torch.empty(q.shape, device=q.device, dtype=q.dtype)
     dkv = torch.empty(kv.shape, device=kv.device, dtype=kv.dtype)
     _backward(
-        gradient, q, *kv.unbind(1), None, None, None, out, lse, q_offsets, k_offsets, longest_q, longest_k, False, scale, dropout,
-        seeds, site, dq, *dkv.unbind(1),
-    )  # fmt: skip
+        gradient,
+        q,
+        *kv.unbind(1),
+        None,
+        None,
+        None,
+        out,
+        lse,
+        q_offsets,
+        k_offsets,
+        longest_q,
+        longest_k,
+        False,
+        scale,
+        dropout,
+        seeds,
+        site,
+        dq,
+        *dkv.unbind(1),
+    )
     return dq, dkv
 
 

@@ -70,13 +70,19 @@ class PackedSeq2SeqCollator:
     def __call__(self, pairs: Sequence[Pair]) -> Pack:
         budget = self.budget
         sources, targets = ([np.asarray(row) for row in side] for side in zip(*pairs, strict=True))
-        source_lengths = with_tail([len(row) for row in sources], budget.source_tokens, budget.longest_source, budget.slots)
-        target_lengths = with_tail([len(row) for row in targets], budget.target_tokens, budget.longest_target, budget.slots)
+        source_lengths = with_tail(
+            [len(row) for row in sources], budget.source_tokens, budget.longest_source, budget.slots
+        )
+        target_lengths = with_tail(
+            [len(row) for row in targets], budget.target_tokens, budget.longest_target, budget.slots
+        )
         return {
             "source_ids": laid_out(sources, budget.source_tokens, self.pad_token_id),
             "source_positions": positions_of(source_lengths),
             "source_offsets": offsets_of(source_lengths),
-            "target_ids": laid_out([self.decoder_input(row) for row in targets], budget.target_tokens, self.pad_token_id),
+            "target_ids": laid_out(
+                [self.decoder_input(row) for row in targets], budget.target_tokens, self.pad_token_id
+            ),
             "target_positions": positions_of(target_lengths),
             "target_offsets": offsets_of(target_lengths),
             "labels": laid_out(targets, budget.target_tokens, IGNORED),

@@ -31,7 +31,9 @@ def chunk_loss(
         loss = loss - label_smoothing * logits.mean(-1)
     loss = torch.where(counted, loss, 0.0).sum() / count
     columns = torch.arange(logits.shape[1], device=logits.device)
-    ideal = torch.where(columns[None, :] == wanted[:, None], 1.0 - label_smoothing, 0.0) + label_smoothing / logits.shape[1]
+    ideal = (
+        torch.where(columns[None, :] == wanted[:, None], 1.0 - label_smoothing, 0.0) + label_smoothing / logits.shape[1]
+    )
     gradient = (torch.exp(logits - log_sum[:, None]) - ideal) * (counted / count)[:, None]
     return loss, gradient.to(hidden.dtype)
 
@@ -39,9 +41,15 @@ def chunk_loss(
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, label_smoothing: float, chunk: Any,
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        label_smoothing: float,
+        chunk: Any,
         learning: bool,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         used = weight.to(hidden.dtype)
         count = (labels != IGNORED).sum().clamp(min=1).float()
         hidden_gradient = torch.empty_like(hidden) if learning and hidden.requires_grad else None
@@ -66,12 +74,22 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return (
             None if hidden is None else hidden * scale.to(hidden.dtype),
             None if weight is None else (weight * scale).to(ctx.weight_type),
-            None, None, None, None, None,
-        )  # fmt: skip
+            None,
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, label_smoothing: float = 0.0, *, chunk: Any = chunk_loss
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    label_smoothing: float = 0.0,
+    *,
+    chunk: Any = chunk_loss,
 ) -> Tensor:
     """Mean cross-entropy of `hidden @ weight.T + bias` over the rows whose label is not -100: a float32 scalar.
 

@@ -1,4 +1,4 @@
-"""Attention document by document through PyTorch's own kernel: any device, any head width; the reference of the others."""
+"""Attention document by document through PyTorch's own kernel: any device and head width; the others' reference."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from torch.nn import functional as F
 
 
 def dense_attention(
-    query: Tensor, key: Tensor, value: Tensor, query_offsets: Tensor, key_offsets: Tensor, bias: Tensor | None = None,
-    *, causal: bool, scale: float, dropout: float = 0.0,
-) -> Tensor:  # fmt: skip
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_offsets: Tensor,
+    key_offsets: Tensor,
+    bias: Tensor | None = None,
+    *,
+    causal: bool,
+    scale: float,
+    dropout: float = 0.0,
+) -> Tensor:
     """Attention of every query to the keys of its own document.
 
     Args:
@@ -35,10 +43,19 @@ def dense_attention(
             continue
         mask = None if bias is None else distance_bias(bias, count, seen).to(query.dtype)
         if causal and mask is not None:
-            mask = mask.masked_fill(torch.ones(count, seen, dtype=torch.bool, device=mask.device).triu(1), float("-inf"))
+            mask = mask.masked_fill(
+                torch.ones(count, seen, dtype=torch.bool, device=mask.device).triu(1), float("-inf")
+            )
         q, k, v = (x.transpose(0, 1)[None] for x in (query[rows], key[columns], value[columns]))
         out = F.scaled_dot_product_attention(
-            q, k, v, mask, dropout_p=dropout, is_causal=causal and mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+            q,
+            k,
+            v,
+            mask,
+            dropout_p=dropout,
+            is_causal=causal and mask is None,
+            scale=scale,
+            enable_gqa=q.shape[1] != k.shape[1],
         )
         parts.append(out[0].transpose(0, 1))
     rest = query.shape[0] - starts[-1]
@@ -52,3 +69,47 @@ def distance_bias(bias: Tensor, queries: int, keys: int) -> Tensor:
     reach = (bias.shape[1] - 1) // 2
     distance = torch.arange(keys, device=bias.device)[None] - torch.arange(queries, device=bias.device)[:, None]
     return bias[:, distance.clamp(-reach, reach) + reach]
+
+
+def dense_attention_gradients(
+    gradient: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_offsets: Tensor,
+    key_offsets: Tensor,
+    bias: Tensor | None = None,
+    *,
+    causal: bool,
+    scale: float,
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None]:
+    """Gradients of query, key and value, and of the bias, written out: inside an operator autograd is not at hand.
+
+    Args: as `dense_attention`, without dropout; gradient: [Tq, H, D].
+    """
+    dq, dk, dv = torch.zeros_like(query), torch.zeros_like(key), torch.zeros_like(value)
+    bias_gradient = None if bias is None else torch.zeros_like(bias)
+    starts, ends = query_offsets.tolist(), key_offsets.tolist()
+    for i in range(len(starts) - 1):
+        rows, columns = slice(starts[i], starts[i + 1]), slice(ends[i], ends[i + 1])
+        count, seen = rows.stop - rows.start, columns.stop - columns.start
+        if count == 0 or seen == 0:
+            continue
+        q, k, v, g = query[rows], key[columns], value[columns], gradient[rows]
+        scores = torch.einsum("qhd,khd->hqk", q, k) * scale
+        if bias is not None:
+            scores = scores + distance_bias(bias, count, seen)
+        if causal:
+            scores = scores.masked_fill(torch.ones(count, seen, dtype=torch.bool, device=q.device).triu(1), float("-inf"))
+        shares = scores.softmax(-1)
+        dp = torch.einsum("qhd,khd->hqk", g, v)
+        ds = shares * (dp - (dp * shares).sum(-1, keepdim=True))
+        dv[columns] = torch.einsum("hqk,qhd->khd", shares, g).to(v.dtype)
+        dq[rows] = (torch.einsum("hqk,khd->qhd", ds, k) * scale).to(q.dtype)
+        dk[columns] = (torch.einsum("hqk,qhd->khd", ds, q) * scale).to(k.dtype)
+        if bias_gradient is not None:
+            reach = (bias_gradient.shape[1] - 1) // 2
+            distance = torch.arange(seen, device=q.device)[None] - torch.arange(count, device=q.device)[:, None]
+            at = (distance.clamp(-reach, reach) + reach).flatten()
+            bias_gradient.index_add_(1, at, ds.flatten(1).to(bias_gradient.dtype))
+    return (dq, dk, dv), bias_gradient

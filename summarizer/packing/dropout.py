@@ -29,7 +29,9 @@ class Masks(NamedTuple):
 def fixed_numbers(rows: int, columns: int, device: torch.device) -> Masks:
     generator = torch.Generator().manual_seed(20180731)
     low, high = -(2**31), 2**31 - 1
-    numbers = torch.randint(low, high, (rows + columns,), generator=generator, dtype=torch.int64).to(torch.int32).to(device)
+    numbers = (
+        torch.randint(low, high, (rows + columns,), generator=generator, dtype=torch.int64).to(torch.int32).to(device)
+    )
     return Masks(numbers[:rows].clone(), numbers[rows:].clone())
 
 

@@ -71,33 +71,61 @@ def entered(x: Tensor, norm: Norm, style: Style, numerics: Numerics) -> Tensor:
 
 
 def attend_within(
-    x: Tensor, part: Attention, style: Style, numerics: Numerics, spans: Spans, bias: Bias | None, causal: bool,
-    seeds: Tensor | None, masks: Masks | None,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    part: Attention,
+    style: Style,
+    numerics: Numerics,
+    spans: Spans,
+    bias: Bias | None,
+    causal: bool,
+    seeds: Tensor | None,
+    masks: Masks | None,
+) -> Tensor:
     h = entered(x, part.norm, style, numerics)
     qkv = linear(h, part.query, part.key, part.value).view(x.shape[0], 3, style.heads, -1)
     attention_dropout = style.attention_dropout if numerics.training else 0.0
     mixed = self_attention(
-        qkv, spans, bias, causal=causal, scale=style.scale, dropout=attention_dropout, seeds=seeds, site=ATTENTION_SITE,
+        qkv,
+        spans,
+        bias,
+        causal=causal,
+        scale=style.scale,
+        dropout=attention_dropout,
+        seeds=seeds,
+        site=ATTENTION_SITE,
         backend=numerics.backend,
-    )  # fmt: skip
+    )
     y = linear(mixed.flatten(1), part.output)
     y = dropout(y, style.dropout if numerics.training else 0.0, seeds, SELF_SITE, masks)
     return joined(x, y, part.norm, style, numerics)
 
 
 def attend_across(
-    x: Tensor, memory: Tensor, part: Attention, style: Style, numerics: Numerics, spans: Spans, memory_spans: Spans,
-    seeds: Tensor | None, masks: Masks | None,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    memory: Tensor,
+    part: Attention,
+    style: Style,
+    numerics: Numerics,
+    spans: Spans,
+    memory_spans: Spans,
+    seeds: Tensor | None,
+    masks: Masks | None,
+) -> Tensor:
     h = entered(x, part.norm, style, numerics)
     q = linear(h, part.query).view(x.shape[0], style.heads, -1)
     kv = linear(memory, part.key, part.value).view(memory.shape[0], 2, style.heads, -1)
     attention_dropout = style.attention_dropout if numerics.training else 0.0
     mixed = cross_attention(
-        q, kv, spans, memory_spans, scale=style.scale, dropout=attention_dropout, seeds=seeds, site=CROSS_ATTENTION_SITE,
+        q,
+        kv,
+        spans,
+        memory_spans,
+        scale=style.scale,
+        dropout=attention_dropout,
+        seeds=seeds,
+        site=CROSS_ATTENTION_SITE,
         backend=numerics.backend,
-    )  # fmt: skip
+    )
     y = linear(mixed.flatten(1), part.output)
     y = dropout(y, style.dropout if numerics.training else 0.0, seeds, CROSS_SITE, masks)
     return joined(x, y, part.norm, style, numerics)
@@ -113,17 +141,31 @@ def feed_forward(
 
 
 def encoder_layer(
-    x: Tensor, layer: Layer, style: Style, numerics: Numerics, spans: Spans, bias: Bias | None, seeds: Tensor | None,
+    x: Tensor,
+    layer: Layer,
+    style: Style,
+    numerics: Numerics,
+    spans: Spans,
+    bias: Bias | None,
+    seeds: Tensor | None,
     masks: Masks | None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     x = attend_within(x, layer.self_attention, style, numerics, spans, bias, False, seeds, masks)
     return feed_forward(x, layer.feed_forward, style, numerics, seeds, masks)
 
 
 def decoder_layer(
-    x: Tensor, memory: Tensor, layer: Layer, style: Style, numerics: Numerics, spans: Spans, memory_spans: Spans,
-    bias: Bias | None, seeds: Tensor | None, masks: Masks | None,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    memory: Tensor,
+    layer: Layer,
+    style: Style,
+    numerics: Numerics,
+    spans: Spans,
+    memory_spans: Spans,
+    bias: Bias | None,
+    seeds: Tensor | None,
+    masks: Masks | None,
+) -> Tensor:
     assert layer.cross_attention is not None, "a decoder layer attends to the encoder"
     x = attend_within(x, layer.self_attention, style, numerics, spans, bias, True, seeds, masks)
     x = attend_across(x, memory, layer.cross_attention, style, numerics, spans, memory_spans, seeds, masks)
@@ -131,9 +173,15 @@ def decoder_layer(
 
 
 def stack_entry(
-    tokens: Tensor, scale: float, places: Tensor | None, norm: Norm | None, style: Style, numerics: Numerics, seeds: Tensor | None,
+    tokens: Tensor,
+    scale: float,
+    places: Tensor | None,
+    norm: Norm | None,
+    style: Style,
+    numerics: Numerics,
+    seeds: Tensor | None,
     masks: Masks | None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Embeddings of tokens and places [rows, d] as the residual stream's start."""
     x = tokens if scale == 1.0 else tokens * scale
     x = x if places is None else x + places
@@ -142,7 +190,13 @@ def stack_entry(
 
 
 def stack_exit(
-    x: Tensor, norm: Norm | None, share: float, style: Style, numerics: Numerics, seeds: Tensor | None, masks: Masks | None
+    x: Tensor,
+    norm: Norm | None,
+    share: float,
+    style: Style,
+    numerics: Numerics,
+    seeds: Tensor | None,
+    masks: Masks | None,
 ) -> Tensor:
     """The stack's output [rows, d] in the type of products."""
     x = x.to(numerics.compute) if norm is None else normed(x, norm, style, numerics.compute)

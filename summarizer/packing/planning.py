@@ -35,7 +35,9 @@ class PackBudget:
     @property
     def slots(self) -> int:
         """Entries for documents in a pack's tensors: real ones, and dummies that take up the tail."""
-        tail = max(math.ceil(self.source_tokens / self.longest_source), math.ceil(self.target_tokens / self.longest_target))
+        tail = max(
+            math.ceil(self.source_tokens / self.longest_source), math.ceil(self.target_tokens / self.longest_target)
+        )
         return self.documents + tail
 
 
@@ -44,7 +46,11 @@ def rounded(tokens: float) -> int:
 
 
 def choose_budget(
-    source_lengths: np.ndarray, target_lengths: np.ndarray, *, source_tokens: int | None = None, documents: int | None = None
+    source_lengths: np.ndarray,
+    target_lengths: np.ndarray,
+    *,
+    source_tokens: int | None = None,
+    documents: int | None = None,
 ) -> PackBudget:
     """A budget whose three limits are reached at about the same time by this corpus.
 
@@ -64,8 +70,9 @@ def choose_budget(
     if longest_source > tokens:
         log.warning(
             "the longest document has %d tokens, more than the %d of a pack: packs are made that long, which costs memory",
-            longest_source, int(tokens),
-        )  # fmt: skip
+            longest_source,
+            int(tokens),
+        )
     source = rounded(max(tokens, longest_source))
     likely = source / mean_source  # documents in a full pack
     target = rounded(max(likely * mean_target * SLACK * SLACK, longest_target))
@@ -74,7 +81,9 @@ def choose_budget(
     return PackBudget(source, target, max(1, most), longest_source, longest_target)
 
 
-def plan_packs(order: np.ndarray, source_lengths: np.ndarray, target_lengths: np.ndarray, budget: PackBudget) -> list[np.ndarray]:
+def plan_packs(
+    order: np.ndarray, source_lengths: np.ndarray, target_lengths: np.ndarray, budget: PackBudget
+) -> list[np.ndarray]:
     """Fill packs from an order of documents by first fit over a window.
 
     Args:
@@ -84,7 +93,9 @@ def plan_packs(order: np.ndarray, source_lengths: np.ndarray, target_lengths: np
     Returns:
         Packs of document indices; every index of `order` once.
     """
-    assert not len(order) or int(source_lengths[order].max()) <= budget.source_tokens, "a document is longer than a pack"
+    assert not len(order) or int(source_lengths[order].max()) <= budget.source_tokens, (
+        "a document is longer than a pack"
+    )
     assert not len(order) or int(target_lengths[order].max()) <= budget.target_tokens, "a summary is longer than a pack"
     packs: list[np.ndarray] = []
     waiting: list[int] = []
@@ -122,7 +133,13 @@ def shared_evenly(packs: list[np.ndarray], source_lengths: np.ndarray, world_siz
 
 
 def epoch_packs(
-    source_lengths: np.ndarray, target_lengths: np.ndarray, budget: PackBudget, *, seed: int, epoch: int, world_size: int = 1
+    source_lengths: np.ndarray,
+    target_lengths: np.ndarray,
+    budget: PackBudget,
+    *,
+    seed: int,
+    epoch: int,
+    world_size: int = 1,
 ) -> list[np.ndarray]:
     """One epoch's packs in the order they are trained on; rank r takes every `world_size`-th from r on.
 
@@ -147,9 +164,16 @@ class TrainingPacks:
     """
 
     def __init__(
-        self, source_lengths: np.ndarray, target_lengths: np.ndarray, budget: PackBudget,
-        *, seed: int, epochs: int, rank: int = 0, world_size: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        source_lengths: np.ndarray,
+        target_lengths: np.ndarray,
+        budget: PackBudget,
+        *,
+        seed: int,
+        epochs: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         self.lengths = source_lengths, target_lengths
         self.budget, self.seed, self.epochs = budget, seed, epochs
         self.rank, self.world_size = rank, world_size
@@ -178,9 +202,9 @@ class TrainingPacks:
             skip = 0
 
 
-def fill_share(packs: list[np.ndarray], source_lengths: np.ndarray, target_lengths: np.ndarray, budget: PackBudget) -> float:
+def fill_share(
+    packs: list[np.ndarray], source_lengths: np.ndarray, target_lengths: np.ndarray, budget: PackBudget
+) -> float:
     """Real tokens over slots of a list of packs, between 0 and 1."""
     real = sum(int(source_lengths[pack].sum() + target_lengths[pack].sum()) for pack in packs)
     return real / max(1, len(packs) * (budget.source_tokens + budget.target_tokens))
-
-

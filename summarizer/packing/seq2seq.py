@@ -69,9 +69,14 @@ class PackedSeq2Seq:
     """
 
     def __init__(
-        self, model: Any, *, attention: str = "auto", compiled: bool = False, residual_dtype: torch.dtype | None = None,
+        self,
+        model: Any,
+        *,
+        attention: str = "auto",
+        compiled: bool = False,
+        residual_dtype: torch.dtype | None = None,
         checkpoint_layers: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         obstacle = packing_obstacle(model)
         assert obstacle is None, f"not a model to pack: {obstacle}"
         assert attention in ("auto", *BACKENDS), f"no attention back end {attention}"
@@ -118,7 +123,9 @@ class PackedSeq2Seq:
         if torch.is_autocast_enabled(device.type):
             compute = torch.get_autocast_dtype(device.type)
         wide = torch.promote_types(anatomy.head.weight.dtype, torch.float32)
-        return anatomy, Numerics(compute, self.residual_dtype or wide, self.model.training, self._backend(anatomy, device, compute))
+        return anatomy, Numerics(
+            compute, self.residual_dtype or wide, self.model.training, self._backend(anatomy, device, compute)
+        )
 
     def _backend(self, anatomy: Anatomy, device: torch.device, compute: torch.dtype) -> str:
         key = device, compute
@@ -135,7 +142,9 @@ class PackedSeq2Seq:
             self._backends[key] = backend
         return self._backends[key]
 
-    def _seeds(self, pack: dict[str, Any], anatomy: Anatomy, numerics: Numerics, seed: Tensor | None) -> list[Seeds | None]:
+    def _seeds(
+        self, pack: dict[str, Any], anatomy: Anatomy, numerics: Numerics, seed: Tensor | None
+    ) -> list[Seeds | None]:
         """Of the encoder and of the decoder."""
         if not numerics.training or not (self.compiled or numerics.backend == "triton"):
             return [None, None]
@@ -143,7 +152,10 @@ class PackedSeq2Seq:
         if seed is None:
             seed = torch.randint(-(2**31), 2**31 - 1, (), device=device).to(torch.int32)
         rows = max(pack["source_ids"].shape[0], pack["target_ids"].shape[0])
-        columns = max(layer.feed_forward.output.weight.shape[1] for layer in (anatomy.encoder.layers[0], anatomy.decoder.layers[0]))
+        columns = max(
+            layer.feed_forward.output.weight.shape[1]
+            for layer in (anatomy.encoder.layers[0], anatomy.decoder.layers[0])
+        )
         columns = max(columns, anatomy.head.weight.shape[1])
         if self._masks is None or self._masks.rows.shape[0] < rows or self._masks.rows.device != device:
             self._masks = fixed_numbers(rows, columns, device)
@@ -171,7 +183,16 @@ class PackedSeq2Seq:
         x, bias = self._entered(pack["target_ids"], pack["target_positions"], stack, numerics, seeds)
         for i, layer in enumerate(stack.layers):
             x = self._run(
-                self._decoder_layer, x, memory, layer, stack.style, numerics, spans, memory_spans, bias, *_of_layer(seeds, i)
+                self._decoder_layer,
+                x,
+                memory,
+                layer,
+                stack.style,
+                numerics,
+                spans,
+                memory_spans,
+                bias,
+                *_of_layer(seeds, i),
             )
         x = self._exit(x, stack.final_norm, stack.final_dropout, stack.style, numerics, *_of_layer(seeds, -1))
         return x if anatomy.head_scale == 1.0 else x * anatomy.head_scale
@@ -183,7 +204,9 @@ class PackedSeq2Seq:
         tokens = F.embedding(ids, stack.tokens)
         # a document longer than a learned table fails in the model too; the collator's caps keep to it
         places = None if stack.positions is None else F.embedding(positions + stack.position_offset, stack.positions)
-        x = self._entry(tokens, stack.token_scale, places, stack.embedding_norm, stack.style, numerics, *_of_layer(seeds, -1))
+        x = self._entry(
+            tokens, stack.token_scale, places, stack.embedding_norm, stack.style, numerics, *_of_layer(seeds, -1)
+        )
         return x, bias_for(distance_bias_vector(stack, ids.device), numerics.backend)
 
     def _run(self, layer: OrElse, *arguments: Any) -> Tensor:

@@ -34,7 +34,9 @@ def test_logits_are_those_of_the_padded_model(family):
         logits = PackedSeq2Seq(model).logits(pack)
     start = 0
     for i, (_, target) in enumerate(pairs):
-        torch.testing.assert_close(logits[start : start + len(target)], expected[i, : len(target)], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            logits[start : start + len(target)], expected[i, : len(target)], atol=1e-5, rtol=1e-5
+        )
         start += len(target)
 
 
@@ -52,7 +54,9 @@ def test_one_optimizer_step_is_that_of_the_padded_model(family):
     torch.testing.assert_close(losses["packed"], losses["padded"], atol=1e-5, rtol=1e-5)
     moved = dict(packed.named_parameters())
     for name, weight in model.named_parameters():
-        torch.testing.assert_close(moved[name], weight, atol=2e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            moved[name], weight, atol=2e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("family", ["t5", "bart"])
@@ -72,7 +76,9 @@ def test_label_smoothing_is_that_of_torch():
     model = model_of("bart").eval()
     pack, _ = both(model, documents(4))
     run = PackedSeq2Seq(model)
-    expected = torch.nn.functional.cross_entropy(run.logits(pack), pack["labels"], ignore_index=-100, label_smoothing=0.1)
+    expected = torch.nn.functional.cross_entropy(
+        run.logits(pack), pack["labels"], ignore_index=-100, label_smoothing=0.1
+    )
     torch.testing.assert_close(run.loss(pack, label_smoothing=0.1), expected)
 
 
@@ -111,10 +117,18 @@ def test_bfloat16_autocast_stays_near_float32(family):
 def test_other_architectures_are_refused_with_the_reason():
     led = transformers.LEDForConditionalGeneration(
         transformers.LEDConfig(
-            vocab_size=50, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-            encoder_ffn_dim=16, decoder_ffn_dim=16, attention_window=8, max_encoder_position_embeddings=64,
+            vocab_size=50,
+            d_model=16,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=16,
+            decoder_ffn_dim=16,
+            attention_window=8,
+            max_encoder_position_embeddings=64,
         )
-    )  # fmt: skip
+    )
     assert not supports_packing(led)
     assert "LEDForConditionalGeneration" in packing_obstacle(led)
     model = model_of("bart")

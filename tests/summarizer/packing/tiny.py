@@ -12,17 +12,42 @@ FAMILIES = tuple(SIZES)
 def config_of(family, dropout=0.0):
     if SIZES[family] == "T5":
         return transformers.T5Config(
-            vocab_size=VOCABULARY, d_model=32, d_kv=16, d_ff=48, num_layers=2, num_decoder_layers=2, num_heads=2,
-            relative_attention_num_buckets=8, relative_attention_max_distance=20, dropout_rate=dropout,
-            feed_forward_proj="gated-gelu" if family == "gated_t5" else "relu", pad_token_id=0, eos_token_id=1,
-            decoder_start_token_id=0, tie_word_embeddings=family == "t5",
-        )  # fmt: skip
+            vocab_size=VOCABULARY,
+            d_model=32,
+            d_kv=16,
+            d_ff=48,
+            num_layers=2,
+            num_decoder_layers=2,
+            num_heads=2,
+            relative_attention_num_buckets=8,
+            relative_attention_max_distance=20,
+            dropout_rate=dropout,
+            feed_forward_proj="gated-gelu" if family == "gated_t5" else "relu",
+            pad_token_id=0,
+            eos_token_id=1,
+            decoder_start_token_id=0,
+            tie_word_embeddings=family == "t5",
+        )
     return getattr(transformers, f"{SIZES[family]}Config")(
-        vocab_size=VOCABULARY, d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2,
-        encoder_ffn_dim=48, decoder_ffn_dim=48, max_position_embeddings=80, dropout=dropout, attention_dropout=dropout,
-        activation_dropout=dropout, scale_embedding=family != "bart", pad_token_id=1, bos_token_id=0, eos_token_id=2,
-        decoder_start_token_id=2, forced_eos_token_id=None,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        max_position_embeddings=80,
+        dropout=dropout,
+        attention_dropout=dropout,
+        activation_dropout=dropout,
+        scale_embedding=family != "bart",
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+        forced_eos_token_id=None,
+    )
 
 
 def model_of(family, dropout=0.0, seed=0):
