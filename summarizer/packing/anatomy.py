@@ -7,6 +7,7 @@ are taken anew for every pass, because FSDP and `module.to` replace parameters.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -111,7 +112,7 @@ def packing_obstacle(model: Any) -> str | None:
 
 
 def supports_packing(model: Any) -> bool:
-    """Whether `packed_model` takes this model; if not, pad batches of like length instead and say `packing_obstacle`."""
+    """Whether `PackedSeq2Seq` takes this model; if not, pad batches of like length and say `packing_obstacle`."""
     return packing_obstacle(model) is None
 
 
@@ -235,13 +236,16 @@ def _bart(model: Any) -> Anatomy:
     )
 
 
+@lru_cache(maxsize=16)
+def _bucket_numbers(bidirectional: bool, count: int, reach: int, device: torch.device) -> Tensor:
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    distances = torch.arange(-reach, reach + 1, device=device)
+    return T5Attention._relative_position_bucket(distances, bidirectional, count, reach)
+
+
 def distance_bias_vector(stack: Stack, device: torch.device) -> Tensor | None:
     """T5's bias as [H, 2R + 1] float32 by key position - query position in -R..R, beyond which it no longer changes."""
     if stack.distance_buckets is None or stack.buckets is None:
         return None
-    from transformers.models.t5.modeling_t5 import T5Attention
-
-    bidirectional, count, reach = stack.buckets
-    distances = torch.arange(-reach, reach + 1, device=device)
-    buckets = T5Attention._relative_position_bucket(distances, bidirectional, count, reach)
-    return stack.distance_buckets.float()[buckets].t().contiguous()
+    return stack.distance_buckets.float()[_bucket_numbers(*stack.buckets, device)].t().contiguous()

@@ -73,7 +73,7 @@ def backend_obstacle(
 
 
 def choose_backend(device: torch.device, head_width: int, dtype: torch.dtype, biased: bool) -> tuple[str, str | None]:
-    """The fastest back end that serves, and why a faster one does not (None for the fastest, or where none is faster)."""
+    """The fastest back end that serves, and why a faster one does not (None where none is faster)."""
     if device.type != "cuda":
         return "dense", None
     first = None
@@ -155,7 +155,7 @@ def cross_attention(
     site: int,
     backend: str,
 ) -> Tensor:
-    """[target rows, H, D] out of q [target rows, H, D] and kv [source rows, 2, H, D]: each summary sees its own document."""
+    """[target rows, H, D] out of q [target rows, H, D] and kv [source rows, 2, H, D]: each summary sees its document."""
     key, value = kv.unbind(1)
     if backend == "dense":
         return dense_attention(

@@ -19,7 +19,7 @@ BLOCK = 64  # rows and columns of a tile; 128 was slower on an H100
 
 
 def near_tiles(reach: int, block: int = BLOCK) -> int:
-    """K: a tile K or more blocks from the diagonal has one bias everywhere, because all its distances exceed the reach."""
+    """K: a tile K or more blocks from the diagonal has one bias, because all its distances exceed the reach."""
     return math.ceil((reach + block - 1) / block)
 
 
@@ -224,7 +224,7 @@ def cross_attention(
     seeds: Tensor | None,
     site: int,
 ) -> tuple[Tensor, Tensor]:
-    """Out [query rows, H, D] and the log2-sum-exp [H, query rows], of q [query rows, H, D] and kv [key rows, 2, H, D]."""
+    """Out [query rows, H, D] and log2-sum-exp [H, query rows], of q [query rows, H, D] and kv [key rows, 2, H, D]."""
     k, v = kv.unbind(1)
     return _forward(q, k, v, None, None, q_offsets, k_offsets, longest_q, longest_k, False, scale, dropout, seeds, site)
 

@@ -52,7 +52,8 @@ def laid_out(rows: Sequence[np.ndarray], total: int, fill: int) -> torch.Tensor:
 class PackedSeq2SeqCollator:
     """For encoder-decoders.
 
-    Returns a dict of source_ids [S], source_positions [S], source_offsets [N + 1], target_ids [T] (the decoder's input),
+    Returns a dict of source_ids [S], source_positions [S], source_offsets [N + 1],
+    target_ids [T] (the decoder's input),
     target_positions [T], target_offsets [N + 1], labels [T], and the plain numbers longest_source and longest_target.
 
     Args:

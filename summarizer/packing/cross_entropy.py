@@ -6,6 +6,7 @@ The gradients are made in the forward pass, while a chunk's logits are at hand (
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -55,8 +56,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden) if learning and hidden.requires_grad else None
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if learning and weight.requires_grad else None
         total = torch.zeros((), device=hidden.device)
-        for start in range(0, hidden.shape[0], CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
+        # chunks of one size where that is possible: compiled code is made for each
+        chunks = max(1, math.ceil(hidden.shape[0] / CHUNK_ROWS))
+        size = max(1, math.ceil(hidden.shape[0] / chunks))
+        for start in range(0, hidden.shape[0], size):
+            rows = slice(start, start + size)
             loss, gradient = chunk(hidden[rows], used, bias, labels[rows], label_smoothing, count)
             total = total + loss
             if hidden_gradient is not None:

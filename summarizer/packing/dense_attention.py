@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -66,9 +68,38 @@ def dense_attention(
 
 def distance_bias(bias: Tensor, queries: int, keys: int) -> Tensor:
     """[H, queries, keys] out of [H, 2R + 1]."""
-    reach = (bias.shape[1] - 1) // 2
-    distance = torch.arange(keys, device=bias.device)[None] - torch.arange(queries, device=bias.device)[:, None]
-    return bias[:, distance.clamp(-reach, reach) + reach]
+    return _DistanceBias.apply(bias, queries, keys)  # type: ignore[no-any-return]
+
+
+class _DistanceBias(torch.autograd.Function):
+    """Each row of a document's bias is the row above moved by one: copied as such, and summed back along diagonals.
+
+    Indexing would do, but its gradient adds every score by itself, which took most of a step on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, bias: Tensor, queries: int, keys: int) -> Tensor:
+        reach = (bias.shape[1] - 1) // 2
+        ctx.reach = reach
+        distances = torch.arange(-(queries - 1), keys, device=bias.device).clamp(-reach, reach) + reach
+        line = bias[:, distances].contiguous()
+        heads, width = line.shape
+        return line.as_strided((heads, queries, keys), (width, 1, 1)).flip(1)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = outputs
+        return diagonal_sums(gradient, ctx.reach), None, None
+
+
+def diagonal_sums(scores: Tensor, reach: int) -> Tensor:
+    """[H, 2R + 1] sums of [H, queries, keys] by distance, clamped to R."""
+    heads, queries, keys = scores.shape
+    # flipped and padded, the flattened rows can be cut one shorter: each starts one further right, diagonals are columns
+    padded = F.pad(scores.flip(1), (0, queries)).reshape(heads, -1)[:, : queries * (keys + queries - 1)]
+    sums = padded.reshape(heads, queries, keys + queries - 1).sum(1)
+    distances = torch.arange(-(queries - 1), keys, device=scores.device).clamp(-reach, reach) + reach
+    return scores.new_zeros(heads, 2 * reach + 1).index_add_(1, distances, sums)
 
 
 def dense_attention_gradients(
@@ -100,7 +131,8 @@ def dense_attention_gradients(
         if bias is not None:
             scores = scores + distance_bias(bias, count, seen)
         if causal:
-            scores = scores.masked_fill(torch.ones(count, seen, dtype=torch.bool, device=q.device).triu(1), float("-inf"))
+            ahead = torch.ones(count, seen, dtype=torch.bool, device=q.device).triu(1)
+            scores = scores.masked_fill(ahead, float("-inf"))
         shares = scores.softmax(-1)
         dp = torch.einsum("qhd,khd->hqk", g, v)
         ds = shares * (dp - (dp * shares).sum(-1, keepdim=True))
@@ -108,8 +140,5 @@ def dense_attention_gradients(
         dq[rows] = (torch.einsum("hqk,khd->qhd", ds, k) * scale).to(q.dtype)
         dk[columns] = (torch.einsum("hqk,qhd->khd", ds, q) * scale).to(k.dtype)
         if bias_gradient is not None:
-            reach = (bias_gradient.shape[1] - 1) // 2
-            distance = torch.arange(seen, device=q.device)[None] - torch.arange(count, device=q.device)[:, None]
-            at = (distance.clamp(-reach, reach) + reach).flatten()
-            bias_gradient.index_add_(1, at, ds.flatten(1).to(bias_gradient.dtype))
+            bias_gradient += diagonal_sums(ds, (bias_gradient.shape[1] - 1) // 2).to(bias_gradient.dtype)
     return (dq, dk, dv), bias_gradient

@@ -1,8 +1,8 @@
-"""Which documents share a pack: first fit under three budgets, the same list for every rank, each document once an epoch.
+"""Which documents share a pack: first fit under three budgets, the same list for every rank, each once an epoch.
 
 The whole of training is one list of packs, a pure function of (lengths, budget, seed), like the batches of
-`summarizer.data.batches`: resuming is skipping. First fit over a short window of the shuffled order (Johnson 1973) fills
-packs to within a percent or two and moves no document far from where the shuffle put it.
+`summarizer.data.batches`: resuming is skipping. First fit over a short window of the shuffled order (Johnson 1973)
+fills packs to within a percent or two and moves no document far from where the shuffle put it.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def choose_budget(
         tokens = min(tokens, documents * mean_source * SLACK)
     if longest_source > tokens:
         log.warning(
-            "the longest document has %d tokens, more than the %d of a pack: packs are made that long, which costs memory",
-            longest_source,
+            "the longest document has %d tokens, more than the %d of a pack: packs are made that long,
+            which costs memory", longest_source,
             int(tokens),
         )
     source = rounded(max(tokens, longest_source))
@@ -123,7 +123,7 @@ def plan_packs(
 
 
 def shared_evenly(packs: list[np.ndarray], source_lengths: np.ndarray, world_size: int) -> list[np.ndarray]:
-    """Halve the largest packs until their number divides among the ranks; a corpus of too few documents stays as it is."""
+    """Halve the largest packs until their number divides among the ranks; too small a corpus stays as it is."""
     packs = list(packs)
     while len(packs) % world_size and max(map(len, packs)) > 1:
         largest = max(range(len(packs)), key=lambda i: (len(packs[i]) > 1, int(source_lengths[packs[i]].sum())))

@@ -91,7 +91,7 @@ class PackedSeq2Seq:
         self._backends: dict[tuple[torch.device, torch.dtype], str] = {}
 
     def loss(self, pack: dict[str, Any], label_smoothing: float = 0.0, seed: Tensor | None = None) -> Tensor:
-        """Mean cross-entropy over the pack's labels, a float32 scalar: what the padded model returns for these documents.
+        """Mean cross-entropy over the pack's labels, a float32 scalar: what the padded model gives for these documents.
 
         Args:
             seed: int32 scalar on the device, another one each step: the masks of hashed dropout follow from it. None
@@ -111,7 +111,7 @@ class PackedSeq2Seq:
             return layers.linear(self._decoded(pack, anatomy, numerics, None), anatomy.head)
 
     def encode(self, pack: dict[str, Any], seed: Tensor | None = None) -> Tensor:
-        """[S, d] outputs of the encoder for a pack's source_ids, source_positions, source_offsets and longest_source."""
+        """[S, d] encoder outputs for a pack's source_ids, source_positions, source_offsets and longest_source."""
         anatomy, numerics = self._prepared(pack)
         with torch.autocast(pack["source_ids"].device.type, enabled=False):
             return self._encoded(pack, anatomy, numerics, seed)
@@ -211,7 +211,9 @@ class PackedSeq2Seq:
 
     def _run(self, layer: OrElse, *arguments: Any) -> Tensor:
         if self.checkpoint_layers and torch.is_grad_enabled():
-            return checkpoint(layer, *arguments, use_reentrant=False)  # type: ignore[no-any-return]
+            # hashed masks come out the same by themselves, and a captured graph may not ask for the generator's state
+            drawn = arguments[-2] is None
+            return checkpoint(layer, *arguments, use_reentrant=False, preserve_rng_state=drawn)  # type: ignore[no-any-return]
         return layer(*arguments)  # type: ignore[no-any-return]
 
 

@@ -64,29 +64,34 @@ def forward(
 
 
 def backward(
-    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tiles: Tensor | None, transposed: Tensor | None,
-    out: Tensor, lse: Tensor, q_offsets: Tensor, k_offsets: Tensor, longest_q: int, longest_k: int, causal: bool, scale: float,
-    dropout: float, seeds: Tensor | None, site: int, dq: Tensor, dk: Tensor, dv: Tensor,
+    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tiles: Tensor | None,
+    transposed: Tensor | None,
+    out: Tensor, lse: Tensor, q_offsets: Tensor, k_offsets: Tensor, longest_q: int, longest_k: int, causal: bool,
+    scale: float, dropout: float, seeds: Tensor | None, site: int, dq: Tensor, dk: Tensor, dv: Tensor,
 ) -> Tensor:  # fmt: skip
     """Write dq, dk and dv; return the bias's gradient [H, 2R + 1] float32, empty without a bias."""
     rows, heads, width = q.shape
     gradient = gradient.contiguous()
     delta = torch.empty_like(lse)
-    kernels._delta_kernel[(triton.cdiv(rows, BLOCK), heads)](out, gradient, delta, rows, HEADS=heads, WIDTH=width, SIZE=BLOCK)
+    kernels._delta_kernel[(triton.cdiv(rows, BLOCK), heads)](
+        out, gradient, delta, rows, HEADS=heads, WIDTH=width, SIZE=BLOCK
+    )
     unused = lse
     vector = unused if bias is None else bias
     seeds_or_not = unused if seeds is None else seeds
     constants, options = _constants(q, bias, causal, dropout), _options(q, BACKWARD_STAGES)
     documents = q_offsets.shape[0] - 1
     kernels._key_kernel[(triton.cdiv(longest_k, BLOCK), heads, documents)](
-        q, k, v, vector, unused if transposed is None else transposed, gradient, dk, dv, lse, delta, q_offsets, k_offsets,
+        q, k, v, vector, unused if transposed is None else transposed, gradient, dk, dv, lse, delta, q_offsets,
+        k_offsets,
         seeds_or_not, site, *_strides(q, k, v, gradient, dk), rows, scale, *_dropping(dropout), **constants, **options,
     )  # fmt: skip
     assert dk.stride() == dv.stride(), "dk and dv are laid out alike"
     summed = lse.new_empty(0) if bias is None else lse.new_zeros(COPIES, *bias.shape)
     kernels._query_kernel[(triton.cdiv(longest_q, BLOCK), heads, documents)](
-        q, k, v, vector, unused if tiles is None else tiles, gradient, dq, unused if bias is None else summed, lse, delta, q_offsets,
-        k_offsets, seeds_or_not, site, *_strides(q, k, v, gradient, dq), rows, scale, *_dropping(dropout), LEARN=bias is not None,
-        NUM_COPIES=COPIES, **constants, **options,
+        q, k, v, vector, unused if tiles is None else tiles, gradient, dq, unused if bias is None else summed, lse,
+        delta, q_offsets,
+        k_offsets, seeds_or_not, site, *_strides(q, k, v, gradient, dq), rows, scale, *_dropping(dropout),
+        LEARN=bias is not None, NUM_COPIES=COPIES, **constants, **options,
     )  # fmt: skip
     return summed if bias is None else summed.sum(0)

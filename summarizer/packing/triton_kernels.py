@@ -69,8 +69,8 @@ def _near_range(block, length, WIDE: tl.constexpr, SIZE: tl.constexpr):
 
 @triton.jit
 def _forward_tiles(
-    acc, total, top, q, row_numbers, K, V, TILES, start, stop, m0, k_length, rows, inner, dims, stride_k, stride_v, scale2,
-    far_bias, threshold, BIAS: tl.constexpr, CAUSAL: tl.constexpr, DROPOUT: tl.constexpr, WIDE: tl.constexpr,
+    acc, total, top, q, row_numbers, K, V, TILES, start, stop, m0, k_length, rows, inner, dims, stride_k, stride_v,
+    scale2, far_bias, threshold, BIAS: tl.constexpr, CAUSAL: tl.constexpr, DROPOUT: tl.constexpr, WIDE: tl.constexpr,
     SIZE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     for n0 in range(start, stop, SIZE):
@@ -97,7 +97,8 @@ def _forward_tiles(
 
 @triton.jit(do_not_specialize=["site", "threshold"])
 def _forward_kernel(
-    Q, K, V, BIAS_VECTOR, TILES, OUT, LSE, Q_OFFSETS, K_OFFSETS, SEEDS, site, stride_q, head_q, stride_k, head_k, stride_v, head_v,
+    Q, K, V, BIAS_VECTOR, TILES, OUT, LSE, Q_OFFSETS, K_OFFSETS, SEEDS, site, stride_q, head_q, stride_k, head_k,
+    stride_v, head_v,
     stride_o, head_o, q_rows, scale, threshold, grow, BIASED: tl.constexpr, CAUSAL: tl.constexpr, DROPOUT: tl.constexpr,
     REACH: tl.constexpr, WIDE: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -112,7 +113,8 @@ def _forward_kernel(
     inner, dims = tl.arange(0, SIZE), tl.arange(0, WIDTH)
     rows = m0 + inner
     there = rows < q_length
-    q = tl.load(Q + (q_start + rows)[:, None] * stride_q + head * head_q + dims[None, :], mask=there[:, None], other=0.0)
+    at = (q_start + rows)[:, None] * stride_q + head * head_q + dims[None, :]
+    q = tl.load(Q + at, mask=there[:, None], other=0.0)
     K += k_start * stride_k + head * head_k
     V += k_start * stride_v + head * head_v
     acc = tl.zeros([SIZE, WIDTH], tl.float32)
@@ -131,22 +133,22 @@ def _forward_kernel(
         near_start, near_stop = _near_range(block, stop, WIDE, SIZE)
         before, after = tl.load(BIAS_VECTOR) * LOG2E, tl.load(BIAS_VECTOR + 2 * REACH) * LOG2E
         acc, total, top = _forward_tiles(
-            acc, total, top, q, row_numbers, K, V, TILES, 0, near_start, m0, k_length, rows, inner, dims, stride_k, stride_v,
-            scale2, before, threshold, FAR, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
+            acc, total, top, q, row_numbers, K, V, TILES, 0, near_start, m0, k_length, rows, inner, dims, stride_k,
+            stride_v, scale2, before, threshold, FAR, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
         )  # fmt: skip
         acc, total, top = _forward_tiles(
-            acc, total, top, q, row_numbers, K, V, TILES, near_start, near_stop, m0, k_length, rows, inner, dims, stride_k,
-            stride_v, scale2, 0.0, threshold, NEAR, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
+            acc, total, top, q, row_numbers, K, V, TILES, near_start, near_stop, m0, k_length, rows, inner, dims,
+            stride_k, stride_v, scale2, 0.0, threshold, NEAR, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
         )  # fmt: skip
         if not CAUSAL:
             acc, total, top = _forward_tiles(
-                acc, total, top, q, row_numbers, K, V, TILES, near_stop, stop, m0, k_length, rows, inner, dims, stride_k, stride_v,
-                scale2, after, threshold, FAR, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
+                acc, total, top, q, row_numbers, K, V, TILES, near_stop, stop, m0, k_length, rows, inner, dims,
+                stride_k, stride_v, scale2, after, threshold, FAR, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
             )  # fmt: skip
     else:
         acc, total, top = _forward_tiles(
-            acc, total, top, q, row_numbers, K, V, TILES, 0, stop, m0, k_length, rows, inner, dims, stride_k, stride_v, scale2,
-            0.0, threshold, NONE, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
+            acc, total, top, q, row_numbers, K, V, TILES, 0, stop, m0, k_length, rows, inner, dims, stride_k,
+            stride_v, scale2, 0.0, threshold, NONE, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
         )  # fmt: skip
     total = tl.where(total > 0, total, 1.0)  # a document without keys gives zeros
     out = acc * (grow / total)[:, None]
@@ -168,9 +170,10 @@ def _delta_kernel(OUT, GRADIENT, DELTA, q_rows, HEADS: tl.constexpr, WIDTH: tl.c
 
 @triton.jit
 def _key_tiles(
-    dk, dv, k, v, columns, there_k, Q, GRADIENT, LSE, DELTA, TILES, seed, start, stop, n0, q_length, inner, dims, stride_q, stride_o,
-    scale2, far_bias, threshold, grow, BIAS: tl.constexpr, CAUSAL: tl.constexpr, DROPOUT: tl.constexpr, WIDE: tl.constexpr,
-    SIZE: tl.constexpr, PRECISION: tl.constexpr,
+    dk, dv, k, v, columns, there_k, Q, GRADIENT, LSE, DELTA, TILES, seed, start, stop, n0, q_length, inner, dims,
+    stride_q, stride_o,
+    scale2, far_bias, threshold, grow, BIAS: tl.constexpr, CAUSAL: tl.constexpr, DROPOUT: tl.constexpr,
+    WIDE: tl.constexpr, SIZE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     for m0 in range(start, stop, SIZE):
         rows = m0 + inner
@@ -199,10 +202,11 @@ def _key_tiles(
 
 @triton.jit(do_not_specialize=["site", "threshold"])
 def _key_kernel(
-    Q, K, V, BIAS_VECTOR, TILES, GRADIENT, DK, DV, LSE, DELTA, Q_OFFSETS, K_OFFSETS, SEEDS, site, stride_q, head_q, stride_k, head_k,
+    Q, K, V, BIAS_VECTOR, TILES, GRADIENT, DK, DV, LSE, DELTA, Q_OFFSETS, K_OFFSETS, SEEDS, site, stride_q, head_q,
+    stride_k, head_k,
     stride_v, head_v, stride_o, head_o, stride_d, head_d, q_rows, scale, threshold, grow, BIASED: tl.constexpr,
-    CAUSAL: tl.constexpr, DROPOUT: tl.constexpr, REACH: tl.constexpr, WIDE: tl.constexpr, WIDTH: tl.constexpr, SIZE: tl.constexpr,
-    PRECISION: tl.constexpr,
+    CAUSAL: tl.constexpr, DROPOUT: tl.constexpr, REACH: tl.constexpr, WIDE: tl.constexpr, WIDTH: tl.constexpr,
+    SIZE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one block of keys and values; TILES here are transposed: by key row and query column."""
     block, head, document = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -216,8 +220,10 @@ def _key_kernel(
     inner, dims = tl.arange(0, SIZE), tl.arange(0, WIDTH)
     columns = n0 + inner
     there_k = columns < k_length
-    k = tl.load(K + (k_start + columns)[:, None] * stride_k + head * head_k + dims[None, :], mask=there_k[:, None], other=0.0)
-    v = tl.load(V + (k_start + columns)[:, None] * stride_v + head * head_v + dims[None, :], mask=there_k[:, None], other=0.0)
+    at = (k_start + columns)[:, None] * stride_k + head * head_k + dims[None, :]
+    k = tl.load(K + at, mask=there_k[:, None], other=0.0)
+    at = (k_start + columns)[:, None] * stride_v + head * head_v + dims[None, :]
+    v = tl.load(V + at, mask=there_k[:, None], other=0.0)
     Q += q_start * stride_q + head * head_q
     GRADIENT += q_start * stride_o + head * head_o
     LSE += head * q_rows + q_start
@@ -241,21 +247,23 @@ def _key_kernel(
         before, after = tl.load(BIAS_VECTOR) * LOG2E, tl.load(BIAS_VECTOR + 2 * REACH) * LOG2E
         if not CAUSAL:  # queries far before these keys
             dk, dv = _key_tiles(
-                dk, dv, k, v, columns, there_k, Q, GRADIENT, LSE, DELTA, TILES, seed, 0, near_start, n0, q_length, inner, dims,
+                dk, dv, k, v, columns, there_k, Q, GRADIENT, LSE, DELTA, TILES, seed, 0, near_start, n0, q_length,
+                inner, dims,
                 stride_q, stride_o, scale2, after, threshold, grow, FAR, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
             )  # fmt: skip
         dk, dv = _key_tiles(
-            dk, dv, k, v, columns, there_k, Q, GRADIENT, LSE, DELTA, TILES, seed, near_start, near_stop, n0, q_length, inner, dims,
-            stride_q, stride_o, scale2, 0.0, threshold, grow, NEAR, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
+            dk, dv, k, v, columns, there_k, Q, GRADIENT, LSE, DELTA, TILES, seed, near_start, near_stop, n0, q_length,
+            inner, dims, stride_q, stride_o, scale2, 0.0, threshold, grow, NEAR, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
         )  # fmt: skip
         dk, dv = _key_tiles(
-            dk, dv, k, v, columns, there_k, Q, GRADIENT, LSE, DELTA, TILES, seed, near_stop, q_length, n0, q_length, inner, dims,
+            dk, dv, k, v, columns, there_k, Q, GRADIENT, LSE, DELTA, TILES, seed, near_stop, q_length, n0, q_length,
+            inner, dims,
             stride_q, stride_o, scale2, before, threshold, grow, FAR, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
         )  # fmt: skip
     else:
         dk, dv = _key_tiles(
-            dk, dv, k, v, columns, there_k, Q, GRADIENT, LSE, DELTA, TILES, seed, start, q_length, n0, q_length, inner, dims,
-            stride_q, stride_o, scale2, 0.0, threshold, grow, NONE, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
+            dk, dv, k, v, columns, there_k, Q, GRADIENT, LSE, DELTA, TILES, seed, start, q_length, n0, q_length,
+            inner, dims, stride_q, stride_o, scale2, 0.0, threshold, grow, NONE, CAUSAL, DROPOUT, WIDE, SIZE, PRECISION,
         )  # fmt: skip
     at = (k_start + columns)[:, None] * stride_d + head * head_d + dims[None, :]
     tl.store(DK + at, (dk * scale).to(DK.dtype.element_ty), mask=there_k[:, None])
@@ -265,7 +273,7 @@ def _key_kernel(
 @triton.jit
 def _add_diagonals(ds, DBIAS, from_diagonal, inner, REACH: tl.constexpr, SIZE: tl.constexpr):
     """Add a tile's sums along its diagonals to the gradient of their distances."""
-    to = inner[:, None] + inner[None, :]  # row i, column c takes element (c + i) mod SIZE: one diagonal a column, or two
+    to = inner[:, None] + inner[None, :]  # row i, column c takes element (c + i) mod SIZE: a diagonal or two a column
     skewed = tl.gather(ds, to % SIZE, 1)
     whole = tl.sum(tl.where(to < SIZE, skewed, 0.0), 0)
     wrapped = tl.sum(tl.where(to >= SIZE, skewed, 0.0), 0)
@@ -277,8 +285,9 @@ def _add_diagonals(ds, DBIAS, from_diagonal, inner, REACH: tl.constexpr, SIZE: t
 
 @triton.jit
 def _query_tiles(
-    dq, far_sum, q, gradient, lse, delta, row_numbers, there_q, K, V, TILES, DBIAS, start, stop, m0, k_length, rows, inner, dims,
-    stride_k, stride_v, scale2, far_bias, threshold, grow, BIAS: tl.constexpr, LEARN: tl.constexpr, CAUSAL: tl.constexpr,
+    dq, far_sum, q, gradient, lse, delta, row_numbers, there_q, K, V, TILES, DBIAS, start, stop, m0, k_length, rows,
+    inner, dims, stride_k, stride_v, scale2, far_bias, threshold, grow, BIAS: tl.constexpr, LEARN: tl.constexpr,
+    CAUSAL: tl.constexpr,
     DROPOUT: tl.constexpr, REACH: tl.constexpr, WIDE: tl.constexpr, SIZE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     for n0 in range(start, stop, SIZE):
@@ -307,10 +316,11 @@ def _query_tiles(
 
 @triton.jit(do_not_specialize=["site", "threshold"])
 def _query_kernel(
-    Q, K, V, BIAS_VECTOR, TILES, GRADIENT, DQ, DBIAS, LSE, DELTA, Q_OFFSETS, K_OFFSETS, SEEDS, site, stride_q, head_q, stride_k,
+    Q, K, V, BIAS_VECTOR, TILES, GRADIENT, DQ, DBIAS, LSE, DELTA, Q_OFFSETS, K_OFFSETS, SEEDS, site, stride_q, head_q,
+    stride_k,
     head_k, stride_v, head_v, stride_o, head_o, stride_d, head_d, q_rows, scale, threshold, grow, BIASED: tl.constexpr,
-    LEARN: tl.constexpr, CAUSAL: tl.constexpr, DROPOUT: tl.constexpr, REACH: tl.constexpr, WIDE: tl.constexpr, WIDTH: tl.constexpr,
-    SIZE: tl.constexpr, PRECISION: tl.constexpr, NUM_COPIES: tl.constexpr,
+    LEARN: tl.constexpr, CAUSAL: tl.constexpr, DROPOUT: tl.constexpr, REACH: tl.constexpr, WIDE: tl.constexpr,
+    WIDTH: tl.constexpr, SIZE: tl.constexpr, PRECISION: tl.constexpr, NUM_COPIES: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one block of queries, and its share of the bias's."""
     block, head, document = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -324,7 +334,8 @@ def _query_kernel(
     inner, dims = tl.arange(0, SIZE), tl.arange(0, WIDTH)
     rows = m0 + inner
     there = rows < q_length
-    q = tl.load(Q + (q_start + rows)[:, None] * stride_q + head * head_q + dims[None, :], mask=there[:, None], other=0.0)
+    at = (q_start + rows)[:, None] * stride_q + head * head_q + dims[None, :]
+    q = tl.load(Q + at, mask=there[:, None], other=0.0)
     at = (q_start + rows)[:, None] * stride_o + head * head_o + dims[None, :]
     gradient = tl.load(GRADIENT + at, mask=there[:, None], other=0.0)
     lse = tl.load(LSE + head * q_rows + q_start + rows, mask=there, other=0.0)
@@ -348,20 +359,23 @@ def _query_kernel(
         near_start, near_stop = _near_range(block, stop, WIDE, SIZE)
         before, after = tl.load(BIAS_VECTOR) * LOG2E, tl.load(BIAS_VECTOR + 2 * REACH) * LOG2E
         dq, before_sum = _query_tiles(
-            dq, before_sum, q, gradient, lse, delta, row_numbers, there, K, V, TILES, DBIAS, 0, near_start, m0, k_length, rows,
-            inner, dims, stride_k, stride_v, scale2, before, threshold, grow, FAR, LEARN, CAUSAL, DROPOUT, REACH, WIDE, SIZE,
-            PRECISION,
+            dq, before_sum, q, gradient, lse, delta, row_numbers, there, K, V, TILES, DBIAS, 0, near_start, m0,
+            k_length, rows,
+            inner, dims, stride_k, stride_v, scale2, before, threshold, grow, FAR, LEARN, CAUSAL, DROPOUT, REACH,
+            WIDE, SIZE, PRECISION,
         )  # fmt: skip
         dq, after_sum = _query_tiles(
-            dq, after_sum, q, gradient, lse, delta, row_numbers, there, K, V, TILES, DBIAS, near_start, near_stop, m0, k_length,
-            rows, inner, dims, stride_k, stride_v, scale2, 0.0, threshold, grow, NEAR, LEARN, CAUSAL, DROPOUT, REACH, WIDE, SIZE,
-            PRECISION,
+            dq, after_sum, q, gradient, lse, delta, row_numbers, there, K, V, TILES, DBIAS, near_start, near_stop, m0,
+            k_length,
+            rows, inner, dims, stride_k, stride_v, scale2, 0.0, threshold, grow, NEAR, LEARN, CAUSAL, DROPOUT, REACH,
+            WIDE, SIZE, PRECISION,
         )  # fmt: skip
         if not CAUSAL:
             dq, after_sum = _query_tiles(
-                dq, after_sum, q, gradient, lse, delta, row_numbers, there, K, V, TILES, DBIAS, near_stop, stop, m0, k_length, rows,
-                inner, dims, stride_k, stride_v, scale2, after, threshold, grow, FAR, LEARN, CAUSAL, DROPOUT, REACH, WIDE, SIZE,
-                PRECISION,
+                dq, after_sum, q, gradient, lse, delta, row_numbers, there, K, V, TILES, DBIAS, near_stop, stop, m0,
+                k_length, rows,
+                inner, dims, stride_k, stride_v, scale2, after, threshold, grow, FAR, LEARN, CAUSAL, DROPOUT, REACH,
+                WIDE, SIZE, PRECISION,
             )  # fmt: skip
         if LEARN:
             tl.atomic_add(DBIAS, tl.sum(before_sum, 0), sem="relaxed")
@@ -369,8 +383,10 @@ def _query_kernel(
                 tl.atomic_add(DBIAS + 2 * REACH, tl.sum(after_sum, 0), sem="relaxed")
     else:
         dq, before_sum = _query_tiles(
-            dq, before_sum, q, gradient, lse, delta, row_numbers, there, K, V, TILES, DBIAS, 0, stop, m0, k_length, rows, inner,
-            dims, stride_k, stride_v, scale2, 0.0, threshold, grow, NONE, False, CAUSAL, DROPOUT, REACH, WIDE, SIZE, PRECISION,
+            dq, before_sum, q, gradient, lse, delta, row_numbers, there, K, V, TILES, DBIAS, 0, stop, m0, k_length,
+            rows, inner,
+            dims, stride_k, stride_v, scale2, 0.0, threshold, grow, NONE, False, CAUSAL, DROPOUT, REACH, WIDE, SIZE,
+            PRECISION,
         )  # fmt: skip
     at = (q_start + rows)[:, None] * stride_d + head * head_d + dims[None, :]
     tl.store(DQ + at, (dq * scale).to(DQ.dtype.element_ty), mask=there[:, None])
