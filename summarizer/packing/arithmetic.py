@@ -1,4 +1,4 @@
-"""How much arithmetic training takes, and a card's peak: their ratio is MFU (Chowdhery et al. 2022, arXiv 2204.02311)."""
+"""The arithmetic of training and the peak of a card: their ratio is MFU (Chowdhery et al. 2022, arXiv 2204.02311)."""
 
 from __future__ import annotations
 

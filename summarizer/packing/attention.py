@@ -155,7 +155,7 @@ def cross_attention(
     site: int,
     backend: str,
 ) -> Tensor:
-    """[target rows, H, D] out of q [target rows, H, D] and kv [source rows, 2, H, D]: each summary sees its document."""
+    """[target rows, H, D] out of q of that shape and kv [source rows, 2, H, D]: each summary sees its document."""
     key, value = kv.unbind(1)
     if backend == "dense":
         return dense_attention(

@@ -95,7 +95,7 @@ class _DistanceBias(torch.autograd.Function):
 def diagonal_sums(scores: Tensor, reach: int) -> Tensor:
     """[H, 2R + 1] sums of [H, queries, keys] by distance, clamped to R."""
     heads, queries, keys = scores.shape
-    # flipped and padded, the flattened rows can be cut one shorter: each starts one further right, diagonals are columns
+    # flipped and padded, the flattened rows can be cut one shorter: each starts one further right
     padded = F.pad(scores.flip(1), (0, queries)).reshape(heads, -1)[:, : queries * (keys + queries - 1)]
     sums = padded.reshape(heads, queries, keys + queries - 1).sum(1)
     distances = torch.arange(-(queries - 1), keys, device=scores.device).clamp(-reach, reach) + reach

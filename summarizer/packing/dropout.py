@@ -1,7 +1,8 @@
 """Dropout whose mask is a hash of row, column and a seed: nothing is stored, nothing is drawn, and kernels fuse it.
 
 PyTorch's own dropout stores a byte an element and is bound by its random generator; in a compiled layer that was a
-tenth of a step on an H100. The hash is `lowbias32` of Wellons (2018, "Prospecting for Hash Functions"), in wrapping int32.
+tenth of a step on an H100. The hash is `lowbias32` of Wellons (2018, "Prospecting for Hash Functions"), in wrapping
+int32.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ def choose_budget(
         tokens = min(tokens, documents * mean_source * SLACK)
     if longest_source > tokens:
         log.warning(
-            "the longest document has %d tokens, more than the %d of a pack: packs are made that long,
-            which costs memory", longest_source,
+            "the longest document has %d tokens, more than the %d of a pack: packs are made that long and take more memory",
+            longest_source,
             int(tokens),
         )
     source = rounded(max(tokens, longest_source))

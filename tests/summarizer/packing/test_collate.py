@@ -1,4 +1,4 @@
-"""A pack's tensors: documents end to end, positions anew in each, labels only where there is a summary, static shapes."""
+"""A pack's tensors: documents end to end, positions anew in each, labels for summaries only, static shapes."""
 
 import numpy as np
 
