@@ -118,14 +118,15 @@ class PackedSeq2Seq:
 
     def _prepared(self, pack: dict[str, Any]) -> tuple[Anatomy, Numerics]:
         anatomy = anatomy_of(self.model)
-        device = pack["source_ids"].device
-        compute = anatomy.head.weight.dtype
+        return anatomy, self.numerics(anatomy, pack["source_ids"].device)
+
+    def numerics(self, anatomy: Anatomy, device: torch.device) -> Numerics:
+        """Types and back end of a pass begun now, autocast considered."""
+        compute = parameters = anatomy.head.weight.dtype
         if torch.is_autocast_enabled(device.type):
             compute = torch.get_autocast_dtype(device.type)
-        wide = torch.promote_types(anatomy.head.weight.dtype, torch.float32)
-        return anatomy, Numerics(
-            compute, self.residual_dtype or wide, self.model.training, self._backend(anatomy, device, compute)
-        )
+        residual = self.residual_dtype or (torch.float32 if compute != parameters else parameters)
+        return Numerics(compute, residual, self.model.training, self._backend(anatomy, device, compute))
 
     def _backend(self, anatomy: Anatomy, device: torch.device, compute: torch.dtype) -> str:
         key = device, compute
