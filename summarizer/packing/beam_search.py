@@ -16,11 +16,13 @@ NEVER = -1.0e9  # a score that loses against any real one, as in transformers
 
 # settings that change what generate() does and that are not done here, with the values that leave them off
 OFF: dict[str, tuple[Any, ...]] = {
-    "do_sample": (False, None), "num_beam_groups": (1, None), "diversity_penalty": (0.0, None), "repetition_penalty": (1.0, None),
+    "do_sample": (False, None), "num_beam_groups": (1, None), "diversity_penalty": (0.0, None),
+    "repetition_penalty": (1.0, None),
     "encoder_repetition_penalty": (1.0, None), "encoder_no_repeat_ngram_size": (0, None), "bad_words_ids": (None,),
     "min_length": (0, None), "exponential_decay_length_penalty": (None,), "suppress_tokens": (None, []),
     "begin_suppress_tokens": (None, []), "sequence_bias": (None,), "constraints": (None,), "force_words_ids": (None,),
-    "penalty_alpha": (None,), "prompt_lookup_num_tokens": (None,), "guidance_scale": (None, 1.0), "dola_layers": (None,),
+    "penalty_alpha": (None,), "prompt_lookup_num_tokens": (None,), "guidance_scale": (None, 1.0),
+    "dola_layers": (None,),
     "remove_invalid_values": (False, None), "renormalize_logits": (False, None), "num_return_sequences": (1, None),
     "stop_strings": (None,), "watermarking_config": (None,), "max_time": (None,), "early_stopping": (False, True, None),
 }  # fmt: skip
@@ -67,8 +69,8 @@ def search_settings(options: Any) -> SearchSettings:
         beams=options.num_beams or 1, max_new_tokens=options.max_new_tokens, min_new_tokens=options.min_new_tokens or 0,
         length_penalty=1.0 if options.length_penalty is None else options.length_penalty,
         early_stopping=bool(options.early_stopping), no_repeat_ngram_size=options.no_repeat_ngram_size or 0,
-        start=one(options.bos_token_id if options.decoder_start_token_id is None else options.decoder_start_token_id), end=end,
-        padding=end if options.pad_token_id is None else options.pad_token_id,
+        start=one(options.bos_token_id if options.decoder_start_token_id is None else options.decoder_start_token_id),
+        end=end, padding=end if options.pad_token_id is None else options.pad_token_id,
         forced_first=one(options.forced_bos_token_id), forced_last=one(options.forced_eos_token_id),
     )  # fmt: skip
 

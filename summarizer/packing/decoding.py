@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from summarizer.packing.anatomy import Anatomy, Attention, Layer, Linear, Norm, Style, distance_bias_vector
 from summarizer.packing.attention import Spans, cross_attention
+from summarizer.packing.compiling import OrElse
 from summarizer.packing.layers import Numerics, activated, entered, joined, linear, stack_entry, stack_exit
 
 
@@ -58,35 +59,49 @@ def _prepared(layer: Layer, dtype: torch.dtype) -> StepLayer:
     )
 
 
-def step_layer(
-    x: Tensor, layer: StepLayer, style: Style, numerics: Numerics, keys: Tensor, values: Tensor, position: Tensor,
-    mask: Tensor, memory: Tensor, spans: Spans, memory_spans: Spans,
+def before_cache(x: Tensor, layer: StepLayer, style: Style, numerics: Numerics) -> Tensor:
+    """[M, 3 * H * D]: queries, keys and values of this token."""
+    return linear(entered(x, layer.self_norm, style, numerics), layer.query_key_value)
+
+
+def through_cache(
+    qkv: Tensor, keys: Tensor, values: Tensor, position: Tensor, mask: Tensor, style: Style
 ) -> Tensor:  # fmt: skip
-    """[M, d] residual stream after one layer; writes this token's keys and values.
+    """[M, H * D]: write this token's keys and values, attend to the beam's own past.
+
+    Stays outside of compiled code, which would copy the caches to write to them, and be compiled anew for each extent.
 
     Args:
-        keys, values: [B, L, K, H * D] caches of this layer.
+        keys, values: [B, L, K, H * D] caches of one layer.
         position: [1] int64 tokens before this one.
         mask: [B, H or 1, K, extent * K] added to the scores; extent <= L.
-        memory: [S, 2, H, D] keys and values of the encoder's outputs.
     """
     documents, _, beams, width = keys.shape
-    heads = style.heads
-    q, k, v = linear(entered(x, layer.self_norm, style, numerics), layer.query_key_value).split(width, -1)
+    q, k, v = qkv.split(width, -1)
     keys.index_copy_(1, position, k.reshape(documents, 1, beams, width))
     values.index_copy_(1, position, v.reshape(documents, 1, beams, width))
-    extent = mask.shape[-1] // beams
-    past = [cache[:, :extent].reshape(documents, extent * beams, heads, -1).transpose(1, 2) for cache in (keys, values)]
-    q = q.reshape(documents, beams, heads, -1).transpose(1, 2)
-    mixed = F.scaled_dot_product_attention(q, *past, mask, scale=style.scale).transpose(1, 2).reshape(x.shape[0], width)
-    x = joined(x, linear(mixed, layer.self_output), layer.self_norm, style, numerics)
+    shape = documents, mask.shape[-1], style.heads, width // style.heads
+    past = [cache[:, : mask.shape[-1] // beams].reshape(shape).transpose(1, 2) for cache in (keys, values)]
+    q = q.reshape(documents, beams, style.heads, -1).transpose(1, 2)
+    mixed = F.scaled_dot_product_attention(q, *past, mask, scale=style.scale)
+    return mixed.transpose(1, 2).reshape(documents * beams, width)
 
-    q = linear(entered(x, layer.cross_norm, style, numerics), layer.cross_query).view(x.shape[0], heads, -1)
+
+def after_cache(
+    x: Tensor, mixed: Tensor, layer: StepLayer, style: Style, numerics: Numerics, memory: Tensor, spans: Spans,
+    memory_spans: Spans,
+) -> Tensor:  # fmt: skip
+    """[M, d] residual stream after the layer.
+
+    Args:
+        memory: [S, 2, H, D] keys and values of the encoder's outputs.
+    """
+    x = joined(x, linear(mixed, layer.self_output), layer.self_norm, style, numerics)
+    q = linear(entered(x, layer.cross_norm, style, numerics), layer.cross_query).view(x.shape[0], style.heads, -1)
     mixed = cross_attention(
         q, memory, spans, memory_spans, scale=style.scale, dropout=0.0, seeds=None, site=0, backend=numerics.backend
     )
     x = joined(x, linear(mixed.flatten(1), layer.cross_output), layer.cross_norm, style, numerics)
-
     h = activated(linear(entered(x, layer.inner_norm, style, numerics), layer.inner), style)
     return joined(x, linear(h, layer.outer), layer.inner_norm, style, numerics)
 
@@ -140,7 +155,7 @@ class Cache:
         self.ancestry.zero_()
 
     def take_over(self, other: Cache, kept: list[int]) -> None:
-        """Continue the documents `kept` of a larger cache in this one's slots; further slots repeat the last of them."""
+        """Continue the documents `kept` of a larger cache in this one's slots; further slots repeat the last."""
         kept = kept + [kept[-1]] * (self.documents - len(kept))
         rows = torch.tensor(kept, device=self.position.device)
         ends = other.memory_offsets.tolist()
@@ -155,43 +170,49 @@ class Cache:
         self.position.copy_(other.position)
 
 
-def step_logits(
-    weights: Weights, numerics: Numerics, cache: Cache, ids: Tensor, extent: int, longest_source: int,
-    layer_step: object = step_layer,
-) -> Tensor:  # fmt: skip
-    """[M, V] float32 of the next token, given the last one of every beam.
+class Step:
+    """The functions that a step runs, compiled or not."""
 
-    Args:
-        ids: [B, K].
-        extent: tokens of the cache that are looked at; more than `cache.position`.
-        layer_step: `step_layer`, or it compiled.
-    """
-    stack, beams = weights.anatomy.decoder, cache.beams
-    device = ids.device
-    cache.ancestry.index_copy_(
-        2, cache.position, torch.arange(beams, device=device).view(1, beams, 1).expand(cache.documents, -1, 1)
-    )
-    at = torch.arange(extent, device=device)
-    writers = torch.arange(beams, device=device)
-    seen = (cache.ancestry[:, :, :extent, None] == writers) & (at <= cache.position)[:, None]
-    seen = seen.view(cache.documents, 1, beams, extent * beams)
-    bias = torch.zeros((), device=device)
-    if weights.distance_bias is not None:
-        back = (cache.position - at).clamp(min=0)
-        bias = weights.distance_bias[:, back].repeat_interleave(beams, 1)[None, :, None, :]
-    mask = torch.where(seen, bias, float("-inf")).to(numerics.compute)
+    def __init__(self, compiled: bool) -> None:
+        self.before_cache, self.after_cache = OrElse(before_cache, compiled), OrElse(after_cache, compiled)
+        self.entry, self.exit = OrElse(stack_entry, compiled), OrElse(stack_exit, compiled)
 
-    tokens = F.embedding(ids.view(-1), stack.tokens)
-    places = None
-    if stack.positions is not None:
-        places = F.embedding(cache.position + stack.position_offset, stack.positions)
-    x = stack_entry(tokens, stack.token_scale, places, stack.embedding_norm, stack.style, numerics, None, None)
-    spans, memory_spans = Spans(cache.offsets, beams), Spans(cache.memory_offsets, longest_source)
-    for i, layer in enumerate(weights.layers):
-        x = layer_step(  # type: ignore[operator]
-            x, layer, stack.style, numerics, cache.keys[i], cache.values[i], cache.position, mask, cache.memory[i], spans,
-            memory_spans,
-        )  # fmt: skip
-    x = stack_exit(x, stack.final_norm, 0.0, stack.style, numerics, None, None)
-    x = x if weights.anatomy.head_scale == 1.0 else x * weights.anatomy.head_scale
-    return linear(x, weights.head).float()
+    def logits(
+        self, weights: Weights, numerics: Numerics, cache: Cache, ids: Tensor, extent: int, longest_source: int
+    ) -> Tensor:
+        """[M, V] float32 of the next token, given the last one of every beam.
+
+        Args:
+            ids: [B, K].
+            extent: tokens of the cache that are looked at; more than `cache.position`.
+        """
+        stack = weights.anatomy.decoder
+        mask = self._mask(weights, cache, extent).to(numerics.compute)
+        tokens = F.embedding(ids.view(-1), stack.tokens)
+        places = None
+        if stack.positions is not None:
+            places = F.embedding(cache.position + stack.position_offset, stack.positions)
+        x = self.entry(tokens, stack.token_scale, places, stack.embedding_norm, stack.style, numerics, None, None)
+        spans, memory_spans = Spans(cache.offsets, cache.beams), Spans(cache.memory_offsets, longest_source)
+        for i, layer in enumerate(weights.layers):
+            qkv = self.before_cache(x, layer, stack.style, numerics)
+            mixed = through_cache(qkv, cache.keys[i], cache.values[i], cache.position, mask, stack.style)
+            x = self.after_cache(x, mixed, layer, stack.style, numerics, cache.memory[i], spans, memory_spans)
+        x = self.exit(x, stack.final_norm, 0.0, stack.style, numerics, None, None)
+        x = x if weights.anatomy.head_scale == 1.0 else x * weights.anatomy.head_scale
+        return linear(x, weights.head).float()
+
+    @staticmethod
+    def _mask(weights: Weights, cache: Cache, extent: int) -> Tensor:
+        """[B, H or 1, K, extent * K] to add to the scores: T5's bias, and minus infinity where another beam wrote."""
+        device, beams = cache.position.device, cache.beams
+        writers = torch.arange(beams, device=device)
+        cache.ancestry.index_copy_(2, cache.position, writers.view(1, beams, 1).expand(cache.documents, -1, 1))
+        at = torch.arange(extent, device=device)
+        seen = (cache.ancestry[:, :, :extent, None] == writers) & (at <= cache.position)[:, None]
+        seen = seen.view(cache.documents, 1, beams, extent * beams)
+        bias = torch.zeros((), device=device)
+        if weights.distance_bias is not None:
+            back = (cache.position - at).clamp(min=0)
+            bias = weights.distance_bias[:, back].repeat_interleave(beams, 1)[None, :, None, :]
+        return torch.where(seen, bias, float("-inf"))

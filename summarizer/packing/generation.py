@@ -1,4 +1,4 @@
-"""Summaries of many documents by beam search over a packed encoder: the same tokens as generate(), several times sooner.
+"""Summaries of many documents by beam search over a packed encoder: the tokens of generate(), several times sooner.
 
 Documents are taken longest first, as many as there are slots. When half of them are done, the rest moves into half the
 slots. On CUDA a step is one graph, recorded for each number of slots and of cached tokens looked at.
@@ -17,9 +17,9 @@ from torch import Tensor
 from summarizer.packing.anatomy import anatomy_of, packing_obstacle
 from summarizer.packing.beam_search import SearchSettings, SearchState, search_obstacle, search_settings
 from summarizer.packing.collate import offsets_of, positions_of
-from summarizer.packing.decoding import Cache, Weights, step_layer, step_logits, step_weights
+from summarizer.packing.decoding import Cache, Step, Weights, step_weights
 from summarizer.packing.layers import Numerics
-from summarizer.packing.seq2seq import OrElse, PackedSeq2Seq
+from summarizer.packing.seq2seq import PackedSeq2Seq
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,11 @@ class Session:
     """Fixed memory for the search over one number of documents, and its recorded steps."""
 
     def __init__(
-        self, weights: Weights, numerics: Numerics, settings: SearchSettings, documents: int, memory_rows: int, longest: int,
-        layer_step: Any, recorded: bool,
+        self, weights: Weights, numerics: Numerics, settings: SearchSettings, documents: int, memory_rows: int,
+        longest: int, functions: Step, recorded: bool,
     ) -> None:  # fmt: skip
         self.weights, self.numerics, self.settings, self.longest = weights, numerics, settings, longest
-        self.layer_step = layer_step
+        self.functions = functions
         device = weights.head.weight.device
         self.cache = Cache(weights, documents, settings.beams, settings.max_new_tokens, memory_rows, numerics.compute)
         self.state = SearchState(settings, documents, device)
@@ -51,9 +51,7 @@ class Session:
 
     def _step(self, extent: int) -> None:
         state, cache = self.state, self.cache
-        logits = step_logits(
-            self.weights, self.numerics, cache, state.last, extent, self.longest, layer_step=self.layer_step
-        )
+        logits = self.functions.logits(self.weights, self.numerics, cache, state.last, extent, self.longest)
         parents = state.advance(logits)
         if self.settings.beams > 1:
             cache.ancestry.copy_(cache.ancestry.gather(1, parents[:, :, None].expand(-1, -1, cache.tokens)))
@@ -114,15 +112,15 @@ class PackedGenerator:
         compiled, self.recorded = (self.on_cuda if wanted is None else wanted for wanted in (compiled, recorded))
         self.run = PackedSeq2Seq(model)
         self.compute = anatomy.head.weight.dtype if compute is None else compute
-        with torch.inference_mode():
+        with torch.no_grad():
             with torch.autocast(self.device.type, self.compute, enabled=self.compute != anatomy.head.weight.dtype):
                 self.numerics = self.run.numerics(anatomy, self.device)
             # the residual stream of a step is narrow: it keeps the type of the whole model's
             self.weights = step_weights(anatomy, self.numerics, self.settings.max_new_tokens)
-        self.layer_step = OrElse(step_layer, compiled)
+        self.functions = Step(bool(compiled))
         self._sessions: dict[int, Session] = {}
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def summarize(
         self, sources: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
     ) -> list[list[int]]:
@@ -146,7 +144,14 @@ class PackedGenerator:
         if documents not in self._sessions:
             rows = documents * self.longest_source
             self._sessions[documents] = Session(
-                self.weights, self.numerics, self.settings, documents, rows, self.longest_source, self.layer_step, self.recorded
+                self.weights,
+                self.numerics,
+                self.settings,
+                documents,
+                rows,
+                self.longest_source,
+                self.functions,
+                self.recorded,
             )
         return self._sessions[documents]
 

@@ -69,7 +69,7 @@ def choose_budget(
         tokens = min(tokens, documents * mean_source * SLACK)
     if longest_source > tokens:
         log.warning(
-            "the longest document has %d tokens, more than the %d of a pack: packs are made that long and take more memory",
+            "the longest document has %d tokens, a pack only %d: packs are made that long and take more memory",
             longest_source,
             int(tokens),
         )

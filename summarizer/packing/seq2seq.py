@@ -7,7 +7,6 @@ masks, and differ between versions of transformers, while the names of the weigh
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from summarizer.packing import layers
 from summarizer.packing.anatomy import Anatomy, Stack, anatomy_of, distance_bias_vector, packing_obstacle
 from summarizer.packing.attention import BACKENDS, Bias, Spans, backend_obstacle, bias_for, choose_backend
+from summarizer.packing.compiling import OrElse
 from summarizer.packing.cross_entropy import chunk_loss, linear_cross_entropy
 from summarizer.packing.dropout import Masks, fixed_numbers, layer_seeds
 from summarizer.packing.layers import Numerics
@@ -31,27 +31,6 @@ class Seeds(NamedTuple):
     rows: Tensor
     """[layers + 1, SITES] int32: one row a layer, the last for what lies outside the layers."""
     masks: Masks
-
-
-class OrElse:
-    """A function compiled, or itself from the first failure of the compiler on, with one warning."""
-
-    def __init__(self, function: Callable[..., Any], compiled: bool) -> None:
-        self.function = function
-        self.compiled: Callable[..., Any] | None = torch.compile(function, dynamic=False) if compiled else None
-
-    def __call__(self, *arguments: Any) -> Any:
-        if self.compiled is None:
-            return self.function(*arguments)
-        try:
-            return self.compiled(*arguments)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # the compiler raises whatever broke inside it
-            self.compiled = None
-            reason = " ".join(str(error).split())[:200]
-            log.warning("%s cannot be compiled and runs without, which is slower: %s", self.function.__name__, reason)
-            return self.function(*arguments)
 
 
 class PackedSeq2Seq:

@@ -3,6 +3,7 @@
 Without a GPU the operators compute densely; `TRITON_INTERPRET=1` (with Triton installed) runs the kernels themselves.
 """
 
+import math
 import os
 
 import pytest
@@ -40,8 +41,9 @@ def test_self_attention_and_its_gradients(causal, biased):
         qkv.grad = None
         if vector is not None:
             vector.grad = None
+        bias = bias_for(vector, backend)
         out = self_attention(
-            qkv, lengths, bias_for(vector, backend), causal=causal, scale=0.3, dropout=0.0, seeds=None, site=0, backend=backend
+            qkv, lengths, bias, causal=causal, scale=0.3, dropout=0.0, seeds=None, site=0, backend=backend
         )
         out.backward(upstream)
         results.append((out.detach(), qkv.grad, vector.grad if biased else torch.zeros(())))
@@ -114,7 +116,8 @@ def test_bias_tiles_are_the_bias_by_distance():
     assert tiles.shape == (1, 2 * wide - 1, 16, 16)
     for blocks, row, column in [(0, 3, 9), (1, 0, 15), (-2, 15, 0), (wide - 1, 7, 7)]:
         distance = max(-40, min(40, blocks * 16 + column - row))
-        torch.testing.assert_close(tiles[0, blocks + wide - 1, row, column], vector[0, distance + 40] * 1.4426950408889634)
+        expected = vector[0, distance + 40] * math.log2(math.e)
+        torch.testing.assert_close(tiles[0, blocks + wide - 1, row, column], expected)
 
 
 def test_grouped_heads_share_their_keys():
