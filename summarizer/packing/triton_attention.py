@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,16 +15,25 @@ from summarizer.packing.attention_ops import BLOCK, near_tiles
 COPIES = 16  # of the bias's gradient, against contention between programs that add to it
 WARPS = 4
 FORWARD_STAGES, BACKWARD_STAGES = 3, 2
+ROOMY_BYTES = 150_000  # of shared memory, for loads several tiles ahead
+
+
+@lru_cache(maxsize=8)
+def _shared_memory(device: torch.device) -> int:
+    properties = torch.cuda.get_device_properties(device)
+    return int(getattr(properties, "shared_memory_per_block_optin", ROOMY_BYTES))
 
 
 def _options(q: Tensor, stages: int) -> dict[str, Any]:
     # float32 tiles take twice the shared memory, and are for checking rather than for speed
     exact = q.dtype == torch.float32
-    wide = q.shape[2] > 64
+    # consumer cards have 99 KiB a block, an A100 163, an H100 227
+    roomy = not q.is_cuda or _shared_memory(q.device) >= ROOMY_BYTES
+    stages = min(stages, 2) if q.shape[2] > 64 else stages
     return {
         "PRECISION": "ieee" if exact else "tf32",
         "num_warps": WARPS,
-        "num_stages": 1 if exact else min(stages, 2) if wide else stages,
+        "num_stages": stages if roomy and not exact else 1,
     }
 
 
