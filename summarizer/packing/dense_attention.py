@@ -126,7 +126,8 @@ def dense_attention_gradients(
         count, seen = rows.stop - rows.start, columns.stop - columns.start
         if count == 0 or seen == 0:
             continue
-        q, k, v, g = query[rows], key[columns], value[columns], gradient[rows]
+        wide = torch.promote_types(query.dtype, torch.float32)
+        q, k, v, g = (x.to(wide) for x in (query[rows], key[columns], value[columns], gradient[rows]))
         scores = torch.einsum("qhd,khd->hqk", q, k) * scale
         if bias is not None:
             scores = scores + distance_bias(bias, count, seen)

