@@ -71,7 +71,7 @@ def finished(job: ComposedJob, status: JobStatus, value: Any) -> JobReturn:
         task = job.config.copy()
         task._set_flag("readonly", False)
         task._set_flag("struct", False)
-        hydra_config = HydraConfig.instance().cfg.copy()
+        hydra_config = HydraConfig.instance().cfg.copy()  # type: ignore[union-attr]
         del task["hydra"]
     finally:
         HydraConfig.instance().cfg = before

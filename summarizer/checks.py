@@ -72,7 +72,9 @@ def choices_are_known(config: DictConfig) -> None:
     for key, valid in CHOICES.items():
         chosen = str(value(config, key))
         if key == "hardware.precision" and chosen.startswith(("16", "fp16")):
-            raise ConfigError("hardware.precision=16: fp16 overflows in T5; use bf16-mixed, or 32-true on a card without bf16.")
+            raise ConfigError(
+                "hardware.precision=16: fp16 overflows in T5; use bf16-mixed, or 32-true on a card without bf16."
+            )
         if chosen not in valid:
             close = difflib.get_close_matches(chosen, valid, n=1)
             hint = f"did you mean {close[0]}?" if close else f"valid are {', '.join(valid)}."
@@ -86,7 +88,9 @@ def numbers_are_possible(config: DictConfig) -> None:
     if config.optim.lr <= 0:
         raise ConfigError(f"optim.lr={config.optim.lr} must be above 0.")
     if config.trainer.max_steps < -1 or config.trainer.max_steps == 0:
-        raise ConfigError(f"trainer.max_steps={config.trainer.max_steps} must be at least 1, or -1 to let max_epochs decide.")
+        raise ConfigError(
+            f"trainer.max_steps={config.trainer.max_steps} must be at least 1, or -1 to let max_epochs decide."
+        )
     for key in ("data.max_train_samples", "data.max_validation_samples", "data.max_test_samples"):
         number = value(config, key)
         if number is not None and number < 1:
@@ -114,7 +118,9 @@ def lengths_fit(config: DictConfig) -> None:
         )
     steps, warmup = config.trainer.max_steps, config.scheduler.warmup_steps
     if warmup is not None and 0 < steps <= warmup:
-        raise ConfigError(f"scheduler.warmup_steps={warmup} leaves no step of trainer.max_steps={steps} after the warm-up.")
+        raise ConfigError(
+            f"scheduler.warmup_steps={warmup} leaves no step of trainer.max_steps={steps} after the warm-up."
+        )
 
 
 def model_is_complete(config: DictConfig) -> None:
@@ -134,9 +140,13 @@ def data_is_complete(config: DictConfig) -> None:
     if data.kind == "files" and config.task in ("train", "prepare") and not config.resume:
         for key in ("train_file", "validation_file"):
             if not data[key]:
-                raise ConfigError(f"data=files needs data.{key}: name a csv, jsonl or parquet file (local or s3://, gs://, hf://).")
+                raise ConfigError(
+                    f"data=files needs data.{key}: name a csv, jsonl or parquet file (local or s3://, gs://, hf://)."
+                )
     if data.streaming and data.kind not in ("files", "hub"):
-        raise ConfigError(f"data.streaming=true is for data=files and hub data sets; {data.name} is small: leave it out.")
+        raise ConfigError(
+            f"data.streaming=true is for data=files and hub data sets; {data.name} is small: leave it out."
+        )
     if data.streaming and config.trainer.max_steps < 1 and config.task == "train":
         raise ConfigError("data.streaming=true has no known length: set trainer.max_steps.")
 
@@ -147,7 +157,9 @@ def task_has_what_it_needs(config: DictConfig) -> None:
     if config.task == "predict" and not config.input:
         raise ConfigError("task=predict needs input=<file, folder or - for standard input>.")
     if config.resume and config.task != "train":
-        raise ConfigError(f"resume continues a training job, so it does not go with task={config.task}: leave one of them out.")
+        raise ConfigError(
+            f"resume continues a training job, so it does not go with task={config.task}: leave one of them out."
+        )
     if config.input and config.task != "predict":
         raise ConfigError(f"input is read by task=predict only, but task={config.task}: leave one of them out.")
     if config.run and config.task not in ("evaluate", "predict"):

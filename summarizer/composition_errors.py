@@ -38,7 +38,9 @@ def sentence(error: BaseException) -> str | None:
         full_key = re.search(r"full_key: (\S+)", text)
         return unknown_key(full_key.group(1) if full_key else key_error.group(1), key_error.group(2))
     no_match = re.search(r"Could not override '([^']+)'", text)
-    wrong_type = re.search(r"(Value .*? (?:of type '\w+' )?(?:could not be converted|is not) .*|Invalid value .*)", text)
+    wrong_type = re.search(
+        r"(Value .*? (?:of type '\w+' )?(?:could not be converted|is not) .*|Invalid value .*)", text
+    )
     if wrong_type:
         full_key = re.search(r"full_key: (\S+)", text)
         where = f" for {full_key.group(1)}" if full_key else ""

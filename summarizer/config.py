@@ -7,13 +7,13 @@ Hydra merges every option onto these classes, so that a misspelt key or a wrong 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from omegaconf import MISSING
 
 
-class Architecture(str, Enum):
+class Architecture(StrEnum):
     """How a model is built and fed."""
 
     copy_transformer = "copy_transformer"  # our own small pointer-generator, trained from scratch
@@ -21,7 +21,7 @@ class Architecture(str, Enum):
     causal_lora = "causal_lora"  # a decoder-only hub model with a LoRA adapter
 
 
-class Task(str, Enum):
+class Task(StrEnum):
     train = "train"
     evaluate = "evaluate"
     predict = "predict"
@@ -61,7 +61,8 @@ class LoraConfig:
 
 @dataclass
 class RecipeConfig:
-    """What a model is known to train well with. `optim`, `scheduler` and `trainer` read it; set those to differ."""
+    """What a model is known to train and write well with; `optim`, `scheduler`, `trainer` and `generation` read it: set those to
+    differ."""
 
     lr: float = MISSING
     batch_size: int = MISSING
@@ -74,6 +75,8 @@ class RecipeConfig:
     label_smoothing: float = MISSING
     ema_decay: float | None = None
     """Decay of the exponential moving average of the weights, per optimizer step; null trains without."""
+    length_penalty: float = MISSING
+    no_repeat_ngram_size: int = MISSING
 
 
 @dataclass

@@ -53,7 +53,12 @@ ROUGE F1 x 100 on the {split} split ({rows:.0f} rows), 95 % bootstrap interval o
 
 
 def finish_model_folder(
-    run: Run, model: Any, tokenizer: PreTrainedTokenizerBase, config: DictConfig, metrics: Mapping[str, float], corpus_name: str
+    run: Run,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    config: DictConfig,
+    metrics: Mapping[str, float],
+    corpus_name: str,
 ) -> None:
     """Write `<run>/model`, all of it or nothing.
 
@@ -99,7 +104,10 @@ def results_table(metrics: Mapping[str, float], split: str) -> str:
         values = [metrics.get(prefix + rouge) for rouge in ("rouge1", "rouge2", "rougeL", "rougeLsum")]
         if values[2] is None:
             continue
-        name = system or f"**this model** ({metrics.get(f'{split}/rougeL_low', 0):.2f} to {metrics.get(f'{split}/rougeL_high', 0):.2f})"
+        name = (
+            system
+            or f"**this model** ({metrics.get(f'{split}/rougeL_low', 0):.2f} to {metrics.get(f'{split}/rougeL_high', 0):.2f})"
+        )
         lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.2f}" for v in values) + " |")
     return "\n".join(lines)
 

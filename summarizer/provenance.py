@@ -22,7 +22,11 @@ def git(*arguments: str) -> str | None:
     """Output of a git command about the folder of this code; None without git or outside a checkout."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(Path(__file__).resolve().parent), *arguments], capture_output=True, text=True, timeout=20, check=True
+            ["git", "-C", str(Path(__file__).resolve().parent), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -23,10 +23,9 @@ def imported(package):
 def test_science_and_logistics_do_not_know_each_other(package, other):
     files = list(imported(package))
     assert len(files) > 20
-    assert [f"{path}: {module}" for path, module in files if module.split(".")[0] in (other, "hydra_plugins")] == [] or (
-        package == "launchers"
-        and not [m for _, m in files if m.split(".")[0] == other]
-    )
+    assert [
+        f"{path}: {module}" for path, module in files if module.split(".")[0] in (other, "hydra_plugins")
+    ] == [] or (package == "launchers" and not [m for _, m in files if m.split(".")[0] == other])
 
 
 def test_every_folder_of_code_opens_with_what_it_holds():
@@ -36,7 +35,9 @@ def test_every_folder_of_code_opens_with_what_it_holds():
 
 
 def test_the_top_level_is_what_the_design_fixes():
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
     names = {name.split("/")[0] for name in tracked if name and not name.startswith(".")}
     fixed = {"conf", "summarizer", "launchers", "tests", "outputs", "pyproject.toml", "README.md"}
     assert fixed <= names

@@ -23,7 +23,9 @@ class BatchLimits:
     tokens: int
 
 
-def cut(order: np.ndarray, source_lengths: np.ndarray, target_lengths: np.ndarray, limits: BatchLimits) -> list[np.ndarray]:
+def cut(
+    order: np.ndarray, source_lengths: np.ndarray, target_lengths: np.ndarray, limits: BatchLimits
+) -> list[np.ndarray]:
     """Cut an order of documents into consecutive batches within the limits.
 
     Args:
@@ -62,7 +64,13 @@ def shared_evenly(batches: list[np.ndarray], world_size: int) -> list[np.ndarray
 
 
 def epoch_batches(
-    source_lengths: np.ndarray, target_lengths: np.ndarray, limits: BatchLimits, *, seed: int, epoch: int, world_size: int = 1
+    source_lengths: np.ndarray,
+    target_lengths: np.ndarray,
+    limits: BatchLimits,
+    *,
+    seed: int,
+    epoch: int,
+    world_size: int = 1,
 ) -> list[np.ndarray]:
     """One epoch's batches in the order they are trained on; rank r takes every `world_size`-th from r on."""
     rng = np.random.default_rng((seed, epoch))

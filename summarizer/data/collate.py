@@ -53,7 +53,11 @@ class Seq2SeqCollator:
         # by length, not by id: a document may hold the padding token (BART's tokenizers can produce it)
         lengths = torch.tensor([len(source) for source in sources])
         mask = (torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]).long()
-        batch = {"input_ids": input_ids, "attention_mask": mask, "labels": padded(targets, IGNORED, multiple=self.multiple)}
+        batch = {
+            "input_ids": input_ids,
+            "attention_mask": mask,
+            "labels": padded(targets, IGNORED, multiple=self.multiple),
+        }
         if self.global_first_token:
             batch["global_attention_mask"] = torch.zeros_like(mask).index_fill_(1, torch.tensor(0), 1)
         return batch | counts(pairs, batch)
@@ -71,5 +75,9 @@ class CausalCollator:
         input_ids = padded(rows, self.pad_token_id, multiple=self.multiple)
         lengths = torch.tensor([len(row) for row in rows])
         mask = (torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]).long()
-        batch = {"input_ids": input_ids, "attention_mask": mask, "labels": padded(labels, IGNORED, multiple=self.multiple)}
+        batch = {
+            "input_ids": input_ids,
+            "attention_mask": mask,
+            "labels": padded(labels, IGNORED, multiple=self.multiple),
+        }
         return batch | counts(pairs, {"input_ids": input_ids})

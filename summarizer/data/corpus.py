@@ -114,7 +114,11 @@ def _built_files(cfg: DataConfig, cache: Path) -> tuple[str, dict[str, Path], st
     from summarizer.data.docstrings.build import docstrings
 
     folder, _ = docstrings(cache)
-    notice = f"data=auto: the corpus is docstrings of installed packages, because debsum could not be built: {why_not}" if why_not else None
+    notice = (
+        f"data=auto: the corpus is docstrings of installed packages, because debsum could not be built: {why_not}"
+        if why_not
+        else None
+    )
     return "docstrings", {s: folder / f"{s}.parquet" for s in SPLITS}, notice
 
 

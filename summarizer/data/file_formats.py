@@ -62,7 +62,9 @@ def text_lines(address: str) -> Iterator[str]:
             "for instance with `iconv -f latin1 -t utf-8`."
         ) from error
     except (EOFError, OSError) as error:
-        raise DataError(f"{address} cannot be read after line {number} ({error}): check that the file is whole.") from error
+        raise DataError(
+            f"{address} cannot be read after line {number} ({error}): check that the file is whole."
+        ) from error
 
 
 def csv_rows(address: str) -> Iterator[Record]:
@@ -79,7 +81,9 @@ def csv_rows(address: str) -> Iterator[Record]:
             if not values:
                 continue
             if len(values) > len(header):
-                raise DataError(f"{address}, {place} has {len(values)} fields, but the header has {len(header)}: quote texts that hold the separator.")
+                raise DataError(
+                    f"{address}, {place} has {len(values)} fields, but the header has {len(header)}: quote texts that hold the separator."
+                )
             # a short row lacks its last fields
             yield Record(dict(zip(header, [*values, *[None] * (len(header) - len(values))], strict=True)), place)
     except csv.Error as error:
@@ -115,7 +119,9 @@ def json_rows(address: str) -> Iterator[Record]:
 
 def _object(values: Any, address: str, place: str) -> dict[str, Any]:
     if not isinstance(values, dict):
-        raise DataError(f"{address}, {place} is a {type(values).__name__}, not an object with named columns: write {{\"document\": ..., \"summary\": ...}}.")
+        raise DataError(
+            f'{address}, {place} is a {type(values).__name__}, not an object with named columns: write {{"document": ..., "summary": ...}}.'
+        )
     return values
 
 
@@ -133,9 +139,13 @@ def parquet_rows(address: str) -> Iterator[Record]:
                     number += 1
                     yield Record(values, f"row {number}")
     except UnicodeDecodeError as error:
-        raise DataError(f"{address} holds text that is not UTF-8 (after row {number}): write its columns as UTF-8 strings.") from error
+        raise DataError(
+            f"{address} holds text that is not UTF-8 (after row {number}): write its columns as UTF-8 strings."
+        ) from error
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{address} is no whole Parquet file ({str(error).splitlines()[0][:160]}): write it again.") from error
+        raise DataError(
+            f"{address} is no whole Parquet file ({str(error).splitlines()[0][:160]}): write it again."
+        ) from error
 
 
 FORMATS: dict[str, Callable[[str], Iterator[Record]]] = {

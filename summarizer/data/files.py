@@ -101,25 +101,37 @@ def find(pattern: str, key: str) -> list[SourceFile]:
         paths = sorted(filesystem.glob(path)) if any(mark in path for mark in "*?[") else [path]
         infos = [filesystem.info(found) for found in paths]
     except ImportError as error:
-        raise DataError(f"{key}={pattern}: reading {protocol}:// needs `pip install '{EXTRAS.get(protocol, protocol)}'`.") from error
+        raise DataError(
+            f"{key}={pattern}: reading {protocol}:// needs `pip install '{EXTRAS.get(protocol, protocol)}'`."
+        ) from error
     except ValueError as error:
-        raise DataError(f"{key}={pattern} is no address that can be read ({error}): give a path, or s3://, gs:// or hf://.") from error
+        raise DataError(
+            f"{key}={pattern} is no address that can be read ({error}): give a path, or s3://, gs:// or hf://."
+        ) from error
     except FileNotFoundError as error:
-        raise DataError(f"{key}={pattern} does not exist: check the path, relative ones start from {Path.cwd()}.") from error
+        raise DataError(
+            f"{key}={pattern} does not exist: check the path, relative ones start from {Path.cwd()}."
+        ) from error
     except Exception as error:  # each storage has its own kinds
-        raise DataError(f"{key}={pattern} cannot be reached ({type(error).__name__}: {first_line(error)}): check address and credentials.") from error
+        raise DataError(
+            f"{key}={pattern} cannot be reached ({type(error).__name__}: {first_line(error)}): check address and credentials."
+        ) from error
     if not infos:
         raise DataError(f"{key}={pattern} matches no file: check the pattern, relative ones start from {Path.cwd()}.")
     for info in infos:
         if info["type"] == "directory":
-            raise DataError(f"{key}={pattern} is a folder: name a file, or files by a pattern such as {pattern.rstrip('/')}/*.jsonl.")
+            raise DataError(
+                f"{key}={pattern} is a folder: name a file, or files by a pattern such as {pattern.rstrip('/')}/*.jsonl."
+            )
         if info["size"] == 0:
             raise DataError(f"{info['name']} is empty: write one row for each document into it.")
     return [SourceFile(filesystem.unstrip_protocol(info["name"]), _version(info)) for info in infos]
 
 
 def _version(info: dict[str, Any]) -> str:
-    changed = next((info[key] for key in ("ETag", "etag", "blob_id", "mtime", "LastModified", "updated") if info.get(key)), "")
+    changed = next(
+        (info[key] for key in ("ETag", "etag", "blob_id", "mtime", "LastModified", "updated") if info.get(key)), ""
+    )
     return f"{info['size']} {changed}"
 
 
@@ -157,7 +169,11 @@ def missing_column(place: str, role: str, column: str, names: Sequence[str]) -> 
     import difflib
 
     close = difflib.get_close_matches(column, names, n=1)
-    hint = f"did you mean data.{role}_column={close[0]}?" if close else f"set data.{role}_column to one of {', '.join(names)}."
+    hint = (
+        f"did you mean data.{role}_column={close[0]}?"
+        if close
+        else f"set data.{role}_column to one of {', '.join(names)}."
+    )
     return DataError(f"{place} has no column {column}; {hint}")
 
 
@@ -185,13 +201,17 @@ def _features() -> Any:
 def _stream(files: list[SourceFile], columns: Columns) -> IterableDataset:
     from datasets import IterableDataset
 
-    return IterableDataset.from_generator(read_pairs, features=_features(), gen_kwargs={"files": files, "columns": columns})
+    return IterableDataset.from_generator(
+        read_pairs, features=_features(), gen_kwargs={"files": files, "columns": columns}
+    )
 
 
 def _stored(files: list[SourceFile], columns: Columns, cache: Path) -> Dataset:
     from datasets import Dataset
 
-    described = json.dumps([READER, [(f.address, f.version) for f in files], [columns.document, columns.summary, columns.id]])
+    described = json.dumps(
+        [READER, [(f.address, f.version) for f in files], [columns.document, columns.summary, columns.id]]
+    )
     mark = hashlib.sha256(described.encode()).hexdigest()[:32]
     folder = cache / "files" / mark
 

@@ -68,7 +68,9 @@ def tokenize_corpus(
             tokenized[name] = TokenizedStream(rows, tokenizer, encoding)
             continue
         if not len(rows):
-            raise DataError(f"the {name} split of {corpus.name} has no rows: check the files, and data.max_{name}_samples.")
+            raise DataError(
+                f"the {name} split of {corpus.name} has no rows: check the files, and data.max_{name}_samples."
+            )
         described = [LAYOUT, corpus.fingerprint(name), tokenizer_fingerprint(tokenizer), encoding.described()]
         folder = root / hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
         built_once(folder, lambda into, rows=rows, name=name: _tokenize(rows, name, tokenizer, encoding, workers, into))  # type: ignore[misc]

@@ -1,6 +1,7 @@
-"""What needs no training: the first sentences or words of a document, a copula rule, and the best single sentence.
+"""What needs no training: the first sentences or words of a document, a copula rule, the best single sentence.
 
-Sentences end at a full stop, exclamation or question mark, and at a semicolon or colon before a capital, digit or quote.
+Sentences end at a full stop, exclamation or question mark, and at a semicolon or colon before a capital, digit, quote
+or bracket.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Sequence
 
 from summarizer.evaluation.rouge import best_of
 
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[;:])\s+(?=[A-Z0-9\"'])")
-IS_A = re.compile(r"^.{0,60}?\b(?:is|are)\s+(?:an?|the)\s+", re.IGNORECASE)
-PROVIDES = re.compile(r"^.{0,40}?\b(?:provides|implements|contains|allows(?: you to)?|offers|includes)\s+", re.IGNORECASE)
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[;:])\s+(?=[A-Z0-9\"'`“‘(])")
+IS_A = re.compile(r"^.{0,60}?\b(?:is|are)\s+(?:an?\s+|the\s+)?")
+# The article is not held to its word's end ("provides access" loses an a): so were the published figures of debsum
+# made, and with it they come out to the last digit; held to it, ROUGE-1 is 0.02 higher.
+PROVIDES = re.compile(r"^.{0,40}?\b(?:provides|implements|contains|allows(?: you to)?|offers|includes)\s+(?:an?|the)?")
 FIRST_WORDS = (5, 8, 12, 16)
 RULE_WORDS = 8
 NAMES = ("lead1", "lead3", *(f"first{n}" for n in FIRST_WORDS), "is_a", "oracle")
@@ -39,7 +42,7 @@ def is_a(document: str) -> str:
 
 
 def baselines(documents: Sequence[str], references: Sequence[str]) -> dict[str, list[str]]:
-    """Summaries of every rule, by its name in `NAMES`. `oracle` alone reads the references: it is a ceiling, no rival."""
+    """Summaries of every rule, by its name in `NAMES`. `oracle` reads the references: it is a ceiling, no rival."""
     parts = [sentences(document) for document in documents]
     return {
         "lead1": [p[0] for p in parts],

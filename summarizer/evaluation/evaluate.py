@@ -59,7 +59,13 @@ class SplitReport:
 
 
 def evaluate_split(
-    model: Any, tokenizer: Any, split: Split, config: Any, *, name: str, progress: Callable[[int, int], None] | None = None
+    model: Any,
+    tokenizer: Any,
+    split: Split,
+    config: Any,
+    *,
+    name: str,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SplitReport:
     """Summarize every row of `split` and score it. Of several processes each takes its share; all return the whole.
 
@@ -83,7 +89,9 @@ def evaluate_split(
     return score_split(name, split, [by_row[i] for i in range(len(split))], config, seconds)
 
 
-def score_split(name: str, split: Split, summaries: Sequence[str], config: Any, generation_seconds: float) -> SplitReport:
+def score_split(
+    name: str, split: Split, summaries: Sequence[str], config: Any, generation_seconds: float
+) -> SplitReport:
     """Everything but the generation."""
     rows = range(len(split))
     documents, references = [split.document(i) for i in rows], [split.summary(i) for i in rows]
@@ -103,7 +111,8 @@ def score_split(name: str, split: Split, summaries: Sequence[str], config: Any, 
     if config.evaluation.bertscore:
         metrics["bertscore_f1"] = 100 * bertscore(summaries, references, config.evaluation.bertscore_model)
     table = {
-        "id": [str(split.id(i)) for i in rows], "document": documents, "reference": references, "summary": list(summaries), **scores,
+        "id": [str(split.id(i)) for i in rows], "document": documents, "reference": references,
+        "summary": list(summaries), **scores,
     }  # fmt: skip
     return SplitReport(name, {f"{name}/{key}": float(value) for key, value in metrics.items()}, table)
 
@@ -118,7 +127,8 @@ def bertscore(summaries: Sequence[str], references: Sequence[str], model: str | 
         from bert_score import score
     except ImportError as error:
         raise ConfigError(
-            "evaluation.bertscore needs the bert-score package: pip install 'summarizer[bertscore]' or set evaluation.bertscore=false."
+            "evaluation.bertscore needs the bert-score package: pip install 'summarizer[bertscore]' or set "
+            "evaluation.bertscore=false."
         ) from error
     _, _, f1 = score(list(summaries), list(references), lang="en", model_type=model)
     return float(f1.mean())

@@ -19,7 +19,9 @@ RULES = {
 }  # fmt: skip
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None) -> None:
+def print_table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None
+) -> None:
     """First column to the left, the others to the right; fits 80 columns for up to five short ones."""
     console = console or Console()
     if console.is_terminal:
@@ -41,17 +43,34 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         print("  " + "  ".join(cells).rstrip())
 
 
-def opening_report(config: Any, rows: Mapping[str, int], console: Console | None = None) -> None:
-    """The composed job: model, data, hardware, batch, length and learning rate."""
-    batch, effective = config.trainer.batch_size, config.optim.effective_batch_size
+def opening_report(
+    config: Any,
+    rows: Mapping[str, int],
+    *,
+    parameters: int,
+    trained: int,
+    accumulation: int,
+    steps: int,
+    console: Console | None = None,
+) -> None:
+    """The composed job.
+
+    Args:
+        rows: documents of each split.
+        parameters: weights of the model; `trained` of them change.
+        accumulation: forward passes of a device in one optimizer step.
+        steps: optimizer steps of the whole run.
+    """
     devices = max(1, config.trainer.devices)
-    steps = f"{config.trainer.max_steps} steps" if config.trainer.max_steps > 0 else f"{config.trainer.max_epochs} epochs"
+    some = "" if trained == parameters else f", {trained / 1e6:,.2f} M of them trained"
+    scratch = "" if config.model.pretrained else " (from scratch)"
+    passes = f"{accumulation} forward pass{'es' * (accumulation > 1)} an optimizer step"
     facts = {
-        "model": f"{config.model.name}{'' if config.model.pretrained else ' (from scratch)'}",
+        "model": f"{config.model.name}{scratch}, {parameters / 1e6:,.2f} M parameters{some}",
         "data": f"{config.data.name}: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()),
         "hardware": f"{config.hardware.name} x {devices}, {config.hardware.precision}",
-        "batch": f"up to {batch} documents a forward pass, {effective} an optimizer step",
-        "length": steps,
+        "batch": f"up to {config.trainer.batch_size} documents a device, {passes}",
+        "length": f"{steps:,} optimizer steps, at most {config.trainer.max_epochs} epochs",
         "learning rate": f"{config.optim.lr:g}, {config.scheduler.name}",
         "seed": str(config.seed),
     }
@@ -86,7 +105,11 @@ def closing_report(run: Run, config: Any, metrics: Mapping[str, float], console:
     print_table(
         "Where things are",
         ("", ""),
-        [("metrics", "metrics.json"), ("predictions", "predictions*.parquet"), *([("model", "model/")] if model else [])],
+        [
+            ("metrics", "metrics.json"),
+            ("predictions", "predictions*.parquet"),
+            *([("model", "model/")] if model else []),
+        ],
         console,
     )
     if model:

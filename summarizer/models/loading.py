@@ -30,12 +30,20 @@ def hub_errors(what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError) as error:
         text = str(error)
-        if any(sign in text for sign in ("couldn't connect", "offline mode", "ConnectionError", "Max retries", "Connection")):
+        if any(
+            sign in text
+            for sign in ("couldn't connect", "offline mode", "ConnectionError", "Max retries", "Connection")
+        ):
             raise HubError(
                 f"{what}: the hub cannot be reached; try again, or set model.hub_id to a local folder that holds the model."
             ) from error
-        if any(sign in text for sign in ("is not a local folder", "Repository Not Found", "404", "gated", "does not appear to have")):
-            raise HubError(f"{what}: neither the hub nor this machine has it; check model.hub_id and model.revision.") from error
+        if any(
+            sign in text
+            for sign in ("is not a local folder", "Repository Not Found", "404", "gated", "does not appear to have")
+        ):
+            raise HubError(
+                f"{what}: neither the hub nor this machine has it; check model.hub_id and model.revision."
+            ) from error
         raise ModelError(f"{what} cannot be loaded ({' '.join(text.split())[:200]}): check model.hub_id.") from error
 
 
@@ -119,7 +127,20 @@ def build_hub_model(model: DictConfig, attention: str) -> PreTrainedModel:
             options["attn_implementation"] = attention
         if model.pretrained:
             return auto.from_pretrained(model.hub_id, revision=model.revision, **options)
-        return auto.from_config(options.pop("config"), **options)
+        fresh = auto.from_config(options.pop("config"), **options)
+    if config.model_type == "t5" and not config.scale_decoder_outputs:
+        untie_head(fresh)
+    return fresh
+
+
+def untie_head(model: Any) -> None:
+    """Give a T5 v1.1 or FLAN-T5 its own output embeddings: transformers 5 ties those of every fresh T5, while the
+    checkpoints of these families have two matrices, and no scaling before the head that would suit a tied one."""
+    import torch
+
+    head = model.lm_head
+    head.weight = torch.nn.Parameter(torch.empty_like(head.weight).normal_(std=model.config.d_model**-0.5))
+    model.all_tied_weights_keys.pop("lm_head.weight", None)
 
 
 def with_adapter(base: PreTrainedModel, lora: DictConfig) -> Any:
@@ -127,7 +148,11 @@ def with_adapter(base: PreTrainedModel, lora: DictConfig) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model
 
     config = LoraConfig(
-        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.target_modules, task_type=TaskType.CAUSAL_LM
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type=TaskType.CAUSAL_LM,
     )
     return get_peft_model(base, config)
 
@@ -138,6 +163,7 @@ def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     Raises:
         ModelError: the folder holds no model, or not all of one.
     """
+    import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     import summarizer.models.copy_transformer  # noqa: F401  registers our own class with the Auto classes
@@ -151,7 +177,8 @@ def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         ) from error
     auto: Any = AutoModelForCausalLM if "CausalLM" in model_type else AutoModelForSeq2SeqLM
     try:
-        return auto.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+        # in float32 whatever the files hold: half precision is for storing, and slow or wrong on a CPU
+        return auto.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # transformers and safetensors raise a dozen kinds for a damaged folder
         raise ModelError(f"the model in {folder} cannot be loaded ({' '.join(str(error).split())[:160]}).") from error
 

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from summarizer.config import Architecture
+from summarizer.data.encoding import CHARACTERS_PER_TOKEN, Encoding, encode
 from summarizer.evaluation.baselines import sentences
 from summarizer.evaluation.generation import summarize_batches
 from summarizer.prediction.inputs import Document
 
 log = logging.getLogger(__name__)
 
+MINIMUM_WINDOW = 8  # tokens, however long the prefix is
 CHUNK = 256  # documents tokenized and summarized together; the first results come after so many
 
 
@@ -36,19 +39,20 @@ def predict_texts(model: Any, tokenizer: Any, documents: Sequence[Document], con
         HardwareError: out of memory.
     """
     model.eval()
-    limit, prefix = config.model.max_source_tokens, config.model.source_prefix
+    limit = config.model.max_source_tokens
     remaining = iter(documents)
     while chunk := list(islice(remaining, CHUNK)):
         parts: list[np.ndarray] = []
         counts, cut = [], []
         for document in chunk:
-            texts, long = fit(tokenizer, document.text, limit, prefix, config.predict.long_input)
+            texts, long = fit(tokenizer, document.text, config.model, config.predict.long_input)
             if long and config.predict.long_input == "truncate":
                 log.warning(
-                    "%s is longer than the model reads (%d tokens); its end is left out (predict.long_input=windows reads all).",
+                    "%s is longer than the model reads (%d tokens); its end is left out "
+                    "(predict.long_input=windows reads all).",
                     document.id, limit,
                 )  # fmt: skip
-            parts += [encode(tokenizer, prefix + text, limit) for text in texts]
+            parts += source_ids(tokenizer, texts, config.model)
             counts.append(len(texts))
             cut.append(long and config.predict.long_input == "truncate")
         written = summarize_batches(model, parts, settings=config.generation, tokenizer=tokenizer)
@@ -58,21 +62,32 @@ def predict_texts(model: Any, tokenizer: Any, documents: Sequence[Document], con
             yield Prediction(document.id, joined, truncated, count, document.jsonl)
 
 
-def encode(tokenizer: Any, text: str, limit: int) -> np.ndarray:
-    return np.asarray(tokenizer(text, truncation=True, max_length=limit)["input_ids"], dtype=np.int32)
+def source_ids(tokenizer: Any, texts: Sequence[str], model: Any) -> list[np.ndarray]:
+    """Ids of the texts as in training: prefix, suffix and special tokens included."""
+    encoding = Encoding(
+        model.max_source_tokens, model.max_target_tokens, model.source_prefix, model.source_suffix,
+        causal=model.architecture == Architecture.causal_lora,
+    )  # fmt: skip
+    rows = encode({"document": texts, "summary": [""] * len(texts)}, tokenizer=tokenizer, encoding=encoding)["source"]
+    return [np.asarray(row, dtype=np.int32) for row in rows]
 
 
 def length(tokenizer: Any, text: str) -> int:
     return len(tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
 
-def fit(tokenizer: Any, text: str, limit: int, prefix: str, long_input: str) -> tuple[list[str], bool]:
-    """The texts to summarize for one document, and whether it is longer than `limit` tokens."""
-    if length(tokenizer, prefix + text) <= limit:
+def is_long(tokenizer: Any, text: str, limit: int) -> bool:
+    """More than `limit` tokens; a text of megabytes is not tokenized to find out."""
+    return len(text) > limit * CHARACTERS_PER_TOKEN or length(tokenizer, text) > limit
+
+
+def fit(tokenizer: Any, text: str, model: Any, long_input: str) -> tuple[list[str], bool]:
+    """The texts to summarize for one document, and whether it is longer than the model reads."""
+    around = [part for part in (model.source_prefix, model.source_suffix) if part]
+    limit = max(MINIMUM_WINDOW, model.max_source_tokens - sum(length(tokenizer, part) for part in around))
+    if not is_long(tokenizer, text, limit):
         return [text], False
-    if long_input == "truncate":
-        return [text], True
-    return windows(tokenizer, text, max(8, limit - length(tokenizer, prefix))), True
+    return ([text], True) if long_input == "truncate" else (windows(tokenizer, text, limit), True)
 
 
 def windows(tokenizer: Any, text: str, limit: int) -> list[str]:
@@ -91,7 +106,7 @@ def windows(tokenizer: Any, text: str, limit: int) -> list[str]:
 
 
 def split_long(tokenizer: Any, sentence: str, limit: int) -> list[str]:
-    if length(tokenizer, sentence) <= limit:
+    if not is_long(tokenizer, sentence, limit) or len(sentence) == 1:
         return [sentence]
     words = sentence.split()
     if len(words) == 1:

@@ -44,26 +44,30 @@ def run_task(config: DictConfig) -> float | None:
     run.claim()
     run.set_status(RUNNING, task=str(config.task))
     started = time.time()
-    quiet_libraries()
+    prepare_libraries()
     try:
         metrics = dispatch(run, config, overrides)
     except BaseException as error:
         from summarizer.training.interruption import Interrupted
 
         stopped = isinstance(error, Interrupted | KeyboardInterrupt)
-        run.set_status(INTERRUPTED if stopped else FAILED, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000])
+        run.set_status(
+            INTERRUPTED if stopped else FAILED, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000]
+        )
         raise
     run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
     name_folder(run, config)
     return metrics.get(OBJECTIVE)
 
 
-def quiet_libraries() -> None:
-    """Bars of libraries are drawn on terminals only (in a log they are noise), and their chatter nowhere.
+def prepare_libraries() -> None:
+    """Settings that libraries read once: threads that share the machine, and bars on terminals only (in a log they are noise).
 
     Through the environment, before their import: a misspelt path should not wait for transformers.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # threads that wait for each other sleep: spinning, they slow tenfold on a machine that does anything else
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for name in ("absl", "fsspec", "httpx", "filelock"):
@@ -135,9 +139,15 @@ def already_finished(run: Run, config: DictConfig) -> float | None:
     old = OmegaConf.to_container(saved, resolve=True)
     assert isinstance(fresh, dict)
     assert isinstance(old, dict)
-    differing = [key for key in ("model", "data", "optim", "scheduler", "seed", "generation") if not same(fresh[key], old.get(key))]
+    differing = [
+        key
+        for key in ("model", "data", "optim", "scheduler", "seed", "generation")
+        if not same(fresh[key], old.get(key))
+    ]
     if differing and not config.resume:
-        raise ConfigError(f"{run.folder} holds a finished job of another {' and '.join(differing)}: name another hydra.sweep.dir.")
+        raise ConfigError(
+            f"{run.folder} holds a finished job of another {' and '.join(differing)}: name another hydra.sweep.dir."
+        )
     log.info("already finished: %s", run.folder)
     name_folder(run, config)
     return run.metrics().get(OBJECTIVE)

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from summarizer.config import Architecture
 from summarizer.hardware import resolve, set_threads
-from summarizer.models.loading import load_trained
+from summarizer.models.loading import build_model, finished_model, load_tokenizer, load_trained
 from summarizer.paths import shipped_model_dir
 from summarizer.prediction.inputs import read_documents
 from summarizer.run import Run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load(config: DictConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model of the job that `run` names; else the shipped one for the default model, a pretrained one as the hub has it."""
+    if config.run:
+        return load_trained(Run(Path(config.run).expanduser().resolve()).model)
+    if config.model.architecture == Architecture.copy_transformer:
+        return load_trained(shipped_model_dir())
+    tokenizer = load_tokenizer(config.model, training_texts=lambda: ())
+    return finished_model(build_model(config.model, tokenizer, config.hardware.attention)).eval(), tokenizer
 
 
 def predict(run: Run, config: DictConfig, overrides: list[str]) -> None:
@@ -22,6 +37,8 @@ def predict(run: Run, config: DictConfig, overrides: list[str]) -> None:
     device = resolve(config, overrides)
     set_threads(config.trainer.threads)
     run.write_config(config, overrides)
-    folder = Run(Path(config.run).expanduser().resolve()).model if config.run else shipped_model_dir()
-    model, tokenizer = load_trained(folder)
+    model, tokenizer = load(config)
+    # a model's own limit holds whatever the config says: the shipped one was trained at the local size
+    own_limit = getattr(model.config, "max_source_positions", config.model.max_source_tokens)
+    config.model.max_source_tokens = min(config.model.max_source_tokens, own_limit)
     write_predictions(predict_texts(model.to(device.accelerator), tokenizer, documents, config), config)

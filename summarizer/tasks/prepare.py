@@ -33,7 +33,9 @@ class Prepared:
 
 
 def prepare_data(
-    config: DictConfig, splits: Sequence[str] = ("train", "validation", "test"), tokenizer: PreTrainedTokenizerBase | None = None
+    config: DictConfig,
+    splits: Sequence[str] = ("train", "validation", "test"),
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Prepared:
     """Load, tokenize and cache the named splits.
 
@@ -61,7 +63,9 @@ def prepare_data(
     )
     for name in splits:
         if name not in tokenized:
-            raise DataError(f"data={config.data.name} has no {name} split: name its file or split with data.{name}_file or data.{name}_split.")
+            raise DataError(
+                f"data={config.data.name} has no {name} split: name its file or split with data.{name}_file or data.{name}_split."
+            )
     return Prepared(corpus, tokenizer, tokenized)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -47,19 +48,25 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
 
 def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int = 0) -> dict[str, float]:
     """Everything after the data is there; each process of a multi-device job calls it."""
-    from summarizer.evaluation.evaluate import evaluate_split
-    from summarizer.evaluation.report import closing_report, opening_report
+    from summarizer.evaluation.evaluate import SplitReport, evaluate_split
+    from summarizer.evaluation.report import closing_report
     from summarizer.export import finish_model_folder, push_to_hub
     from summarizer.training.fit import fit
+    from summarizer.training.loggers import build_loggers, finish_loggers
 
-    if rank == 0:
-        opening_report(config, {name: len(split) for name, split in prepared.splits.items()})
-    model, metrics = fit(run, config, prepared.splits, prepared.tokenizer, rank=rank)
-    reports = []
-    for name in config.evaluation.splits:
-        report = evaluate_split(model, prepared.tokenizer, prepared.splits[name], config, name=name)
-        metrics |= report.metrics
-        reports.append(report)
+    loggers = build_loggers(config, run)
+    reports: list[SplitReport] = []
+    measured: dict[str, float] = {}
+    finished = False
+    try:
+        model, metrics = fit(run, config, prepared.splits, prepared.tokenizer, rank=rank, loggers=loggers)
+        for name in config.evaluation.splits:
+            reports.append(evaluate_split(model, prepared.tokenizer, prepared.splits[name], config, name=name))
+            measured |= reports[-1].metrics
+        finished = True
+    finally:
+        finish_loggers(loggers, measured, exit_code=0 if finished else 1)
+    metrics |= measured
     if rank == 0:
         for report in reports:
             target = run.predictions_file if len(reports) == 1 else run.folder / f"predictions-{report.name}.parquet"
@@ -84,11 +91,24 @@ def train_in_processes(run: Run, devices: int) -> dict[str, float]:
     return run.metrics()
 
 
+def exit_with_parent() -> None:
+    """End this process when the one that started it is gone: a killed job leaves no process that writes its folder."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def worker(folder: str) -> None:
     """The body of one process of a multi-device job."""
     from summarizer import resolvers
     from summarizer.config import Config
 
+    exit_with_parent()
     logging.basicConfig(level=logging.INFO if os.environ["RANK"] == "0" else logging.WARNING, format="%(message)s")
     resolvers.register()
     run = Run(Path(folder))

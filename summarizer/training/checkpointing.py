@@ -49,7 +49,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return torch.load(path, map_location=map_location or "cpu", weights_only=False)
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
 
 def reason(error: BaseException) -> str:
@@ -57,7 +57,11 @@ def reason(error: BaseException) -> str:
 
 
 def random_state() -> dict[str, Any]:
-    state: dict[str, Any] = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}
+    name, keys, *position = np.random.get_state()
+    # plain lists, so that a checkpoint, which may come home from a rented machine, is read without unpickling objects
+    state: dict[str, Any] = {
+        "python": random.getstate(), "numpy": [name, np.asarray(keys).tolist(), *position], "torch": torch.get_rng_state()
+    }  # fmt: skip
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
@@ -65,7 +69,8 @@ def random_state() -> dict[str, Any]:
 
 def set_random_state(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
+    name, keys, *position = state["numpy"]
+    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *position))
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"].cpu())
@@ -78,7 +83,9 @@ class ExactResume(Callback):
         self.model_key = model_key
         self.restored: dict[str, Any] | None = None
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         # one state a rank, because each draws its own dropout masks
         states = [random_state()]
         if trainer.world_size > 1:
@@ -93,10 +100,14 @@ class ExactResume(Callback):
             "stopped_early": trainer.should_stop,
         }
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         self.restored = checkpoint["summarizer"]
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         if self.restored is not None:
             # as late as this, because setting up loaders and sanity checks draw numbers
             set_random_state(self.restored["random_states"][trainer.global_rank])
@@ -122,7 +133,9 @@ class StepCheckpoints(Checkpoint):
         self.stop = self._handlers.enter_context(listening())
         self._saved_at = trainer.global_step
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         loop = trainer.fit_loop.epoch_loop
         if loop._should_accumulate() or loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
             return
@@ -130,14 +143,18 @@ class StepCheckpoints(Checkpoint):
         if asked or (trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_at):
             self.save(trainer)
         if asked:
-            raise Interrupted(f"stopped at step {trainer.global_step} and saved; continue with resume={self.run.folder}.")
+            raise Interrupted(
+                f"stopped at step {trainer.global_step} and saved; continue with resume={self.run.folder}."
+            )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
         self.save(trainer)
         if trainer.strategy.reduce_boolean_decision(bool(self.stop), all=False):
-            raise Interrupted(f"stopped at step {trainer.global_step} and saved; continue with resume={self.run.folder}.")
+            raise Interrupted(
+                f"stopped at step {trainer.global_step} and saved; continue with resume={self.run.folder}."
+            )
 
     def save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.run.checkpoints / f"step-{trainer.global_step:08d}.ckpt")
@@ -153,7 +170,6 @@ class StepCheckpoints(Checkpoint):
         self._handlers.close()
 
 
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The whole checkpoint on the CPU.
 
@@ -161,7 +177,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: it is truncated or not a checkpoint of this project.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=False)
+        content = torch.load(path, map_location="cpu", weights_only=True)
         content["summarizer"]["batches_done"]
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise CheckpointError(f"the checkpoint {path} is damaged ({type(error).__name__}).") from error

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +14,26 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
 
 from summarizer.config import Architecture
 from summarizer.data.batches import BatchLimits
 from summarizer.data.collate import CausalCollator, Seq2SeqCollator
 from summarizer.data.datamodule import SummarizationData
 from summarizer.errors import DataError, HardwareError
+from summarizer.evaluation.report import opening_report
 from summarizer.models.loading import build_model, finished_model
 from summarizer.run import Run
-from summarizer.training.checkpointing import AtomicCheckpointIO, ExactResume, StepCheckpoints, newest_good_checkpoint, read_checkpoint
-from summarizer.training.loggers import build_loggers
+from summarizer.training.checkpointing import (
+    AtomicCheckpointIO,
+    ExactResume,
+    StepCheckpoints,
+    newest_good_checkpoint,
+    read_checkpoint,
+)
 from summarizer.training.module import SummarizationModule
 from summarizer.training.progress import progress_callbacks
+from summarizer.training.sharding import repeated_layers
 from summarizer.training.throughput import Throughput
 from summarizer.training.validation import GenerativeValidation
 
@@ -76,7 +85,9 @@ def model_key(config: DictConfig) -> str:
     return f"{model.name}:{shape}"
 
 
-def collator_for(config: DictConfig, tokenizer: PreTrainedTokenizerBase, model: Any) -> Seq2SeqCollator | CausalCollator:
+def collator_for(
+    config: DictConfig, tokenizer: PreTrainedTokenizerBase, model: Any
+) -> Seq2SeqCollator | CausalCollator:
     multiple = 64 if config.hardware.compile else 1
     if config.model.architecture == Architecture.causal_lora:
         return CausalCollator(tokenizer.pad_token_id, multiple)
@@ -92,7 +103,9 @@ def trainer_callbacks(
         callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay, use_buffers=False))
     if config.callbacks.early_stopping_patience is not None:
         callbacks.append(
-            EarlyStopping(config.callbacks.monitor, mode=config.callbacks.mode, patience=config.callbacks.early_stopping_patience)
+            EarlyStopping(
+                config.callbacks.monitor, mode=config.callbacks.mode, patience=config.callbacks.early_stopping_patience
+            )
         )
     callbacks += progress_callbacks(schedule.total_steps, config.callbacks.progress)
     callbacks.append(
@@ -105,7 +118,15 @@ def trainer_callbacks(
     return callbacks
 
 
-def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokenizer: PreTrainedTokenizerBase, *, rank: int = 0) -> tuple[Any, dict[str, float]]:
+def fit(
+    run: Run,
+    config: DictConfig,
+    splits: dict[str, TokenizedSplit],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    rank: int = 0,
+    loggers: Sequence[Logger] = (),
+) -> tuple[Any, dict[str, float]]:
     """Train, from the newest checkpoint of the run's folder if there is one.
 
     Returns:
@@ -131,6 +152,13 @@ def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokeniz
     per_epoch = max(1, len(batches) // config.trainer.max_epochs)
     schedule = plan_schedule(per_epoch, len(splits["train"]) / per_epoch, config.trainer.max_epochs, config)
 
+    if rank == 0:
+        opening_report(
+            config, {name: len(split) for name, split in splits.items()},
+            parameters=sum(p.numel() for p in model.parameters()),
+            trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            accumulation=schedule.accumulation, steps=schedule.total_steps,
+        )  # fmt: skip
     found = newest_good_checkpoint(run, model_key(config), world_size)
     if found:
         data.position = found.batches_done
@@ -143,12 +171,12 @@ def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokeniz
     if config.hardware.compile:
         compile_model(model)
     with quiet_lightning():
-        trainer = build_trainer(run, config, schedule, validation, throughput)
+        trainer = build_trainer(run, config, schedule, validation, throughput, loggers)
     started = time.perf_counter()
     with quiet_lightning():
         try:
             if not (found and found.stopped_early):
-                trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None)
+                trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None, weights_only=True)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             raise out_of_memory(error) or error from error
     # a run that was killed after its last step has measured all before: the checkpoint remembers
@@ -160,13 +188,28 @@ def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokeniz
         "train/seconds": time.perf_counter() - started,
         "train/documents": float(len(splits["train"])),
     }
+    return best_model(run, config, tokenizer, module), metrics
+
+
+def best_model(run: Run, config: DictConfig, tokenizer: PreTrainedTokenizerBase, module: SummarizationModule) -> Any:
+    """The weights of the best checkpoint, whole on this process's device."""
+    device = module.device
+    if config.trainer.strategy == "fsdp":  # what was trained is in shards: the checkpoint is not
+        module = SummarizationModule(
+            build_model(config.model, tokenizer, config.hardware.attention), config.optim, config.scheduler, 1
+        )
     if run.best_checkpoint.exists():
         module.load_state_dict(read_checkpoint(run.best_checkpoint)["state_dict"])
-    return finished_model(module.model).eval(), metrics
+    return finished_model(module.model).to(device).eval()
 
 
 def build_trainer(
-    run: Run, config: DictConfig, schedule: Schedule, validation: GenerativeValidation, throughput: Throughput
+    run: Run,
+    config: DictConfig,
+    schedule: Schedule,
+    validation: GenerativeValidation,
+    throughput: Throughput,
+    loggers: Sequence[Logger],
 ) -> pl.Trainer:
     """Lightning's Trainer for one list of batches: one epoch of it, whatever the number of passes over the data."""
     return pl.Trainer(
@@ -185,7 +228,7 @@ def build_trainer(
         deterministic=config.trainer.deterministic,
         # a norm is clipped in the module, which logs it; the Trainer must know of none
         use_distributed_sampler=False,
-        logger=build_loggers(config, run),
+        logger=list(loggers),
         callbacks=trainer_callbacks(run, config, schedule, validation, throughput),
         plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,
@@ -196,11 +239,14 @@ def build_trainer(
 
 
 def strategy_for(config: DictConfig) -> Any:
-    """Lightning's strategy by name; FSDP wraps each layer of the model."""
+    """Lightning's strategy by name."""
     if config.trainer.strategy == "fsdp":
-        from pytorch_lightning.strategies import FSDPStrategy
+        from pytorch_lightning.strategies import ModelParallelStrategy
 
-        return FSDPStrategy(state_dict_type="full", use_orig_params=True)
+        # checkpoints are whole, so that any number of devices, and prediction, can read them
+        return ModelParallelStrategy(
+            data_parallel_size=config.trainer.devices, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
     if config.trainer.devices > 1:
         return "ddp"
     return "auto"
@@ -208,15 +254,18 @@ def strategy_for(config: DictConfig) -> Any:
 
 def compile_model(model: Any) -> None:
     """Compile each repeated layer in place: one compilation serves them all, and checkpoints keep their names."""
-    for layer in model.modules():
-        if type(layer).__name__.endswith(("Block", "EncoderLayer", "DecoderLayer")):
-            layer.compile(dynamic=True)
+    for layer in repeated_layers(model):
+        layer.compile(dynamic=True)
 
 
 def out_of_memory(error: BaseException) -> HardwareError | None:
     """The sentence for an error that means too little memory; None for any other."""
     text = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+    if (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or "out of memory" in text
+        or "can't allocate memory" in text
+    ):
         return HardwareError(
             "the device's memory does not suffice: lower trainer.batch_size, hardware.tokens_per_step or "
             "model.max_source_tokens, or set model.gradient_checkpointing=true."
@@ -227,7 +276,13 @@ def out_of_memory(error: BaseException) -> HardwareError | None:
 class quiet_lightning:
     """While inside, Lightning's advertising and tips that do not apply here are not shown."""
 
-    NOISE = ("isinstance.treespec, LeafSpec", "does not have many workers", "Consider setting `persistent_workers", "Checkpoint directory", "is not resumable")
+    NOISE = (
+        "isinstance.treespec, LeafSpec",
+        "does not have many workers",
+        "Consider setting `persistent_workers",
+        "Checkpoint directory",
+        "is not resumable",
+    )
 
     def __enter__(self) -> None:
         self._caught = warnings.catch_warnings()

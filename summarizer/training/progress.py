@@ -24,10 +24,16 @@ class ProgressLines(Callback):
         self._started = self._last = time.monotonic()
         self._first_step = trainer.global_step
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         now, step = time.monotonic(), trainer.global_step
         done = step - self._first_step
-        if not trainer.is_global_zero or not done or (now - self._last < LINE_EVERY_SECONDS and step < self.total_steps):
+        if (
+            not trainer.is_global_zero
+            or not done
+            or (now - self._last < LINE_EVERY_SECONDS and step < self.total_steps)
+        ):
             return
         self._last = now
         metrics = trainer.callback_metrics
@@ -44,7 +50,10 @@ class ProgressLines(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         shown = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
-        print(f"validation at step {trainer.global_step}: " + "  ".join(f"{k[11:]} {v:.3f}" for k, v in shown.items()), flush=True)
+        print(
+            f"validation at step {trainer.global_step}: " + "  ".join(f"{k[11:]} {v:.3f}" for k, v in shown.items()),
+            flush=True,
+        )
 
 
 def progress_callbacks(total_steps: int, wanted: bool) -> list[Callback]:

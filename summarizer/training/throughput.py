@@ -37,13 +37,17 @@ class Throughput(Callback):
         self._window = dict.fromkeys(self.totals, 0.0)
         self._mark = time.perf_counter()
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         now = time.perf_counter()
         self._window["data_wait_seconds"] += now - self._mark
         self._window["seconds"] += now - self._mark
         self._mark = now
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         now = time.perf_counter()
         self._window["seconds"] += now - self._mark
         self._mark = now
@@ -65,7 +69,9 @@ class Throughput(Callback):
                 "train/memory_gib": memory_gib(pl_module.device),
             }
             pl_module.log_dict(values, rank_zero_only=True)
-            pl_module.log("tokens/s", values["train/tokens_per_second"], prog_bar=True, logger=False, rank_zero_only=True)
+            pl_module.log(
+                "tokens/s", values["train/tokens_per_second"], prog_bar=True, logger=False, rank_zero_only=True
+            )
         self._open()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 POCKETS = ("-updates", "-security", "-backports", "-proposed", "-proposed-updates")  # parts of a suite, not suites
 TIMEOUT_SECONDS = 30
 APT_SECONDS = 900
-OPEN = {".xz": lzma.decompress, ".bz2": bz2.decompress, ".gz": gzip.decompress, "": bytes}
+OPEN: dict[str, Callable[[bytes], bytes]] = {".xz": lzma.decompress, ".bz2": bz2.decompress, ".gz": gzip.decompress, "": bytes}
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ def apt_site() -> AptSite:
     for site, release, _ in targets:
         if release in DEBIAN_SUITES:
             return AptSite(site, DEBIAN_SUITES, is_debian=True)
-    own = [(site, release) for site, release, component in targets if component == "main" and not release.endswith(POCKETS)]
+    own = [
+        (site, release) for site, release, component in targets if component == "main" and not release.endswith(POCKETS)
+    ]
     if not own:
         raise DataError(
             "apt on this machine knows no archive with a main component: name a Debian mirror with data.mirror=https://..., "
@@ -133,7 +136,9 @@ def fetch_with_apt(site: AptSite, folder: Path) -> DownloadedLists:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=APT_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
-        raise DataError(f"apt-get update did not finish ({type(error).__name__}): try again, or use data=docstrings.") from error
+        raise DataError(
+            f"apt-get update did not finish ({type(error).__name__}): try again, or use data=docstrings."
+        ) from error
     if done.returncode:
         complaint = next((line for line in done.stderr.splitlines() if line.startswith("E:")), "E: no reason given")[3:]
         raise DataError(
@@ -142,15 +147,22 @@ def fetch_with_apt(site: AptSite, folder: Path) -> DownloadedLists:
         )
     files = {}
     for suite in site.suites:
-        for kind, pattern in (("Packages", f"main_binary-*_{'Packages'}*"), ("Translation-en", "main_i18n_Translation-en*")):
+        for kind, pattern in (
+            ("Packages", f"main_binary-*_{'Packages'}*"),
+            ("Translation-en", "main_i18n_Translation-en*"),
+        ):
             found = sorted((folder / "lists").glob(f"*_dists_{suite}_{pattern}"))
             if not found:
-                raise DataError(f"the archive that apt reads has no {kind} list of {suite}: name a Debian mirror with data.mirror=https://...")
+                raise DataError(
+                    f"the archive that apt reads has no {kind} list of {suite}: name a Debian mirror with data.mirror=https://..."
+                )
             files[suite, kind] = found[0]
     return DownloadedLists(site.suites, files)
 
 
-def fetch_from_mirror(mirror: str, folder: Path, report: Report, suites: tuple[str, ...] = DEBIAN_SUITES) -> DownloadedLists:
+def fetch_from_mirror(
+    mirror: str, folder: Path, report: Report, suites: tuple[str, ...] = DEBIAN_SUITES
+) -> DownloadedLists:
     """Download the lists of a Debian mirror, each checked against the SHA-256 in its suite's `Release` file.
 
     `Release` itself is trusted as it comes (the check of its signature needs Debian's keys, which only apt has here):
@@ -164,10 +176,15 @@ def fetch_from_mirror(mirror: str, folder: Path, report: Report, suites: tuple[s
     for suite in suites:
         release = read_address(f"{base}/dists/{suite}/Release", mirror).decode("utf-8", "replace")
         sums = checksums(release)
-        for kind, path in (("Packages", f"main/binary-{ARCHITECTURE}/Packages"), ("Translation-en", "main/i18n/Translation-en")):
+        for kind, path in (
+            ("Packages", f"main/binary-{ARCHITECTURE}/Packages"),
+            ("Translation-en", "main/i18n/Translation-en"),
+        ):
             ending = next((ending for ending in OPEN if path + ending in sums), None)
             if ending is None:
-                raise DataError(f"data.mirror={mirror}: the suite {suite} has no {path}, so this is not a whole Debian archive; name another.")
+                raise DataError(
+                    f"data.mirror={mirror}: the suite {suite} has no {path}, so this is not a whole Debian archive; name another."
+                )
             wanted.append((suite, kind, path + ending, sums[path + ending]))
     total = sum(size for *_, (_, size) in wanted)
     done, files = 0, {}
@@ -206,9 +223,15 @@ def read_address(address: str, mirror: str) -> bytes:
         with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer:
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
-        raise DataError(f"data.mirror={mirror}: {address} answers {error.code}; name the folder of a Debian archive that holds dists/.") from error
+        raise DataError(
+            f"data.mirror={mirror}: {address} answers {error.code}; name the folder of a Debian archive that holds dists/."
+        ) from error
     except (OSError, ValueError, EOFError, urllib.error.URLError) as error:
         reason = getattr(error, "reason", error)
-        raise DataError(f"data.mirror={mirror} cannot be read ({reason}): check the address and the network, or use data=docstrings.") from error
+        raise DataError(
+            f"data.mirror={mirror} cannot be read ({reason}): check the address and the network, or use data=docstrings."
+        ) from error
     except Exception as error:  # http.client raises its own kinds for an answer that ends early
-        raise DataError(f"data.mirror={mirror} broke off ({type(error).__name__}): try again, or name another mirror.") from error
+        raise DataError(
+            f"data.mirror={mirror} broke off ({type(error).__name__}): try again, or name another mirror."
+        ) from error

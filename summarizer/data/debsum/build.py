@@ -46,7 +46,9 @@ def debsum(cache: Path, mirror: str | None = None, smallest: int = SMALLEST_CORP
     if (mark := read_mark(debian)) is not None:
         return BuiltCorpus(debian, mark["notes"], None)
     if mirror:
-        return BuiltCorpus(debian, built_once(debian, lambda folder: _build_from_mirror(mirror, folder, smallest)), None)
+        return BuiltCorpus(
+            debian, built_once(debian, lambda folder: _build_from_mirror(mirror, folder, smallest)), None
+        )
     site = apt_site()
     folder = debian if site.is_debian else debian.with_name(f"{RULES}-{'-'.join(site.suites)}")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from summarizer.data.debsum.lists import Package
 from summarizer.data.debsum.text import clean_document, clean_summary
-from summarizer.data.overlap import SketchIndex, contains_verbatim, containment, jaccard, shingles, words
+from summarizer.data.overlap import SketchIndex, containment, contains_verbatim, jaccard, shingles, words
 
 RELEASED = ("train", "validation", "test")
 SALT = "debsum-1"
@@ -61,7 +61,9 @@ class Row:
     new: bool
 
 
-def select(packages: Iterable[Package], report: Report = lambda done, total: None) -> tuple[dict[str, list[Row]], Counter[str]]:
+def select(
+    packages: Iterable[Package], report: Report = lambda done, total: None
+) -> tuple[dict[str, list[Row]], Counter[str]]:
     """The rows of every split, and how many were dropped by which rule.
 
     Args:
@@ -85,7 +87,9 @@ def select(packages: Iterable[Package], report: Report = lambda done, total: Non
     families = Families()
     distinct = without_near_duplicates(different, families, counts, report)
     final = without_worn_synopses(distinct, families, counts)
-    splits = assign_splits(final, families, new_sources={s for s, rows in by_source.items() if all(r.new for r in rows)})
+    splits = assign_splits(
+        final, families, new_sources={s for s, rows in by_source.items() if all(r.new for r in rows)}
+    )
     for split, rows in splits.items():
         counts["split " + split] = len(rows)
     return splits, counts
@@ -122,9 +126,7 @@ def without_siblings(rows: list[Row]) -> list[Row]:
         if SIBLING.search(row.id) or len(kept) >= MOST_ROWS_OF_A_SOURCE:
             continue
         own = set(words(row.document))
-        if all(
-            jaccard(own, set(words(k.document))) < 0.25 and words(k.summary) != words(row.summary) for k in kept
-        ):
+        if all(jaccard(own, set(words(k.document))) < 0.25 and words(k.summary) != words(row.summary) for k in kept):
             kept.append(row)
     return kept
 

@@ -11,7 +11,9 @@ from importlib import metadata
 from pathlib import Path
 
 # Tests, vendored copies of other packages and generated code: their docstrings are of another kind or another author.
-SKIPPED_FOLDERS = re.compile(r"(^|/)(tests?|testing|_?vendor(ed)?|_vendored_packages|extern(al)?|third_?party|__pycache__)(/|$)")
+SKIPPED_FOLDERS = re.compile(
+    r"(^|/)(tests?|testing|_?vendor(ed)?|_vendored_packages|extern(al)?|third_?party|__pycache__)(/|$)"
+)
 SKIPPED_FILES = re.compile(r"(^test_|_tests?\.py$|^conftest\.py$|_pb2(_grpc)?\.py$)")
 LARGEST_FILE = 2_000_000  # bytes; larger ones are generated
 
@@ -44,7 +46,9 @@ def distributions() -> list[Distribution]:
         files = [
             Path(str(distribution.locate_file(file)))
             for file in distribution.files or ()
-            if file.suffix == ".py" and not SKIPPED_FOLDERS.search(str(file.parent)) and not SKIPPED_FILES.search(file.name)
+            if file.suffix == ".py"
+            and not SKIPPED_FOLDERS.search(str(file.parent))
+            and not SKIPPED_FILES.search(file.name)
         ]
         if files:
             found[name] = Distribution(name, distribution.version, tuple(sorted(files)))
@@ -67,7 +71,9 @@ def docstrings(distribution: Distribution) -> Iterator[Docstring]:
             yield Docstring(distribution.name, f"{module}:{name}" if name else module, text)
 
 
-def _in_node(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> Iterator[tuple[str, str]]:
+def _in_node(
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str
+) -> Iterator[tuple[str, str]]:
     text = ast.get_docstring(node)
     if text:
         yield name, text

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from summarizer.data.docstrings.installed import Docstring
 from summarizer.data.docstrings.text import looks_like_code, split_docstring
-from summarizer.data.overlap import SketchIndex, contains_verbatim, containment, jaccard, shingles, words
+from summarizer.data.overlap import SketchIndex, containment, contains_verbatim, jaccard, shingles, words
 
 SALT = "docstrings-1"
 HELD_OUT_SHARE = 0.06  # of all rows, for validation and for test each
@@ -102,8 +102,7 @@ def _without_repetition(rows: list[Row], counts: Counter[str]) -> list[Row]:
             continue
         own = shingles(row.document)
         if any(
-            jaccard(own, theirs) >= 0.5
-            or containment(own, theirs) >= (0.3 if summaries[name] == summary else 0.7)
+            jaccard(own, theirs) >= 0.5 or containment(own, theirs) >= (0.3 if summaries[name] == summary else 0.7)
             for name, theirs in index.sharing(own)
         ):
             counts["dropped: near-duplicate document"] += 1

@@ -15,7 +15,9 @@ SECTION = re.compile(
     re.I,
 )
 UNDERLINE = re.compile(r"^\s*([-=~^*#\"'`])\1{2,}\s*$")
-FIELD = re.compile(r"^\s*[:@](param|parameter|arg|type|returns?|rtype|raises?|var|ivar|cvar|keyword|kwarg|throws|meta)\b")
+FIELD = re.compile(
+    r"^\s*[:@](param|parameter|arg|type|returns?|rtype|raises?|var|ivar|cvar|keyword|kwarg|throws|meta)\b"
+)
 DIRECTIVE = re.compile(r"^\s*\.\. ")
 PROMPT = re.compile(r"^\s*(>>>|\.\.\.|\$ |In \[\d+\]|%|#)")
 LIST_ITEM = re.compile(r"^\s*([-*+•]|\d+[.)])\s+")
@@ -68,9 +70,7 @@ def _paragraphs(lines: list[str]) -> list[list[str]]:
         literal_indent = None
         if not stripped:
             paragraphs.append([])
-        elif SECTION.match(stripped) or FIELD.match(line) or (UNDERLINE.match(following) and stripped):
-            break
-        elif stripped.startswith("```"):
+        elif SECTION.match(stripped) or FIELD.match(line) or (UNDERLINE.match(following) and stripped) or stripped.startswith("```"):
             break
         elif DIRECTIVE.match(line):
             literal_indent = indent

@@ -14,7 +14,9 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=200).map(lambda x: n
 def test_each_document_is_trained_on_once_an_epoch_over_all_ranks(lengths, documents, tokens, world_size, epoch):
     targets = np.minimum(lengths, 20)
     ranks = [
-        TrainingBatches(lengths, targets, BatchLimits(documents, tokens), seed=1, epochs=4, rank=r, world_size=world_size).epoch(epoch)
+        TrainingBatches(
+            lengths, targets, BatchLimits(documents, tokens), seed=1, epochs=4, rank=r, world_size=world_size
+        ).epoch(epoch)
         for r in range(world_size)
     ]
     seen = sorted(int(i) for batches in ranks for batch in batches for i in batch)

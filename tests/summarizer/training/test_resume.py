@@ -53,7 +53,9 @@ def whole(tmp_path_factory):
     runs = {}
     for passes in (1, 2):
         extra = [f"optim.effective_batch_size={8 * passes}"]
-        runs[passes] = job_folder(summarizer(*SETTINGS, *corpus, *extra, f"hydra.sweep.dir={home}/whole-{passes}", cwd=home))
+        runs[passes] = job_folder(
+            summarizer(*SETTINGS, *corpus, *extra, f"hydra.sweep.dir={home}/whole-{passes}", cwd=home)
+        )
     return home, corpus, runs
 
 

@@ -1,0 +1,137 @@
+"""A user's own files: every format, names of columns, and rows that are no pairs."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from omegaconf import OmegaConf
+
+from summarizer.config import DataConfig
+from summarizer.data.corpus import load_corpus
+from summarizer.errors import DataError
+
+ROWS = [{"document": f"text {n}, with a comma and\na line end", "summary": f"sum {n}"} for n in range(5)]
+
+
+def write(path, rows):
+    if path.suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix in (".csv", ".tsv"):
+        import csv
+
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def load(path, tmp_path, split="train", **settings):
+    cfg = OmegaConf.merge(
+        OmegaConf.structured(DataConfig), {"name": "files", "kind": "files", f"{split}_file": str(path), **settings}
+    )
+    return load_corpus(cfg, (split,), cache_dir=tmp_path / "cache").splits[split]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet", "a.jsonl.gz"])
+def test_every_format_gives_the_same_rows(name, tmp_path):
+    found = load(write(tmp_path / name, ROWS), tmp_path)
+    assert found.column_names == ["id", "document", "summary"]
+    assert [(row["document"], row["summary"]) for row in found] == [(row["document"], row["summary"]) for row in ROWS]
+
+
+def test_columns_of_other_names_and_ids_of_ones_own(tmp_path):
+    rows = [{"key": f"k{n}", "article": "a b", "highlights": "c"} for n in range(3)]
+    path = write(tmp_path / "a.csv", rows)
+    found = load(path, tmp_path, document_column="article", summary_column="highlights", id_column="key")
+    assert found["id"][:] == ["k0", "k1", "k2"]
+
+
+def test_a_pattern_names_several_files_in_order(tmp_path):
+    for number in (2, 1):
+        write(tmp_path / f"part-{number}.jsonl", [{"document": f"from {number}", "summary": "s"}])
+    assert load(f"{tmp_path}/part-*.jsonl", tmp_path)["document"][:] == ["from 1", "from 2"]
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    path = write(tmp_path / "a.jsonl", ROWS)
+    assert len(load(path, tmp_path)) == 5
+    write(path, ROWS[:2])
+    assert len(load(path, tmp_path)) == 2
+
+
+def test_a_smaller_sample_is_the_beginning_of_a_larger_one(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"document": f"d{n}", "summary": "s"} for n in range(50)])
+    few, more = (load(path, tmp_path, max_train_samples=n)["document"][:] for n in (5, 20))
+    assert more[:5] == few
+    assert few != [f"d{n}" for n in range(5)]
+
+
+def test_streamed_rows_are_those_of_the_file(tmp_path):
+    path = write(tmp_path / "a.jsonl", ROWS)
+    assert [row["document"] for row in load(path, tmp_path, streaming=True)] == [row["document"] for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.csv", b"", "is empty"),
+        ("head.csv", b"document,summary\n", "holds no rows"),
+        ("column.csv", b"article,summary\na,b\n", r"no column document; .*data\.document_column.*article"),
+        ("near.csv", b"documents,summary\na,b\n", "did you mean data.document_column=documents"),
+        ("blank.csv", b'document,summary\n"  ",b\n', "line 2: document is empty"),
+        ("latin.csv", b"document,summary\nok,fine\ncaf\xe9,b\n", r"line 3 is not UTF-8 \(byte 0xe9"),
+        ("null.jsonl", b'{"document": "a", "summary": null}\n', "line 1: summary is null"),
+        ("number.jsonl", b'{"document": ["a"], "summary": "b"}\n', "document is a list, not text"),
+        ("list.jsonl", b"[1]\n", "is a list, not an object"),
+        ("broken.jsonl", b'{"document": "a", "summary": "b"}\n{"document"\n', "line 2 is no valid JSON"),
+        ("wide.csv", b"document,summary\na,b,c\n", "3 fields, but the header has 2"),
+        ("narrow.csv", b"document,summary\na\n", "summary is null"),
+        ("broken.parquet", b"PAR1 but not really", "no whole Parquet file"),
+        (
+            "broken.jsonl.gz",
+            gzip.compress(b'{"document": "a", "summary": "b"}\n' * 99)[:-9],
+            "check that the file is whole",
+        ),
+        ("text.docx", b"x", "ending that is not known"),
+    ],
+)
+def test_a_file_that_cannot_be_used_ends_in_one_sentence_with_its_place(name, content, words, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=words) as caught:
+        load(path, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("missing.csv", "does not exist"),
+        ("*.csv", "matches no file"),
+        ("ftpx://a/b.csv", "no address"),
+        (".", "ending"),
+    ],
+)
+def test_a_path_that_names_nothing_ends_in_one_sentence(pattern, words, tmp_path):
+    with pytest.raises(DataError, match=words):
+        load(tmp_path / pattern if "://" not in pattern else pattern, tmp_path)
+
+
+def test_a_split_without_a_file_is_named_with_what_it_is_for(tmp_path):
+    cfg = OmegaConf.merge(OmegaConf.structured(DataConfig), {"name": "files", "kind": "files"})
+    with pytest.raises(DataError, match=r"no test split, which is needed to score .*data\.test_file"):
+        load_corpus(cfg, ("test",), cache_dir=tmp_path)
+
+
+def test_a_document_of_a_megabyte_on_one_line_is_read(tmp_path):
+    long = "word " * 200_000
+    assert load(write(tmp_path / "a.csv", [{"document": long, "summary": "s"}]), tmp_path)["document"][0] == long
