@@ -17,7 +17,6 @@ Needs torch, transformers (with accelerate) and, for --lightning, Lightning; no 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import logging
 import sys
@@ -35,9 +34,8 @@ from benchmarks import reference_trainer, shapes
 from summarizer.packing.anatomy import start_token
 from summarizer.packing.arithmetic import peak_flops, training_flops
 from summarizer.packing.collate import PackedSeq2SeqCollator
-from summarizer.packing.graphs import GraphedLoss
 from summarizer.packing.planning import PackBudget, TrainingPacks, choose_budget
-from summarizer.packing.seq2seq import PackedSeq2Seq
+from summarizer.packing.training import PackedLoss
 
 WARM_UP_STEPS = 6
 
@@ -68,23 +66,21 @@ class Setup:
         )
 
     def loss_function(self) -> Any:
-        """(pack, step) -> loss, by CUDA graph, compiled or plain."""
+        """(pack) -> loss, as training has it: recorded, compiled or plain."""
         arguments, cuda = self.arguments, self.device.type == "cuda"
-        residual = torch.bfloat16 if arguments.residual == "bf16" and cuda else None
-        run = PackedSeq2Seq(
+        loss_of = PackedLoss(
             self.model,
-            attention=arguments.attention,
             compiled=cuda and not arguments.eager,
-            residual_dtype=residual,
+            recorded=cuda and not arguments.no_graph,
+            compute=torch.bfloat16 if cuda else None,
+            attention=arguments.attention,
+            residual_dtype=torch.bfloat16 if arguments.residual == "bf16" and cuda else None,
             checkpoint_layers=arguments.checkpoint_layers,
         )
-        if cuda and not arguments.no_graph:
-            return GraphedLoss(run, compute=torch.bfloat16)
 
-        def loss(pack: dict[str, Any], step: int) -> torch.Tensor:
-            seed = torch.full((), step, dtype=torch.int32, device=self.device)
-            with torch.autocast(self.device.type, torch.bfloat16) if cuda else contextlib.nullcontext():
-                return run.loss(pack, seed=seed)
+        def loss(pack: dict[str, Any]) -> torch.Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=cuda):
+                return loss_of(pack)
 
         return loss
 
@@ -133,7 +129,7 @@ def measure_packed(setup: Setup, steps: int) -> dict[str, Any]:
             shapes.synchronize(device)
             clock = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(pack, step)
+        loss = loss_of(pack)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(setup.model.parameters(), 1.0)
         optimizer.step()
@@ -180,7 +176,7 @@ def measure_lightning(setup: Setup, steps: int) -> float:
             self.loss_of = setup.loss_function()
 
         def training_step(self, pack: dict[str, Any], batch_index: int) -> torch.Tensor:
-            return self.loss_of(pack, batch_index)  # type: ignore[no-any-return]
+            return self.loss_of(pack)  # type: ignore[no-any-return]
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return setup.optimizer()

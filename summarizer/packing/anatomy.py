@@ -129,11 +129,11 @@ def anatomy_of(model: Any) -> Anatomy:
 
 
 def _linear(module: nn.Module) -> Linear:
-    return Linear(module.weight, module.bias)  # type: ignore[arg-type]
+    return Linear(module.weight, module.bias)
 
 
 def _norm(module: nn.Module) -> Norm:
-    return Norm(module.weight, getattr(module, "bias", None))  # type: ignore[arg-type]
+    return Norm(module.weight, getattr(module, "bias", None))
 
 
 def _t5(model: Any) -> Anatomy:

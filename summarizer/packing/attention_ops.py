@@ -166,9 +166,13 @@ def self_attention_backward(
 ) -> tuple[Tensor, Tensor]:
     # one tensor for the three, as the projection wants it: unbind's own gradient would copy them together
     d = torch.empty(qkv.shape, device=qkv.device, dtype=qkv.dtype)
+    q, k, v = qkv.unbind(1)
+    dq, dk, dv = d.unbind(1)
     bias_gradient = _backward(
         gradient,
-        *qkv.unbind(1),
+        q,
+        k,
+        v,
         bias,
         tiles,
         transposed,
@@ -183,7 +187,9 @@ def self_attention_backward(
         dropout,
         seeds,
         site,
-        *d.unbind(1),
+        dq,
+        dk,
+        dv,
     )
     return d, bias_gradient
 
@@ -252,10 +258,13 @@ def cross_attention_backward(
 ) -> tuple[Tensor, Tensor]:
     dq = torch.empty(q.shape, device=q.device, dtype=q.dtype)
     dkv = torch.empty(kv.shape, device=kv.device, dtype=kv.dtype)
+    k, v = kv.unbind(1)
+    dk, dv = dkv.unbind(1)
     _backward(
         gradient,
         q,
-        *kv.unbind(1),
+        k,
+        v,
         None,
         None,
         None,
@@ -271,7 +280,8 @@ def cross_attention_backward(
         seeds,
         site,
         dq,
-        *dkv.unbind(1),
+        dk,
+        dv,
     )
     return dq, dkv
 

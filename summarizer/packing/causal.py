@@ -48,7 +48,7 @@ def packed_attention(
     if spans is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)  # type: ignore[return-value]
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     scale = options.get("scaling") or q.shape[-1] ** -0.5
     dropout = options.get("dropout", 0.0)
@@ -88,7 +88,7 @@ class PackedCausal:
         ids = pack["input_ids"]
         # a mask of four dimensions is handed through as it is: none is built, and packed attention needs none
         unused = torch.zeros(1, 1, 1, 1, device=ids.device)
-        return self.base.model(  # type: ignore[no-any-return]
+        return self.base.model(
             input_ids=ids[None], position_ids=pack["positions"][None], attention_mask=unused, use_cache=False,
             packed_spans=Spans(pack["offsets"], pack["longest"]),
         ).last_hidden_state[0]  # fmt: skip

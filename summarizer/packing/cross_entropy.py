@@ -108,4 +108,4 @@ def linear_cross_entropy(
     """
     # without gradients asked for, none are made: validation costs the forward pass only
     learning = torch.is_grad_enabled()
-    return _LinearCrossEntropy.apply(hidden, weight, bias, labels, label_smoothing, chunk, learning)  # type: ignore[no-any-return]
+    return _LinearCrossEntropy.apply(hidden, weight, bias, labels, label_smoothing, chunk, learning)

@@ -81,9 +81,11 @@ def through_cache(
     keys.index_copy_(1, position, k.reshape(documents, 1, beams, width))
     values.index_copy_(1, position, v.reshape(documents, 1, beams, width))
     shape = documents, mask.shape[-1], style.heads, width // style.heads
-    past = [cache[:, : mask.shape[-1] // beams].reshape(shape).transpose(1, 2) for cache in (keys, values)]
+    past_keys, past_values = (
+        cache[:, : mask.shape[-1] // beams].reshape(shape).transpose(1, 2) for cache in (keys, values)
+    )
     q = q.reshape(documents, beams, style.heads, -1).transpose(1, 2)
-    mixed = F.scaled_dot_product_attention(q, *past, mask, scale=style.scale)
+    mixed = F.scaled_dot_product_attention(q, past_keys, past_values, mask, scale=style.scale)
     return mixed.transpose(1, 2).reshape(documents * beams, width)
 
 

@@ -68,7 +68,7 @@ def dense_attention(
 
 def distance_bias(bias: Tensor, queries: int, keys: int) -> Tensor:
     """[H, queries, keys] out of [H, 2R + 1]."""
-    return _DistanceBias.apply(bias, queries, keys)  # type: ignore[no-any-return]
+    return _DistanceBias.apply(bias, queries, keys)
 
 
 class _DistanceBias(torch.autograd.Function):

@@ -28,6 +28,11 @@ EXTENT_STEP = 32  # a step looks at a multiple of so many cached tokens
 FEWEST_SLOTS = 8  # below, half the slots are not worth another recording
 
 
+def generation_obstacle(model: Any, options: Any) -> str | None:
+    """Why generate() has to do this search, as the end of a sentence; None when `PackedGenerator` can."""
+    return packing_obstacle(model) or search_obstacle(options)
+
+
 class Session:
     """Fixed memory for the search over one number of documents, and its recorded steps."""
 
@@ -67,7 +72,7 @@ class Session:
         torch.cuda.current_stream().wait_stream(side)
         self.reset()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._step(extent)
         self.graphs[extent] = graph
         self.reset()
@@ -101,7 +106,7 @@ class PackedGenerator:
         self, model: Any, options: Any, *, slots: int, longest_source: int, compute: torch.dtype | None = None,
         compiled: bool | None = None, recorded: bool | None = None,
     ) -> None:  # fmt: skip
-        obstacle = packing_obstacle(model) or search_obstacle(options)
+        obstacle = generation_obstacle(model, options)
         assert obstacle is None, f"not a search to pack: {obstacle}"
         assert not model.training, "dropout is for training"
         self.model, self.settings = model, search_settings(options)

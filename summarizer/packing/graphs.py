@@ -71,12 +71,12 @@ class GraphedLoss:
         self._seed.fill_(seed)
         assert self.graph is not None
         self.graph.replay()
-        return _Replayed.apply(self._handle, self)  # type: ignore[no-any-return]
+        return _Replayed.apply(self._handle, self)
 
     def _once(self) -> Tensor:
         with torch.autocast("cuda", dtype=self.compute, enabled=self.compute is not None):
             loss = self.run.loss(self._pack, self.label_smoothing, self._seed)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.detach()
 
     def _capture(self, pack: dict[str, Any]) -> None:
@@ -96,7 +96,8 @@ class GraphedLoss:
         # without gradients at capture, backward writes new ones inside the graph's memory instead of adding
         self._drop_gradients(parameters)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # other threads (a loader that pins memory) may call CUDA meanwhile
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.static_loss = self._once()
         self.parameters = [parameter for parameter in parameters if parameter.grad is not None]
         self.static_gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]

@@ -109,7 +109,8 @@ def plan_packs(
                 waiting.append(document)
         if not waiting:
             return packs
-        taken, left = [], []
+        taken: list[int] = []
+        left: list[int] = []
         source_room, target_room = budget.source_tokens, budget.target_tokens
         for document in waiting:
             source, target = int(source_lengths[document]), int(target_lengths[document])

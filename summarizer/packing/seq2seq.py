@@ -151,7 +151,7 @@ class PackedSeq2Seq:
         x, bias = self._entered(pack["source_ids"], pack["source_positions"], stack, numerics, seeds)
         for i, layer in enumerate(stack.layers):
             x = self._run(self._encoder_layer, x, layer, stack.style, numerics, spans, bias, *_of_layer(seeds, i))
-        return self._exit(x, stack.final_norm, stack.final_dropout, stack.style, numerics, *_of_layer(seeds, -1))  # type: ignore[no-any-return]
+        return self._exit(x, stack.final_norm, stack.final_dropout, stack.style, numerics, *_of_layer(seeds, -1))
 
     def _decoded(self, pack: dict[str, Any], anatomy: Anatomy, numerics: Numerics, seed: Tensor | None) -> Tensor:
         """[T, d] inputs of the output layer."""
@@ -193,8 +193,8 @@ class PackedSeq2Seq:
         if self.checkpoint_layers and torch.is_grad_enabled():
             # hashed masks come out the same by themselves, and a captured graph may not ask for the generator's state
             drawn = arguments[-2] is None
-            return checkpoint(layer, *arguments, use_reentrant=False, preserve_rng_state=drawn)  # type: ignore[no-any-return]
-        return layer(*arguments)  # type: ignore[no-any-return]
+            return checkpoint(layer, *arguments, use_reentrant=False, preserve_rng_state=drawn)
+        return layer(*arguments)
 
 
 def _of_layer(seeds: Seeds | None, index: int) -> tuple[Tensor | None, Masks | None]:

@@ -14,6 +14,7 @@ Dropout. Keep or drop is a hash of (seed, head, document, row, column): the back
 Scores are kept in base 2 (times log2 e), because the hardware's exponential is.
 """
 
+# mypy: disable-error-code="no-untyped-def"
 import triton
 import triton.language as tl
 
