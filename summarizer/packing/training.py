@@ -21,12 +21,14 @@ log = logging.getLogger(__name__)
 SETTINGS = ("auto", "true", "false")
 
 
-def wants_packing(setting: str, model: Any, device: torch.device) -> bool:
+def wants_packing(setting: str, model: Any, device: torch.device, *, sharded: bool = False) -> bool:
     """Whether to train on packs.
 
     Args:
         setting: auto packs on CUDA where the model can, because that is where padding costs most; true packs wherever
             the model can; false never does.
+        sharded: the weights are divided over the devices (FSDP), layer by layer: the packed pass, which calls no layer's
+            own forward, would find shards.
 
     A model that cannot is padded as before, with one warning that names the reason and the cost.
     """
@@ -34,7 +36,7 @@ def wants_packing(setting: str, model: Any, device: torch.device) -> bool:
     if setting == "false" or (setting == "auto" and device.type != "cuda"):
         return False
     find = packing_obstacle if model.config.is_encoder_decoder else causal_packing_obstacle
-    obstacle = find(model)
+    obstacle = "its weights are divided over the devices" if sharded else find(model)
     if obstacle is not None:
         log.warning(
             "training pads documents of like length instead of packing, several times slower on a GPU: %s", obstacle
