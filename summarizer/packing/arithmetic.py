@@ -1,0 +1,71 @@
+"""The arithmetic of training and the peak of a card: their ratio is MFU (Chowdhery et al. 2022, arXiv 2204.02311)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from summarizer.packing.anatomy import Attention, FeedForward, anatomy_of
+
+# dense bfloat16 products a second, from the makers' data sheets; matched in this order within the device's name
+PEAKS = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "A10G": 70e12,
+    "A10": 125e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+    "B200": 2250e12,
+}
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Dense bfloat16 operations a second of a device; None where it is not known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for known, peak in PEAKS.items() if known in name), None)
+
+
+def training_flops(model: Any, source_lengths: np.ndarray, target_lengths: np.ndarray) -> float:
+    """Operations of one forward and backward pass over these documents, padding and recomputation not counted.
+
+    Two a weight and token, and twice the forward pass for the backward; the decoder's own attention counts half of its
+    square, because it sees only what came before.
+
+    Args:
+        source_lengths, target_lengths: [documents] tokens.
+    """
+    anatomy = anatomy_of(model)
+    source, target = np.asarray(source_lengths, dtype=np.float64), np.asarray(target_lengths, dtype=np.float64)
+
+    def of_queries(part: Attention) -> int:
+        return part.query.weight.numel() + part.output.weight.numel()
+
+    def of_keys(part: Attention) -> int:
+        return part.key.weight.numel() + part.value.weight.numel()
+
+    def of_feed_forward(part: FeedForward) -> int:
+        return sum(piece.weight.numel() for piece in part.inner) + part.output.weight.numel()
+
+    total = 0.0
+    for layer in anatomy.encoder.layers:
+        attention = layer.self_attention
+        weights = of_queries(attention) + of_keys(attention) + of_feed_forward(layer.feed_forward)
+        total += (2 * weights * source + 4 * attention.query.weight.shape[0] * source * source).sum()
+    for layer in anatomy.decoder.layers:
+        attention, cross = layer.self_attention, layer.cross_attention
+        assert cross is not None
+        weights = of_queries(attention) + of_keys(attention) + of_queries(cross) + of_feed_forward(layer.feed_forward)
+        width = attention.query.weight.shape[0]
+        total += (
+            2 * weights * target + 2 * of_keys(cross) * source + 4 * width * (target * target / 2 + source * target)
+        ).sum()
+    total += (2 * anatomy.head.weight.numel() * target).sum()
+    return 3 * float(total)

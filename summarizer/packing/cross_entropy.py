@@ -1,0 +1,111 @@
+"""Output layer and cross-entropy in one, a chunk of rows at a time, so that all logits never exist at once.
+
+The gradients are made in the forward pass, while a chunk's logits are at hand (as in Wijmans et al. 2024, arXiv
+2411.09009, and liger-kernel): memory is one chunk of logits instead of rows x vocabulary, several times over.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORED = -100
+CHUNK_ROWS = 4096
+
+
+def chunk_loss(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, label_smoothing: float, count: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One chunk's share of the mean loss, and the gradient of its logits [rows, V] in `hidden`'s type."""
+    logits = F.linear(hidden, weight).float()
+    if bias is not None:
+        logits = logits + bias.float()
+    counted = labels != IGNORED
+    wanted = labels.clamp(min=0)
+    log_sum = torch.logsumexp(logits, -1)
+    loss = log_sum - (1 - label_smoothing) * logits.gather(1, wanted[:, None])[:, 0]
+    if label_smoothing:
+        loss = loss - label_smoothing * logits.mean(-1)
+    loss = torch.where(counted, loss, 0.0).sum() / count
+    columns = torch.arange(logits.shape[1], device=logits.device)
+    ideal = (
+        torch.where(columns[None, :] == wanted[:, None], 1.0 - label_smoothing, 0.0) + label_smoothing / logits.shape[1]
+    )
+    gradient = (torch.exp(logits - log_sum[:, None]) - ideal) * (counted / count)[:, None]
+    return loss, gradient.to(hidden.dtype)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        label_smoothing: float,
+        chunk: Any,
+        learning: bool,
+    ) -> Tensor:
+        used = weight.to(hidden.dtype)
+        count = (labels != IGNORED).sum().clamp(min=1).float()
+        hidden_gradient = torch.empty_like(hidden) if learning and hidden.requires_grad else None
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if learning and weight.requires_grad else None
+        total = torch.zeros((), device=hidden.device)
+        # chunks of one size where that is possible: compiled code is made for each
+        chunks = max(1, math.ceil(hidden.shape[0] / CHUNK_ROWS))
+        size = max(1, math.ceil(hidden.shape[0] / chunks))
+        for start in range(0, hidden.shape[0], size):
+            rows = slice(start, start + size)
+            loss, gradient = chunk(hidden[rows], used, bias, labels[rows], label_smoothing, count)
+            total = total + loss
+            if hidden_gradient is not None:
+                hidden_gradient[rows] = gradient @ used
+            if weight_gradient is not None:
+                weight_gradient += gradient.t() @ hidden[rows]
+        ctx.save_for_backward(hidden_gradient, weight_gradient)
+        ctx.weight_type = weight.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (scale,) = outputs
+        hidden, weight = ctx.saved_tensors
+        return (
+            None if hidden is None else hidden * scale.to(hidden.dtype),
+            None if weight is None else (weight * scale).to(ctx.weight_type),
+            None,
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    label_smoothing: float = 0.0,
+    *,
+    chunk: Any = chunk_loss,
+) -> Tensor:
+    """Mean cross-entropy of `hidden @ weight.T + bias` over the rows whose label is not -100: a float32 scalar.
+
+    Equal to `F.cross_entropy(..., ignore_index=-100, label_smoothing=...)`, but 0 instead of NaN when no row counts.
+
+    Args:
+        hidden: [rows, d], of the type that products are computed in.
+        weight: [V, d], of any float type; its gradient is summed in float32.
+        bias: [V] or None; a constant (transformers' `final_logits_bias` is a buffer).
+        labels: [rows].
+        chunk: `chunk_loss`, or it compiled.
+    """
+    # without gradients asked for, none are made: validation costs the forward pass only
+    learning = torch.is_grad_enabled()
+    return _LinearCrossEntropy.apply(hidden, weight, bias, labels, label_smoothing, chunk, learning)

@@ -1,0 +1,111 @@
+"""Forward and backward of a pack as one CUDA graph: the host launches one thing a step instead of some thousand.
+
+Worth most where layers are small: half again the speed for BART base on an H100, a twentieth for T5 base.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from summarizer.packing.seq2seq import PackedSeq2Seq
+
+log = logging.getLogger(__name__)
+
+WARM_UP_PASSES = 3  # before a capture: compilation, workspaces, and the allocator's settling
+
+
+class _Replayed(torch.autograd.Function):
+    """Hands the graph's gradients to whoever calls backward, as if they were made there."""
+
+    @staticmethod
+    def forward(ctx: Any, handle: Tensor, graphed: GraphedLoss) -> Tensor:
+        ctx.graphed = graphed
+        return graphed.static_loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[None, None]:
+        (scale,) = outputs
+        graphed: GraphedLoss = ctx.graphed
+        # new tensors: the next replay overwrites the graph's own, while a step may still be summing over several packs
+        gradients = torch._foreach_mul(graphed.static_gradients, scale)
+        for parameter, gradient in zip(graphed.parameters, gradients, strict=True):
+            if parameter.grad is None:
+                parameter.grad = gradient
+            else:
+                parameter.grad += gradient
+        return None, None
+
+
+class GraphedLoss:
+    """The loss of packs of one static shape, with forward and backward recorded once and replayed.
+
+    `loss = graphed(pack, seed)`; `loss.backward()` adds the gradients to `.grad`. Works with automatic optimization and
+    accumulation; not with DDP or FSDP, whose hooks a replay does not run.
+
+    Args:
+        run: with hashed dropout (compiled, or triton attention), because PyTorch's generator is not asked in a replay.
+        compute: autocast's type; None computes in the parameters'.
+    """
+
+    def __init__(self, run: PackedSeq2Seq, *, label_smoothing: float = 0.0, compute: torch.dtype | None = None) -> None:
+        self.run, self.label_smoothing, self.compute = run, label_smoothing, compute
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.parameters: list[Tensor] = []
+        self.static_gradients: list[Tensor] = []
+        self.static_loss: Tensor = torch.empty(0)
+        self._pack: dict[str, Any] = {}
+        self._seed = torch.empty(0)
+        self._handle = torch.empty(0)
+
+    def __call__(self, pack: dict[str, Any], seed: int) -> Tensor:
+        """A float32 scalar; `seed`, in int32, decides the masks of dropout."""
+        if self.graph is None:
+            self._capture(pack)
+        for name, value in pack.items():
+            if isinstance(value, Tensor):
+                self._pack[name].copy_(value, non_blocking=True)
+        self._seed.fill_(seed)
+        assert self.graph is not None
+        self.graph.replay()
+        return _Replayed.apply(self._handle, self)
+
+    def _once(self) -> Tensor:
+        with torch.autocast("cuda", dtype=self.compute, enabled=self.compute is not None):
+            loss = self.run.loss(self._pack, self.label_smoothing, self._seed)
+        loss.backward()
+        return loss.detach()
+
+    def _capture(self, pack: dict[str, Any]) -> None:
+        parameters = [parameter for parameter in self.run.model.parameters() if parameter.requires_grad]
+        before = [parameter.grad for parameter in parameters]
+        device = pack["labels"].device
+        self._pack = {name: value.clone() if isinstance(value, Tensor) else value for name, value in pack.items()}
+        self._seed = torch.zeros((), dtype=torch.int32, device=device)
+        self._handle = torch.zeros((), device=device, requires_grad=True)
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP_PASSES):
+                self._drop_gradients(parameters)
+                self._once()
+        torch.cuda.current_stream(device).wait_stream(side)
+        # without gradients at capture, backward writes new ones inside the graph's memory instead of adding
+        self._drop_gradients(parameters)
+        graph = torch.cuda.CUDAGraph()
+        # other threads (a loader that pins memory) may call CUDA meanwhile
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            self.static_loss = self._once()
+        self.parameters = [parameter for parameter in parameters if parameter.grad is not None]
+        self.static_gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        for parameter, gradient in zip(parameters, before, strict=True):
+            parameter.grad = gradient
+        self.graph = graph
+
+    @staticmethod
+    def _drop_gradients(parameters: list[Any]) -> None:
+        for parameter in parameters:
+            parameter.grad = None
