@@ -1,8 +1,9 @@
 """What all our Hydra launchers share: compose every job first, then send each to the launcher it names itself.
 
-Hydra builds one launcher for a sweep, from the config before any sweep value is applied. A sweep over the provider would
-so run every job with the default one. Here the launcher that Hydra built composes all jobs, groups them by their
-own `hydra.launcher._target_`, lets each launcher of ours refuse its group before anything starts, and then runs the groups.
+Hydra builds one launcher for a sweep, from the config before any sweep value is applied. A sweep over
+the provider would so run every job with the default one. Here the launcher that Hydra built composes all jobs, groups
+them by their own `hydra.launcher._target_`, lets each launcher of ours refuse its group before anything starts, and
+then runs the groups.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def compose_jobs(
 
 
 class DispatchingLauncher(Launcher):
-    """Base of our launchers. A subclass says what it refuses (`check_jobs`) and how a group of jobs runs (`run_jobs`)."""
+    """Base of our launchers: a subclass says what it refuses (`check_jobs`) and how a group runs (`run_jobs`)."""
 
     def __init__(self) -> None:
         self.config: DictConfig | None = None

@@ -27,11 +27,12 @@ CREATE TABLE launches (id TEXT PRIMARY KEY, created REAL NOT NULL, directory TEX
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, launch TEXT NOT NULL REFERENCES launches(id), number INTEGER NOT NULL, spec TEXT NOT NULL,
     outcome TEXT NOT NULL, results TEXT NOT NULL, machine TEXT, restarts INTEGER NOT NULL DEFAULT 0, value TEXT, note TEXT,
-    started REAL, ended REAL, cost REAL NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0);
+    started REAL, ended REAL, cost REAL NOT NULL DEFAULT 0, cancel INTEGER NOT NULL DEFAULT 0,
+    log_base INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE machines (
     label TEXT PRIMARY KEY, launch TEXT NOT NULL REFERENCES launches(id), provider TEXT NOT NULL, api_url TEXT,
     instance TEXT, offer TEXT NOT NULL, price REAL NOT NULL, billing TEXT NOT NULL, created REAL NOT NULL, ended REAL,
-    host_key TEXT, note TEXT);
+    host_key TEXT, note TEXT, accounted REAL);
 CREATE TABLE events (at REAL NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL);
 """
 
@@ -63,6 +64,8 @@ class JobRecord:
     ended: float | None
     cost: float
     cancel: bool
+    log_base: int
+    """Bytes the local log had when the job came to its present machine."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class MachineRecord:
     ended: float | None
     host_key: str | None
     note: str | None
+    accounted: float | None
+    """Until when its cost was put on jobs."""
 
     def cost(self, now: float) -> float:
         """$ so far, by the meter; an estimate until the provider's bill."""

@@ -40,6 +40,8 @@ class CreateRequest:
     disk_gb: int
     public_key: str
     """Of the key pair that must be able to log in."""
+    max_hours: float
+    """After which the machine may end itself, should nobody ever have spoken to it."""
 
 
 class Provider(Protocol):
