@@ -137,7 +137,9 @@ def _entry(path: Path, relative: str, top: Path, store: Path, patterns: bool) ->
     if path.is_symlink():
         target = os.readlink(path)
         if os.path.isabs(target) or not (path.parent / target).resolve().is_relative_to(top):
-            raise CapsuleRefused(f"{relative} is a link that leaves the working tree: remove it, or add it to .gitignore.")
+            raise CapsuleRefused(
+                f"{relative} is a link that leaves the working tree: remove it, or add it to .gitignore."
+            )
         return Entry(relative, link=target)
     content = path.read_bytes()
     found = find_secret(relative, content, patterns)

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
-
 from omegaconf import DictConfig, open_dict, read_write
 
 from launchers.dispatch import ComposedJob, DispatchingLauncher
@@ -94,4 +93,3 @@ def terminate_by_exception() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-

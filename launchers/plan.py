@@ -92,7 +92,9 @@ class Plan:
         )
 
 
-def make_plan(need: Need, offers: list[Offer], forecast: Forecast, excluded_hosts: frozenset[str] = frozenset()) -> Plan:
+def make_plan(
+    need: Need, offers: list[Offer], forecast: Forecast, excluded_hosts: frozenset[str] = frozenset()
+) -> Plan:
     """Price every offer for the job, and sort out those that do not fit."""
     fitting: list[Candidate] = []
     refusals = []
@@ -117,7 +119,8 @@ def make_plan(need: Need, offers: list[Offer], forecast: Forecast, excluded_host
 def price(offer: Offer, forecast: Forecast) -> Candidate:
     """What the job costs on this offer: rent for the job, the set-up and the transfers, plus the traffic's own price."""
     transfer = (
-        forecast.download_gb * 8000 / max(offer.download_mbps, 1) + forecast.upload_gb * 8000 / max(offer.upload_mbps, 1)
+        forecast.download_gb * 8000 / max(offer.download_mbps, 1)
+        + forecast.upload_gb * 8000 / max(offer.upload_mbps, 1)
     ) / 3600
     hours = forecast.hours * (SPOT_OVERHEAD if offer.spot else 1.0) + SETUP_HOURS + transfer
     traffic = forecast.download_gb * offer.download_price + forecast.upload_gb * offer.upload_price

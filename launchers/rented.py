@@ -6,7 +6,9 @@ and then lets the fleet run it.
 
 from __future__ import annotations
 
+import copy
 import importlib
+import json
 import logging
 import os
 import sys
@@ -16,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict, read_write
 
-from launchers.capsule import Capsule, pack
+from launchers.capsule import pack
 from launchers.dispatch import ComposedJob, DispatchingLauncher
 from launchers.errors import JobFailed, LaunchError, MendInput, StillBilled
 from launchers.gpus import find_card
@@ -26,14 +28,22 @@ from launchers.job import JobSpec, Outcome, new_launch_id
 from launchers.ledger import JobRecord, Ledger, launchers_home
 from launchers.local import failed, finished, terminate_by_exception
 from launchers.secrecy import find_secret
-from launchers.settings import RentalSettings, Timing, resolved, typed
+from launchers.settings import RentalSettings, Timing, typed
 
 if TYPE_CHECKING:
     from launchers.lifecycle.fleet import Fleet, Task
     from launchers.lifecycle.office import Office
 
 log = logging.getLogger("launchers")
-_LOCAL_OVERRIDES = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweep", "hydra.run", "hydra.mode", "provider")
+_LOCAL_OVERRIDES = (
+    "hydra/launcher",
+    "hydra.launcher",
+    "hydra/sweeper",
+    "hydra.sweep",
+    "hydra.run",
+    "hydra.mode",
+    "provider",
+)
 """Overrides that are about this side: the machine gets its own in their place."""
 
 
@@ -85,7 +95,9 @@ class RentedJobs(DispatchingLauncher):
         tasks = self._tasks(jobs, launch, home, ledger)
         with terminate_by_exception(), claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [task.job for task in tasks], _now())
-            log.info("launch %s: `python -m launchers attach %s` takes it up again should this process die", launch, launch)
+            log.info(
+                "launch %s: `python -m launchers attach %s` takes it up again should this process die", launch, launch
+            )
             fleet = Fleet(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1)
             try:
                 fleet.run()
@@ -129,7 +141,8 @@ class RentedJobs(DispatchingLauncher):
 
     def _dry_run(self, job: ComposedJob) -> JobReturn:
         """Print the plan of one job and create nothing."""
-        from launchers.cli.tables import plan_table, show
+        from launchers.cli.market import ESTIMATE_FILE
+        from launchers.cli.tables import estimate_rows, plan_table, show
         from launchers.lifecycle.rental import balance_of, plan_for
         from launchers.plan import Forecast
 
@@ -137,8 +150,12 @@ class RentedJobs(DispatchingLauncher):
         office = self._office("dry-run", settings, self._timing(job), launchers_home(), self._ledger())
         hours = _expected_hours(job, settings)
         plan = plan_for(office, Forecast(hours, hours < settings.max_hours, settings.expected_download_gb))
-        show(plan_table(plan))
-        plan.require(settings.max_cost, balance_of(office))
+        if os.environ.get(ESTIMATE_FILE):
+            with open(os.environ[ESTIMATE_FILE], "a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in estimate_rows(plan, _choice(job, "hardware")))
+        else:
+            show(plan_table(plan))
+            plan.require(settings.max_cost, balance_of(office))
         return finished(job, JobStatus.COMPLETED, None)
 
 
@@ -160,7 +177,9 @@ def close_if_done(ledger: Ledger, launch: str) -> None:
     done = all(job.outcome.ended for job in ledger.jobs(launch))
     if done and all(machine.billing is Billing.gone for machine in ledger.machines(launch)):
         ledger.close_launch(launch, _now())
-        wanted = {job.spec.capsule for open_launch in ledger.launches(only_open=True) for job in ledger.jobs(open_launch)}
+        wanted = {
+            job.spec.capsule for open_launch in ledger.launches(only_open=True) for job in ledger.jobs(open_launch)
+        }
         forget_all_but(wanted, launchers_home())
 
 
@@ -244,8 +263,9 @@ def _expected_hours(job: ComposedJob, settings: RentalSettings) -> float:
         forecast = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise MendInput(f"provider.forecast {settings.forecast!r} can't be used: {error}.") from None
-    config = OmegaConf.create(resolved(job.config) if False else OmegaConf.to_container(job.config, resolve=False))
-    del config["hydra"]
+    config = copy.deepcopy(job.config)
+    with read_write(config), open_dict(config):
+        del config["hydra"]
     hours = forecast(config)
     return min(float(hours), settings.max_hours) if hours is not None else settings.max_hours
 
@@ -266,6 +286,12 @@ def _job_return(job: ComposedJob, record: JobRecord) -> JobReturn:
         return finished(job, JobStatus.COMPLETED, record.value)
     error: LaunchError = JobFailed(f"Job {record.spec.id} is {record.outcome.value}: {record.note}.")
     return failed(job, error)
+
+
+def _choice(job: ComposedJob, group: str) -> str | None:
+    """The option a job takes of a config group."""
+    choice = job.config.hydra.runtime.choices.get(group)
+    return None if choice is None else str(choice)
 
 
 def _now() -> float:

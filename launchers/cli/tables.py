@@ -34,7 +34,9 @@ def show(sheet: Sheet, as_json: bool = False) -> None:
 
     table = Table(title=sheet.title, title_justify="left", caption=sheet.note or None, caption_justify="left")
     for column in sheet.columns:
-        table.add_column(column.replace("_", " "), justify="right" if column in sheet.right else "left", overflow="fold")
+        table.add_column(
+            column.replace("_", " "), justify="right" if column in sheet.right else "left", overflow="fold"
+        )
     for row in sheet.rows:
         table.add_row(*(_short(column, row.get(column)) for column in sheet.columns))
     console = Console(soft_wrap=False)
@@ -68,7 +70,9 @@ def plan_table(plan: Plan, most: int = 12) -> Sheet:
     note = f"{upper}{'* would be rented (' + kind + '). ' if chosen else ''}{len(plan.refusals)} offers do not fit."
     for row in rows:
         row["offer"] = f"{row['offer']} *" if row["chosen"] else row["offer"]
-    return Sheet("Plan", _PLAN_COLUMNS, rows, note, frozenset({"$/h", "hours", "$_job", "mbit/s", "gib", "reliability"}))
+    return Sheet(
+        "Plan", _PLAN_COLUMNS, rows, note, frozenset({"$/h", "hours", "$_job", "mbit/s", "gib", "reliability"})
+    )
 
 
 def candidate_row(candidate: Candidate) -> dict[str, Any]:
@@ -98,3 +102,17 @@ def jobs_table(records: list[JobRecord], now: float) -> Sheet:
         ("note",) if any(record.note for record in records) else ()
     )
     return Sheet("Jobs", columns, [job_row(r, now) for r in records], right=frozenset({"metric", "minutes", "$"}))
+
+
+def estimate_rows(plan: Plan, hardware: str | None) -> list[dict[str, Any]]:
+    """The cheapest offer of each kind for a job, or why there is none."""
+    rows = []
+    for best in (plan.candidates[:1], plan.alternatives[:1]):
+        rows += [
+            candidate_row(c) | {"hardware": hardware, "note": None if plan.forecast.exact else "at most"} for c in best
+        ]
+    if not rows:
+        cheapest = min(plan.refusals, key=lambda r: r.offer.price, default=None)
+        note = f"nothing fits: {cheapest.reason}" if cheapest else "none on the market"
+        rows.append({"hardware": hardware, "card": plan.need.gpu, "note": note})
+    return rows

@@ -132,7 +132,9 @@ def _rent_offer(office: Office, offer: Offer) -> Rented:
     try:
         instance = _create(office, offer, label)
         office.ledger.update_machine(label, instance=instance, billing=Billing.billed)
-        office.say(label, f"rented {offer.gpu or 'a machine'} as {offer.provider} instance {instance} at ${offer.price:.3f}/h")
+        office.say(
+            label, f"rented {offer.gpu or 'a machine'} as {offer.provider} instance {instance} at ${offer.price:.3f}/h"
+        )
         return _bring_up(office, label, offer)
     except BaseException as error:
         try:
@@ -230,18 +232,24 @@ def _first_contact(office: Office, host: Host, instance: str) -> dict[str, Any]:
             return host.probe()
         except Unreachable as error:
             if office.clock.now() >= end:
-                raise BadMachine(f"instance {instance} runs but let nobody in for {office.timing.ssh:.0f} s ({error})") from None
+                raise BadMachine(
+                    f"instance {instance} runs but let nobody in for {office.timing.ssh:.0f} s ({error})"
+                ) from None
             office.rest(min(office.timing.poll, 2.0))
 
 
 def _check_machine(probe: dict[str, Any], settings: RentalSettings) -> None:
     """Raise unless the machine is the one that was paid for."""
     if probe["disk_free_gb"] < settings.min_disk_gb:
-        raise BadMachine(f"it has {probe['disk_free_gb']:.0f} GB free, less than provider.min_disk_gb {settings.min_disk_gb}")
+        raise BadMachine(
+            f"it has {probe['disk_free_gb']:.0f} GB free, less than provider.min_disk_gb {settings.min_disk_gb}"
+        )
     if not settings.check_gpu or not settings.gpu:
         return
     if probe["shm_free_mb"] < MIN_SHM_MB:
-        raise BadMachine(f"its shared memory has {probe['shm_free_mb']:.0f} MB, less than data loaders need ({MIN_SHM_MB})")
+        raise BadMachine(
+            f"its shared memory has {probe['shm_free_mb']:.0f} MB, less than data loaders need ({MIN_SHM_MB})"
+        )
     cards = probe["cards"]
     if not cards:
         raise BadMachine("nvidia-smi finds no card on it")
@@ -250,11 +258,16 @@ def _check_machine(probe: dict[str, Any], settings: RentalSettings) -> None:
         raise BadMachine(f"it has {len(cards)} cards, paid for were {settings.num_gpus}")
     name, memory_mib, driver = (cards[0] + ["", "", ""])[:3]
     plain = wanted.name.replace(" 80GB", "").replace("RTX ", "").lower()
-    if plain.replace(" ", "") not in name.lower().replace(" ", "") or float(memory_mib or 0) / 1024 < wanted.memory_gib - 1:
+    if (
+        plain.replace(" ", "") not in name.lower().replace(" ", "")
+        or float(memory_mib or 0) / 1024 < wanted.memory_gib - 1
+    ):
         raise BadMachine(f"its card is {name} with {memory_mib} MiB, paid for was {wanted.name}")
     needed = next((d for cuda, d in _DRIVER_FOR_CUDA if (getattr(settings, "min_cuda", None) or 0) >= cuda), 0)
     if driver and int(driver.split(".")[0]) < needed:
-        raise BadMachine(f"its driver {driver} is too old for CUDA {getattr(settings, 'min_cuda', None)} (needs {needed})")
+        raise BadMachine(
+            f"its driver {driver} is too old for CUDA {getattr(settings, 'min_cuda', None)} (needs {needed})"
+        )
 
 
 def extend_lease(office: Office, host: Host, label: str) -> None:
@@ -307,4 +320,3 @@ def _mark_gone(office: Office, record: MachineRecord) -> None:
     office.ledger.update_machine(record.label, billing=Billing.gone, ended=now)
     if record.instance is not None:
         office.say(record.label, f"confirmed gone after {(now - record.created) / 60:.1f} min, ${record.cost(now):.4f}")
-

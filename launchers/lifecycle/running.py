@@ -98,7 +98,9 @@ def _reach(office: Office, rented: Rented, act: Callable[[], Any]) -> Any:
             end = end or now + office.timing.unreachable
             _raise_if_lost(office, rented)
             if now >= end:
-                raise BadMachine(f"it runs but did not answer for {office.timing.unreachable:.0f} s ({error})") from None
+                raise BadMachine(
+                    f"it runs but did not answer for {office.timing.unreachable:.0f} s ({error})"
+                ) from None
             office.clock.sleep(pause)
             pause = min(pause * 2, office.timing.poll)
 

@@ -41,7 +41,17 @@ def prepare(root, request):
 def _resolve(uv, tree, python, kept, requirements):
     """Write the pinned list of the project's dependencies, from its lock file where it has one."""
     if os.path.exists(os.path.join(tree, "uv.lock")):
-        command = [uv, "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "--no-hashes", "-o", requirements]
+        command = [
+            uv,
+            "export",
+            "--quiet",
+            "--frozen",
+            "--no-dev",
+            "--no-emit-project",
+            "--no-hashes",
+            "-o",
+            requirements,
+        ]
         for name in kept:
             command += ["--prune", name]
         _run(command, tree)
@@ -76,7 +86,10 @@ def _uv(base):
     for candidate in (shutil.which("uv"), os.path.expanduser("~/.local/bin/uv"), os.path.expanduser("~/.cargo/bin/uv")):
         if candidate and os.path.exists(candidate):
             return candidate
-    _run([base, "-m", "pip", "install", "--quiet", "--user", "--break-system-packages", "uv"], retry_without="--break-system-packages")
+    _run(
+        [base, "-m", "pip", "install", "--quiet", "--user", "--break-system-packages", "uv"],
+        retry_without="--break-system-packages",
+    )
     found = shutil.which("uv") or os.path.expanduser("~/.local/bin/uv")
     if not os.path.exists(found):
         raise RuntimeError("uv could not be installed")

@@ -63,7 +63,9 @@ class SshHost:
 
     def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:
         wanted = set(self._ask("missing", request=sorted({file.digest for file in files})))
-        self._send_blobs([(f.digest, folder / f.path) for f in {f.digest: f for f in files}.values() if f.digest in wanted])
+        self._send_blobs(
+            [(f.digest, folder / f.path) for f in {f.digest: f for f in files}.values() if f.digest in wanted]
+        )
         self._ask("place", job.id, request=[{"path": f.path, "digest": f.digest} for f in files])
 
     def start(self, job: JobSpec, python: str, capsule: Capsule, secrets: dict[str, str], grace: float) -> None:

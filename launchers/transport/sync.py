@@ -96,7 +96,14 @@ def held(job: JobSpec) -> list[RemoteFile]:
 def is_safe(path: str, folder: Path) -> bool:
     """Whether a path that a machine named lies inside `folder`, followed through every link that is there."""
     pure = PurePosixPath(path)
-    if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\0" in path or "\\" in path or pure.parts[0] == SCRATCH:
+    if (
+        pure.is_absolute()
+        or not pure.parts
+        or ".." in pure.parts
+        or "\0" in path
+        or "\\" in path
+        or pure.parts[0] == SCRATCH
+    ):
         return False
     return (folder / path).resolve().is_relative_to(folder.resolve())
 

@@ -88,7 +88,11 @@ class Cage:
 
     def start(self) -> None:
         private = self.folder / "private"
-        disk = f"mount -t tmpfs -o size={self.disk_mb}m tmpfs {PRIVATE}" if self.disk_mb else f"mount --bind {private} {PRIVATE}"
+        disk = (
+            f"mount -t tmpfs -o size={self.disk_mb}m tmpfs {PRIVATE}"
+            if self.disk_mb
+            else f"mount --bind {private} {PRIVATE}"
+        )
         # A shell stays process 1: sshd overwrites the memory that /proc/1/environ shows, where the machine's key is read.
         inside = f"{disk} && {SSHD} -D -e -f {self.folder}/sshd_config & wait"
         clean = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder / "home")}

@@ -81,7 +81,9 @@ class Faults:
     hit: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def plant(self, method: str, path: str, action: int | str, times: int = 1, body: dict[str, Any] | None = None) -> None:
+    def plant(
+        self, method: str, path: str, action: int | str, times: int = 1, body: dict[str, Any] | None = None
+    ) -> None:
         self.planted.append(Fault(method, path, action, times, body))
 
     def take(self, method: str, path: str) -> Fault | None:

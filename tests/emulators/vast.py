@@ -235,7 +235,12 @@ class Vast:
             if body.get("price") is not None and body["price"] < offer["min_bid"]:
                 instance = self.create(offer, body)
                 instance.actual, instance.state = "stopped", "stopped"
-                return 400, {"success": False, "error": "invalid_price", "msg": "bid too low", "new_contract": instance.id}
+                return 400, {
+                    "success": False,
+                    "error": "invalid_price",
+                    "msg": "bid too low",
+                    "new_contract": instance.id,
+                }
             return 200, {"success": True, "new_contract": self.create(offer, body).id}
 
     def _change(self, number: int, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:

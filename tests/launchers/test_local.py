@@ -33,7 +33,9 @@ def test_numeric_options_of_a_group_need_no_quotes_in_a_sweep(descent, project):
 
 
 def test_optuna_drops_the_quotes_and_the_jobs_still_compose(descent, project):
-    done = descent("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "curve=choice('4090','7')")
+    done = descent(
+        "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "curve=choice('4090','7')"
+    )
     assert done.returncode == 0, done.stderr
     assert len(losses(project)) == 3
     best = (project / "outputs/descent/optimization_results.yaml").read_text()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+
 from launchers.rented import RentedJobs
 from launchers.settings import Timing, VastSettings
 

@@ -19,7 +19,10 @@ def main(cfg):
         if state["step"] == cfg.fail_at:
             raise ValueError(f"diverged at step {cfg.fail_at}")
         time.sleep(cfg.seconds_per_step)
-        state = {"step": state["step"] + 1, "weight": state["weight"] + cfg.curve.rate * (cfg.curve.target - state["weight"])}
+        state = {
+            "step": state["step"] + 1,
+            "weight": state["weight"] + cfg.curve.rate * (cfg.curve.target - state["weight"]),
+        }
         partial = last.with_suffix(".partial")
         partial.write_text(json.dumps(state))
         partial.replace(last)
