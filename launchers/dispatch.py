@@ -8,12 +8,13 @@ then runs the groups.
 
 from __future__ import annotations
 
+import copy
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,7 +23,8 @@ from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_g
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from launchers.errors import LaunchError
 
@@ -84,10 +86,25 @@ def compose_jobs(
     return jobs
 
 
+def run_preflight(job: ComposedJob) -> None:
+    """Let the app refuse a job while nothing has been started or paid for.
+
+    `hydra.launcher.preflight` names a function of the app, "package.module.function", that takes the job's composed
+    config and raises what is to stop the whole sweep.
+    """
+    path = job.config.hydra.launcher.get("preflight")
+    if path:
+        config = copy.deepcopy(job.config)
+        OmegaConf.set_struct(config, False)
+        config.pop("hydra")
+        get_method(path)(config)
+
+
 class DispatchingLauncher(Launcher):
     """Base of our launchers: a subclass says what it refuses (`check_jobs`) and how a group runs (`run_jobs`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
+        """`settings` are those of the sweep's first config and not used: each job's own config holds its own."""
         self.config: DictConfig | None = None
         self.task_function: TaskFunction | None = None
         self.hydra_context: HydraContext | None = None
@@ -117,6 +134,8 @@ class DispatchingLauncher(Launcher):
         assert self.config is not None
         assert self.hydra_context is not None
         jobs = compose_jobs(self.hydra_context.config_loader, self.config, job_overrides, first_number)
+        for job in jobs:
+            run_preflight(job)
         groups: dict[str, list[ComposedJob]] = {}
         for job in jobs:
             groups.setdefault(job.target, []).append(job)

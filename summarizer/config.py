@@ -38,6 +38,14 @@ class CopyTransformerShape:
     num_heads: int = MISSING
     encoder_layers: int = MISSING
     decoder_layers: int = MISSING
+    copy_heads: int = MISSING
+    """Pointers over the source."""
+    source_dropout: float = MISSING
+    """Share of the encoder's inputs that training hides."""
+    target_dropout: float = MISSING
+    """Share of the decoder's inputs that training hides."""
+    restoration_weight: float = MISSING
+    """Weight of a second loss that has the encoder restore what was hidden."""
 
 
 @dataclass

@@ -1,0 +1,129 @@
+"""What a job does: one function a task, called with the composed config and the job's folder.
+
+`run_task` is what every job goes through, here or on a rented machine: guard, folder, state, the task, its end. This
+package imports torch and the rest only when a task starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from summarizer.checks import check
+from summarizer.errors import ConfigError, SummarizerError
+from summarizer.run import FAILED, FINISHED, INTERRUPTED, OBJECTIVE, RUNNING, Run
+
+log = logging.getLogger(__name__)
+
+
+def run_task(config: DictConfig) -> float | None:
+    """Run one job in the folder that Hydra names.
+
+    Returns:
+        The value a sweep optimises (`test/rougeL` of a training or evaluation), None for the other tasks.
+
+    Raises:
+        SummarizerError: in one sentence, after the folder's status says so.
+    """
+    hydra_config = HydraConfig.get()
+    run = Run(Path(hydra_config.runtime.output_dir).resolve())
+    overrides = list(hydra_config.overrides.task)
+    config = settle(config, overrides)
+    check(config)
+    refuse_foreign_provider(config)
+    if run.status().get("state") == FINISHED and config.task == "train":
+        return already_finished(run, config)
+    run.claim()
+    run.set_status(RUNNING, task=str(config.task))
+    started = time.time()
+    try:
+        metrics = dispatch(run, config, overrides)
+    except BaseException as error:
+        from summarizer.training.interruption import Interrupted
+
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        run.set_status(INTERRUPTED if stopped else FAILED, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000])
+        raise
+    run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
+    print(f"The job's folder: {run.folder}", flush=True)
+    return metrics.get(OBJECTIVE)
+
+
+def dispatch(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float]:
+    if config.task == "train":
+        from summarizer.tasks.train import train
+
+        return train(run, config, overrides)
+    if config.task == "evaluate":
+        from summarizer.tasks.evaluate import evaluate
+
+        return evaluate(run, config, overrides)
+    if config.task == "predict":
+        from summarizer.tasks.predict import predict
+
+        predict(run, config, overrides)
+        return {}
+    from summarizer.tasks.prepare import prepare
+
+    prepare(run, config, overrides)
+    return {}
+
+
+def settle(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """The config this job really has: for `resume` and `run` that of the named job, in which what this command line
+    names is replaced (a group as a whole, a single key alone)."""
+    named = config.resume or (config.run if config.task in ("evaluate", "predict") else None)
+    if not named:
+        return config
+    saved = Run(Path(named).expanduser().resolve()).load_config()
+    settled = OmegaConf.merge(config, saved)  # the schema of the one, the values of the other
+    assert isinstance(settled, DictConfig)
+    for key in ("task", "run", "resume", "input", "predict", "provider"):
+        OmegaConf.update(settled, key, config[key], merge=False)
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0].split("@")[0]
+        if OmegaConf.select(config, key) is not None or key in config:
+            OmegaConf.update(settled, key, OmegaConf.select(config, key), merge=False)
+    return settled
+
+
+def refuse_foreign_provider(config: DictConfig) -> None:
+    """A job whose provider is a cloud never trains here: with stock launchers, `-m provider=local,vast` would."""
+    provider = str(config.provider.name)
+    if provider != "local":
+        raise ConfigError(
+            f"this job belongs to provider={provider}, but was started on this machine: start it without hydra.mode=RUN and "
+            "hydra/launcher=, so that the provider's own launcher takes it."
+        )
+
+
+def already_finished(run: Run, config: DictConfig) -> float | None:
+    """A finished job is not run twice: its value is read from its folder.
+
+    Raises:
+        ConfigError: the folder holds another job.
+    """
+    saved = run.load_config()
+    fresh = OmegaConf.to_container(config, resolve=True)
+    old = OmegaConf.to_container(saved, resolve=True)
+    assert isinstance(fresh, dict)
+    assert isinstance(old, dict)
+    differing = [key for key in ("model", "data", "optim", "scheduler", "seed", "generation") if not same(fresh[key], old.get(key))]
+    if differing and not config.resume:
+        raise ConfigError(f"{run.folder} holds a finished job of another {' and '.join(differing)}: name another hydra.sweep.dir.")
+    log.info("already finished: %s", run.folder)
+    print(f"The job's folder: {run.folder}", flush=True)
+    return run.metrics().get(OBJECTIVE)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal as YAML says it: an Enum and its name are one."""
+    return OmegaConf.to_yaml(OmegaConf.create({"x": a})) == OmegaConf.to_yaml(OmegaConf.create({"x": b}))
+
+
+__all__ = ["SummarizerError", "run_task"]

@@ -10,6 +10,8 @@ from launchers.local import LocalJobs
 @dataclass
 class LocalLauncherConfig:
     _target_: str = "hydra_plugins.launchers_plugin.local.LocalLauncher"
+    preflight: str | None = None
+    """A function of the app, "package.module.function", that checks each job's composed config before anything starts."""
 
 
 class LocalLauncher(LocalJobs):

@@ -1,0 +1,22 @@
+"""`python -m summarizer` and the console script of the same name: argv -> Hydra -> task. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command line and exit; `argv` defaults to the process's own arguments."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if any(argument in ("-h", "--help") for argument in arguments):
+        from summarizer.help_page import help_page
+
+        print(help_page())
+        return
+    from summarizer.command_line import run
+
+    sys.exit(run(arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Hydra's and OmegaConf's composition errors as one sentence with the nearest valid name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from typing import Any
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from summarizer import config as schema
+from summarizer.paths import config_dir
+
+HELP = "`python -m summarizer --help` lists the groups, `--cfg job` every key"
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """ "; did you mean X?" or an empty string."""
+    match = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    return f"; did you mean {match[0]}?" if match else ""
+
+
+def sentence(error: BaseException) -> str | None:
+    """One sentence for an error of composition; None for any other error."""
+    chain = causes(error)
+    if not any(isinstance(e, HydraException | OmegaConfBaseException) for e in chain):
+        return None
+    for e in chain:
+        if isinstance(e, MissingConfigException):
+            return missing_option(str(e))
+        if isinstance(e, OverrideParseException):
+            return f"{e.override!r} is not an override of the form key=value ({first_line(e)}); {HELP}."
+    text = "\n".join(str(e) for e in chain)
+    key_error = re.search(r"Key '([^']+)' (?:is )?not in (?:struct|'(\w+)')", text)
+    if key_error:
+        full_key = re.search(r"full_key: (\S+)", text)
+        return unknown_key(full_key.group(1) if full_key else key_error.group(1), key_error.group(2))
+    no_match = re.search(r"Could not override '([^']+)'", text)
+    wrong_type = re.search(r"(Value .*? (?:of type '\w+' )?(?:could not be converted|is not) .*|Invalid value .*)", text)
+    if wrong_type:
+        full_key = re.search(r"full_key: (\S+)", text)
+        where = f" for {full_key.group(1)}" if full_key else ""
+        return f"{wrong_type.group(1).strip()}{where}: give a value of that type ({HELP})."
+    if no_match:
+        return unknown_key(no_match.group(1), None)
+    missing = re.search(r"Missing mandatory value: (\S+)", text)
+    if missing:
+        return f"{missing.group(1)} has no value: set it on the command line ({HELP})."
+    return " ".join(first_line(chain[-1]).split()) + f" ({HELP})."
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """The error and what it came from, outermost first."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__ or current.__context__
+    return chain
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def groups() -> dict[str, list[str]]:
+    folders = sorted(path for path in config_dir().iterdir() if path.is_dir())
+    return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
+
+
+def missing_option(text: str) -> str:
+    """ "Could not find 'model/t5'" -> the group's nearest option."""
+    found = re.search(r"[Cc]ould not (?:find|load) '([^']+)'", text) or re.search(r"'([\w/.-]+)'", text)
+    name = found.group(1).removesuffix(".yaml") if found else ""
+    group, _, option = name.rpartition("/")
+    options = groups().get(group)
+    if options is None:
+        return f"there is no config {name!r}{nearest(name, list(groups()))} ({HELP})."
+    return f"{group}={option}: the group {group} has no such option{nearest(option, options)} (options: {', '.join(options)})."
+
+
+def unknown_key(full_key: str, class_name: str | None) -> str:
+    """The key, the place it is wrong in, and the nearest valid one of that place."""
+    parts = full_key.split(".")
+    node: Any = schema.Config
+    for depth, part in enumerate(parts):
+        if not dataclasses.is_dataclass(node):
+            break
+        fields = {f.name: f for f in dataclasses.fields(node)}
+        if part not in fields:
+            valid = sorted(fields) + (sorted(groups()) if depth == 0 else [])
+            where = ".".join(parts[:depth])
+            holder = f"{where} has no key {part}" if where else f"there is no group or key {part}"
+            prefix = f"{where}." if where else ""
+            close = difflib.get_close_matches(part, valid, n=1, cutoff=0.5)
+            hint = f"; did you mean {prefix}{close[0]}?" if close else f" (valid: {', '.join(valid)})."
+            return f"{full_key}: {holder}{hint}"
+        node = field_class(fields[part])
+    return f"{full_key}: there is no such key{f' in {class_name}' if class_name else ''} ({HELP})."
+
+
+def field_class(field: dataclasses.Field[Any]) -> Any:
+    """The dataclass a field holds, or None; annotations are strings in the schema module."""
+    name = str(field.type).split("|")[0].strip()
+    return getattr(schema, name, None)

@@ -1,0 +1,197 @@
+"""A user's own pairs: csv, jsonl, json and Parquet files, here or wherever fsspec reaches (s3://, gs://, hf://).
+
+Files are read row by row, so that memory does not grow with them, and every complaint names file and line. What was
+read is kept as Arrow in the cache, under the files' names, sizes and times of change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from summarizer.data.file_formats import FORMATS, Record, format_of
+from summarizer.data.store import built_once
+from summarizer.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+    from summarizer.config import DataConfig
+
+READER = "1"  # of this module's rows; another value reads files anew
+NEEDED_FOR = {
+    "train": "to learn from",
+    "validation": "to choose the best checkpoint by",
+    "test": "to score the finished model on",
+}
+EXTRAS = {"s3": "summarizer[s3]", "s3a": "summarizer[s3]", "gs": "summarizer[gcs]", "gcs": "summarizer[gcs]"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns that hold the parts of a pair; without an id column, rows are numbered."""
+
+    document: str
+    summary: str
+    id: str | None
+
+
+def load_files(cfg: DataConfig, splits: Sequence[str], cache: Path) -> dict[str, Dataset | IterableDataset]:
+    """The named splits from `data.<split>_file`, which may be a pattern such as `s3://bucket/part-*.jsonl`.
+
+    With `data.streaming` the train split is not stored but read as it comes.
+
+    Raises:
+        DataError: a split without a file, or a file, column or row that cannot be used.
+    """
+    columns = Columns(cfg.document_column, cfg.summary_column, cfg.id_column)
+    loaded: dict[str, Any] = {}
+    for split in splits:
+        pattern = getattr(cfg, f"{split}_file")
+        if not pattern:
+            raise DataError(
+                f"data={cfg.name} has no {split} split, which is needed {NEEDED_FOR.get(split, 'here')}: set data.{split}_file=<path>."
+            )
+        files = find(str(pattern), f"data.{split}_file")
+        if cfg.streaming and split == "train":
+            loaded[split] = _stream(files, columns)
+        else:
+            loaded[split] = _stored(files, columns, cache)
+    return loaded
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file as fsspec names it, with what tells whether it has changed."""
+
+    address: str
+    version: str
+
+
+def find(pattern: str, key: str) -> list[SourceFile]:
+    """The files that a path, address or pattern names, in order of name.
+
+    Raises:
+        DataError: there is none, or it cannot be reached.
+    """
+    import fsspec
+
+    format_of(pattern, key)
+    protocol = pattern.split("://")[0] if "://" in pattern else "file"
+    try:
+        filesystem, path = fsspec.core.url_to_fs(str(Path(pattern).expanduser()) if protocol == "file" else pattern)
+        paths = sorted(filesystem.glob(path)) if any(mark in path for mark in "*?[") else [path]
+        infos = [filesystem.info(found) for found in paths]
+    except ImportError as error:
+        raise DataError(f"{key}={pattern}: reading {protocol}:// needs `pip install '{EXTRAS.get(protocol, protocol)}'`.") from error
+    except ValueError as error:
+        raise DataError(f"{key}={pattern} is no address that can be read ({error}): give a path, or s3://, gs:// or hf://.") from error
+    except FileNotFoundError as error:
+        raise DataError(f"{key}={pattern} does not exist: check the path, relative ones start from {Path.cwd()}.") from error
+    except Exception as error:  # each storage has its own kinds
+        raise DataError(f"{key}={pattern} cannot be reached ({type(error).__name__}: {first_line(error)}): check address and credentials.") from error
+    if not infos:
+        raise DataError(f"{key}={pattern} matches no file: check the pattern, relative ones start from {Path.cwd()}.")
+    for info in infos:
+        if info["type"] == "directory":
+            raise DataError(f"{key}={pattern} is a folder: name a file, or files by a pattern such as {pattern.rstrip('/')}/*.jsonl.")
+        if info["size"] == 0:
+            raise DataError(f"{info['name']} is empty: write one row for each document into it.")
+    return [SourceFile(filesystem.unstrip_protocol(info["name"]), _version(info)) for info in infos]
+
+
+def _version(info: dict[str, Any]) -> str:
+    changed = next((info[key] for key in ("ETag", "etag", "blob_id", "mtime", "LastModified", "updated") if info.get(key)), "")
+    return f"{info['size']} {changed}"
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def read_pairs(files: Sequence[SourceFile], columns: Columns) -> Iterator[dict[str, str]]:
+    """Every row of the files as id, document and summary.
+
+    Raises:
+        DataError: at the first row that is no pair.
+    """
+    number = 0
+    for file in files:
+        rows_before = number
+        for record in FORMATS[format_of(file.address)](readable(file.address)):
+            yield {
+                "id": _text(record, "id", columns.id, file) if columns.id else str(number),
+                "document": _text(record, "document", columns.document, file),
+                "summary": _text(record, "summary", columns.summary, file),
+            }
+            number += 1
+        if number == rows_before:
+            raise DataError(f"{readable(file.address)} holds no rows: write one for each document into it.")
+
+
+def readable(address: str) -> str:
+    """An address as a user writes it."""
+    return address.removeprefix("file://")
+
+
+def missing_column(place: str, role: str, column: str, names: Sequence[str]) -> DataError:
+    """What to say when the column of a role (document, summary, id) is not among the names."""
+    import difflib
+
+    close = difflib.get_close_matches(column, names, n=1)
+    hint = f"did you mean data.{role}_column={close[0]}?" if close else f"set data.{role}_column to one of {', '.join(names)}."
+    return DataError(f"{place} has no column {column}; {hint}")
+
+
+def _text(record: Record, role: str, column: str, file: SourceFile) -> str:
+    place = f"{readable(file.address)}, {record.place}"
+    if column not in record.values:
+        raise missing_column(place, role, column, [str(name) for name in record.values])
+    value = record.values[column]
+    if value is None:
+        raise DataError(f"{place}: {column} is null; fill it in or leave the row out.")
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        raise DataError(f"{place}: {column} is a {type(value).__name__}, not text; name another column or convert it.")
+    text = str(value)
+    if not text.strip():
+        raise DataError(f"{place}: {column} is empty; fill it in or leave the row out.")
+    return text
+
+
+def _features() -> Any:
+    from datasets import Features, Value
+
+    return Features({name: Value("string") for name in ("id", "document", "summary")})
+
+
+def _stream(files: list[SourceFile], columns: Columns) -> IterableDataset:
+    from datasets import IterableDataset
+
+    return IterableDataset.from_generator(read_pairs, features=_features(), gen_kwargs={"files": files, "columns": columns})
+
+
+def _stored(files: list[SourceFile], columns: Columns, cache: Path) -> Dataset:
+    from datasets import Dataset
+
+    described = json.dumps([READER, [(f.address, f.version) for f in files], [columns.document, columns.summary, columns.id]])
+    mark = hashlib.sha256(described.encode()).hexdigest()[:32]
+    folder = cache / "files" / mark
+
+    def build(into: Path) -> dict[str, Any]:
+        from datasets.arrow_writer import ArrowWriter
+
+        # batches small enough for documents of megabytes
+        with ArrowWriter(path=str(into / "rows.arrow"), features=_features(), writer_batch_size=256) as writer:
+            for row in read_pairs(files, columns):
+                writer.write(row)
+            rows, _ = writer.finalize()
+        return {"rows": rows, "files": [file.address for file in files]}
+
+    built_once(folder, build)
+    dataset = Dataset.from_file(str(folder / "rows.arrow"))
+    dataset._fingerprint = mark
+    return dataset

@@ -1,0 +1,78 @@
+"""Folders of the user's cache that are built once: whole or not there, never half, however many processes ask."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from summarizer.errors import OutputError
+from summarizer.paths import cache_dir as default_cache_dir
+
+log = logging.getLogger(__name__)
+
+MARK = "complete.json"  # written last: a folder without it, or whose files differ from it, is not used
+
+
+def cache_root(cache_dir: str | os.PathLike[str] | None) -> Path:
+    """The folder that a `data.cache_dir` means; None is the user's cache."""
+    return Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
+
+
+def read_mark(folder: Path) -> dict[str, Any] | None:
+    """What was noted when `folder` was finished; None when it is missing, half-written or damaged."""
+    try:
+        mark: dict[str, Any] = json.loads((folder / MARK).read_text())
+        whole = all((folder / name).stat().st_size == size for name, size in mark["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return mark if whole else None
+
+
+def built_once(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """The notes of a finished folder, which is built first if need be.
+
+    Args:
+        folder: where the files will be; nothing else may write there.
+        build: fills an empty folder and returns notes (JSON) about what it did. What it raises is passed on, and
+            nothing of its work is kept.
+
+    Raises:
+        OutputError: the cache cannot be written, or the disk is full.
+    """
+    if (mark := read_mark(folder)) is not None:
+        return dict(mark["notes"])
+    from filelock import FileLock
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(folder.name + ".lock")):
+            if (mark := read_mark(folder)) is not None:  # another process built it while this one waited
+                return dict(mark["notes"])
+            if folder.exists():
+                log.warning("%s is incomplete, so it is built again.", folder)
+            return _build(folder, build)
+    except OSError as error:
+        raise OutputError(
+            f"the cache {folder.parent} cannot be written ({error.strerror or error}): free some space, or name another folder "
+            "with SUMMARIZER_CACHE or data.cache_dir."
+        ) from error
+
+
+def _build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        notes = build(partial)
+        files = {str(p.relative_to(partial)): p.stat().st_size for p in sorted(partial.rglob("*")) if p.is_file()}
+        (partial / MARK).write_text(json.dumps({"notes": notes, "files": files}, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return notes

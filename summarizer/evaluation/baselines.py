@@ -1,0 +1,50 @@
+"""What needs no training: the first sentences or words of a document, a copula rule, and the best single sentence.
+
+Sentences end at a full stop, exclamation or question mark, and at a semicolon or colon before a capital, digit or quote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from summarizer.evaluation.rouge import best_of
+
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[;:])\s+(?=[A-Z0-9\"'])")
+IS_A = re.compile(r"^.{0,60}?\b(?:is|are)\s+(?:an?|the)\s+", re.IGNORECASE)
+PROVIDES = re.compile(r"^.{0,40}?\b(?:provides|implements|contains|allows(?: you to)?|offers|includes)\s+", re.IGNORECASE)
+FIRST_WORDS = (5, 8, 12, 16)
+RULE_WORDS = 8
+NAMES = ("lead1", "lead3", *(f"first{n}" for n in FIRST_WORDS), "is_a", "oracle")
+
+
+def sentences(document: str) -> list[str]:
+    """The document's sentences in order; a document without one is its own."""
+    return [part for part in SENTENCE_END.split(document.strip()) if part] or [document]
+
+
+def first_words(text: str, count: int) -> str:
+    return " ".join(text.split()[:count])
+
+
+def is_a(document: str) -> str:
+    """What the first sentence says its subject is (or provides), cut at `RULE_WORDS` words."""
+    sentence = sentences(document)[0]
+    for rule in (IS_A, PROVIDES):
+        found = rule.match(sentence)
+        if found:
+            sentence = sentence[found.end() :]
+            break
+    return first_words(sentence, RULE_WORDS)
+
+
+def baselines(documents: Sequence[str], references: Sequence[str]) -> dict[str, list[str]]:
+    """Summaries of every rule, by its name in `NAMES`. `oracle` alone reads the references: it is a ceiling, no rival."""
+    parts = [sentences(document) for document in documents]
+    return {
+        "lead1": [p[0] for p in parts],
+        "lead3": [" ".join(p[:3]) for p in parts],
+        **{f"first{n}": [first_words(document, n) for document in documents] for n in FIRST_WORDS},
+        "is_a": [is_a(document) for document in documents],
+        "oracle": [best_of(p, reference) for p, reference in zip(parts, references, strict=True)],
+    }

@@ -1,0 +1,95 @@
+"""What a person reads at the start and the end of a job: rich tables on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from summarizer.run import Run
+
+SHOWN = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+RULES = {
+    "lead1": "first sentence", "lead3": "first 3 sentences", "first8": "first 8 words", "is_a": '"X is a" rule',
+    "oracle": "best sentence (oracle)",
+}  # fmt: skip
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None) -> None:
+    """First column to the left, the others to the right; fits 80 columns for up to five short ones."""
+    console = console or Console()
+    if console.is_terminal:
+        table = Table(title=title, title_justify="left", show_header=any(header))
+        for i, name in enumerate(header):
+            table.add_column(name, justify="right" if i and len(header) > 2 else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        return
+    lines = [header, *rows] if any(header) else list(rows)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    print(title)
+    for line in lines:
+        cells = [
+            cell.rjust(width) if i and len(header) > 2 else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  " + "  ".join(cells).rstrip())
+
+
+def opening_report(config: Any, rows: Mapping[str, int], console: Console | None = None) -> None:
+    """The composed job: model, data, hardware, batch, length and learning rate."""
+    batch, effective = config.trainer.batch_size, config.optim.effective_batch_size
+    devices = max(1, config.trainer.devices)
+    steps = f"{config.trainer.max_steps} steps" if config.trainer.max_steps > 0 else f"{config.trainer.max_epochs} epochs"
+    facts = {
+        "model": f"{config.model.name}{'' if config.model.pretrained else ' (from scratch)'}",
+        "data": f"{config.data.name}: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()),
+        "hardware": f"{config.hardware.name} x {devices}, {config.hardware.precision}",
+        "batch": f"up to {batch} documents a forward pass, {effective} an optimizer step",
+        "length": steps,
+        "learning rate": f"{config.optim.lr:g}, {config.scheduler.name}",
+        "seed": str(config.seed),
+    }
+    print_table("This job", ("", ""), list(facts.items()), console)
+
+
+def result_rows(metrics: Mapping[str, float], split: str) -> list[list[str]]:
+    """The model first, then the baselines; an interval stands after the model's ROUGE-L."""
+    rows = []
+    for system, title in {"": "this model", **RULES}.items():
+        prefix = f"{split}/{system}/" if system else f"{split}/"
+        if f"{prefix}rougeL" in metrics:
+            rows.append([title, *(f"{metrics[prefix + key]:.2f}" for key in SHOWN)])
+    return rows
+
+
+def closing_report(run: Run, config: Any, metrics: Mapping[str, float], console: Console | None = None) -> None:
+    """ROUGE against the baselines, where things are, and the next commands."""
+    for split in config.evaluation.splits:
+        rows = result_rows(metrics, split)
+        if not rows:
+            continue
+        title = f"ROUGE F1 x 100 on {split}, {metrics.get(f'{split}/rows', 0):,.0f} rows"
+        print_table(title, ("", *(TITLES[key] for key in SHOWN)), rows, console)
+        low, high = metrics[f"{split}/rougeL_low"], metrics[f"{split}/rougeL_high"]
+        print(f"  95 % interval of this model's ROUGE-L: {low:.2f} to {high:.2f}")
+        gain = (metrics.get(f"{split}/is_a/rougeL_gain_low"), metrics.get(f"{split}/is_a/rougeL_gain_high"))
+        if gain[0] is not None:
+            print(f'  ROUGE-L above the "X is a" rule, same rows: {gain[0]:+.2f} to {gain[1]:+.2f}')
+    folder = shlex.quote(str(run.folder))
+    model = run.model if run.model.exists() else None
+    print_table(
+        "Where things are",
+        ("", ""),
+        [("metrics", "metrics.json"), ("predictions", "predictions*.parquet"), *([("model", "model/")] if model else [])],
+        console,
+    )
+    if model:
+        print("Next")
+        print(f"  python -m summarizer task=predict run={folder} input=-")
+        print(f"  python -m summarizer task=evaluate run={folder}")

@@ -1,0 +1,147 @@
+"""The finished model as a folder that transformers loads: weights, tokenizer, model card; and its way to the hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from summarizer.errors import HubError, OutputError
+from summarizer.run import Run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+CARD = """\
+---
+language: en
+pipeline_tag: summarization
+library_name: transformers
+tags: [summarization, {model}]
+license: {license}
+---
+# {title}
+
+A summarizer trained by `python -m summarizer` on **{data}**.
+
+## Use
+
+```python
+{usage}
+```
+
+## Results
+
+ROUGE F1 x 100 on the {split} split ({rows:.0f} rows), 95 % bootstrap interval of ROUGE-L.
+
+{table}
+
+## How it was trained
+
+- data: {data} ({source}); licence of the texts: {data_license}
+- commit: {commit}{dirty}
+- started: {started}; machine: {machine}
+- everything composed:
+
+```yaml
+{config}
+```
+"""
+
+
+def finish_model_folder(
+    run: Run, model: Any, tokenizer: PreTrainedTokenizerBase, config: DictConfig, metrics: Mapping[str, float], corpus_name: str
+) -> None:
+    """Write `<run>/model`, all of it or nothing.
+
+    Raises:
+        OutputError: the folder cannot be written; the checkpoints are untouched.
+    """
+    temporary = run.folder / ".model.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    if model.config.model_type == "copy_transformer":
+        # the class's own source travels with the weights, so that the folder loads where this project is not installed
+        model.register_for_auto_class("AutoModelForSeq2SeqLM")
+        model.config.register_for_auto_class()
+    try:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        (temporary / "README.md").write_text(model_card(run, config, metrics, corpus_name))
+        shutil.rmtree(run.model, ignore_errors=True)
+        temporary.rename(run.model)
+    except OSError as error:
+        raise OutputError(
+            f"{run.model} cannot be written ({error.strerror}): free disk space and run resume={run.folder}; the checkpoints are kept."
+        ) from error
+
+
+def usage(model_type: str, folder: str = ".") -> str:
+    own = model_type == "copy_transformer"
+    trust = ", trust_remote_code=True" if own else ""
+    return (
+        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
+        f'model = AutoModelForSeq2SeqLM.from_pretrained("{folder}"{trust})\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'
+        'inputs = tokenizer("A document ...", return_tensors="pt")\n'
+        "print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"
+    )
+
+
+def results_table(metrics: Mapping[str, float], split: str) -> str:
+    """The model and every baseline of one split as a Markdown table."""
+    lines = ["| system | ROUGE-1 | ROUGE-2 | ROUGE-L | ROUGE-Lsum |", "| --- | --- | --- | --- | --- |"]
+    systems = {key.split("/")[1] for key in metrics if key.startswith(f"{split}/") and key.count("/") == 2}
+    for system in ["", *sorted(systems)]:
+        prefix = f"{split}/{system}/" if system else f"{split}/"
+        values = [metrics.get(prefix + rouge) for rouge in ("rouge1", "rouge2", "rougeL", "rougeLsum")]
+        if values[2] is None:
+            continue
+        name = system or f"**this model** ({metrics.get(f'{split}/rougeL_low', 0):.2f} to {metrics.get(f'{split}/rougeL_high', 0):.2f})"
+        lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.2f}" for v in values) + " |")
+    return "\n".join(lines)
+
+
+def model_card(run: Run, config: DictConfig, metrics: Mapping[str, float], corpus_name: str) -> str:
+    facts = json.loads(run.provenance_file.read_text()) if run.provenance_file.exists() else {}
+    split = config.evaluation.splits[0]
+    machine = facts.get("machine", {})
+    return CARD.format(
+        title=f"{config.model.name} on {corpus_name}",
+        model=config.model.name,
+        data=corpus_name,
+        license="other",
+        usage=usage("copy_transformer" if config.model.shape else ""),
+        split=split,
+        rows=metrics.get(f"{split}/rows", 0),
+        table=results_table(metrics, split),
+        source=config.data.source,
+        data_license=config.data.license,
+        commit=facts.get("commit") or "unknown",
+        dirty=" with uncommitted changes (changes.diff)" if facts.get("dirty") else "",
+        started=facts.get("started", "unknown"),
+        machine=f"{machine.get('device', '')} ({machine.get('accelerator', '')}), {machine.get('cores', '?')} cores",
+        config=OmegaConf.to_yaml(config, resolve=True).rstrip(),
+    )
+
+
+def push_to_hub(run: Run, repository: str, *, private: bool) -> None:
+    """Upload the model folder; the token comes from the environment (HF_TOKEN).
+
+    Raises:
+        HubError: no token, no right, or no network; the folder here is complete all the same.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        api = HfApi()
+        api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=run.model, commit_message="Model trained by summarizer")
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise HubError(
+            f"the model could not be pushed to {repository} ({' '.join(str(error).split())[:160]}): check HF_TOKEN and the "
+            f"repository's name; the model is complete in {run.model}."
+        ) from error

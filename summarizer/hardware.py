@@ -1,0 +1,97 @@
+"""What this machine has, and which hardware option that is."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from summarizer.errors import HardwareError
+from summarizer.paths import config_dir
+
+CARDS = (  # (part of the driver's name, at least GiB, option), the first match counts
+    ("H200", 0, "h200"), ("H100", 0, "h100"), ("A100", 60, "a100_80gb"), ("A100", 0, "a100"),
+    ("4090", 0, "4090"), ("3090", 0, "3090"), ("L4", 0, "l4"), ("T4", 0, "t4"),
+)  # fmt: skip
+BY_MEMORY = ((130, "h200"), (75, "h100"), (38, "a100"), (20, "4090"), (0, "t4"))  # at least GiB -> option
+
+
+@dataclass(frozen=True)
+class Device:
+    """One kind of accelerator of this machine; `memory_gib` is of one card and 0 where it is not known."""
+
+    accelerator: str
+    name: str
+    count: int
+    memory_gib: float
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which in a container or under taskset are fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def devices() -> list[Device]:
+    """The accelerators that torch can use here, the fastest first; the processor is always the last."""
+    import torch
+
+    found = []
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        found.append(Device("cuda", properties.name, torch.cuda.device_count(), properties.total_memory / 2**30))
+    if torch.backends.mps.is_available():
+        found.append(Device("mps", "Apple GPU", 1, 0.0))
+    found.append(Device("cpu", platform.processor() or platform.machine(), usable_cores(), 0.0))
+    return found
+
+
+def option_of(device: Device) -> str:
+    """The hardware option that fits a device: by the card's name, else by its memory."""
+    if device.accelerator != "cuda":
+        return device.accelerator
+    words = device.name.upper().replace("-", " ").split()
+    for part, least, option in CARDS:
+        if part in words and device.memory_gib >= least:
+            return option
+    return next(option for least, option in BY_MEMORY if device.memory_gib >= least)
+
+
+def resolve(config: DictConfig, overrides: list[str]) -> Device:
+    """Check that the hardware asked for is here; `hardware=auto` takes the option of what is (settings named on the
+    command line stay).
+
+    Raises:
+        HardwareError: the device is not on this machine, or fewer of them than asked for.
+    """
+    present = devices()
+    if config.hardware.accelerator == "auto":
+        chosen = OmegaConf.load(config_dir() / "hardware" / f"{option_of(present[0])}.yaml")
+        named = {o.lstrip("+~").partition("=")[0].removeprefix("hardware.") for o in overrides if "hardware." in o}
+        with open_dict(config):
+            for key, setting in chosen.items():
+                if key not in named:
+                    config.hardware[key] = setting
+    wanted = config.hardware.accelerator
+    here = ", ".join(f"{d.accelerator} ({d.name})" if d.name else d.accelerator for d in present)
+    for device in present:
+        if device.accelerator == wanted:
+            if wanted == "cuda" and config.trainer.devices > device.count:
+                raise HardwareError(
+                    f"trainer.devices={config.trainer.devices}, but this machine has {device.count} x {device.name}: lower it."
+                )
+            return device
+    raise HardwareError(
+        f"hardware={config.hardware.name} needs {wanted}, but this machine has {here}: choose hardware=auto, or rent a card "
+        "with provider=."
+    )
+
+
+def set_threads(threads: int | None, processes: int = 1) -> int:
+    """Give torch `threads` CPU threads, by default the usable cores divided among the processes; returns their number."""
+    import torch
+
+    number = threads or max(1, usable_cores() // processes)
+    torch.set_num_threads(number)
+    return number

@@ -1,0 +1,272 @@
+"""An encoder-decoder that mixes words of its vocabulary with words pointed at in the document.
+
+The output is the mixture of See et al. 2017 (pointer-generator, arXiv 1704.04368), with a transformer (Vaswani et al.
+2017, arXiv 1706.03762) in place of the recurrent network and several pointers in place of one:
+
+    P(y) = w_0 softmax(vocabulary)(y) + sum_c w_c sum_i copy_c(i) [source_i = y]
+
+Training needs P of the reference's words only, so it never forms this distribution over the whole vocabulary.
+
+Shapes: B documents (or beams), S source tokens, T target tokens, D = `d_model`, V = `vocab_size`, C = `copy_heads`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import Seq2SeqLMOutput
+from transformers.utils import ModelOutput
+
+from .configuration_copy_transformer import CopyTransformerConfig
+from .layers import CopyTransformerDecoderLayer, CopyTransformerEncoderLayer, rotary_angles
+from .pointer import Pointer, PointerKeys, continuation_features
+
+IGNORED = -100
+TINY = 1e-12
+
+
+def shift_tokens_right(labels: Tensor, pad_token_id: int, decoder_start_token_id: int) -> Tensor:
+    """Decoder inputs [B, T] for labels [B, T]: the start token, then the labels but the last; -100 becomes padding."""
+    shifted = F.pad(labels[:, :-1], (1, 0), value=decoder_start_token_id)
+    return shifted.masked_fill(shifted == IGNORED, pad_token_id)
+
+
+@dataclass
+class CopyEncoderOutput(ModelOutput):
+    """The encoded documents, with what pointing at them needs; `generate` repeats all of it for the beams.
+
+    last_hidden_state, copy_keys: [B, S, D]; source_ids: [B, S]; replaced: [B, S], true where training hid an input.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    copy_keys: torch.FloatTensor | None = None
+    source_ids: torch.LongTensor | None = None
+    replaced: torch.BoolTensor | None = None
+
+
+class CopyTransformerPreTrainedModel(PreTrainedModel):
+    config_class = CopyTransformerConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    _no_split_modules: ClassVar[list[str]] = ["CopyTransformerEncoderLayer", "CopyTransformerDecoderLayer"]
+    _supports_sdpa = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        if hasattr(module, "shares"):
+            nn.init.zeros_(module.shares)
+        if isinstance(module, Pointer):
+            # start as a copier that continues spans: the vocabulary's softmax is of no use before its words are learned
+            features, bias = torch.zeros_like(module.feature_weight), torch.zeros_like(module.gate_bias)
+            features[:, :2], bias[0] = 2.0, -1.0 - math.log(module.heads)
+            nn.init.zeros_(module.gate_weight)
+            if not getattr(module.feature_weight, "_is_hf_initialized", False):
+                module.feature_weight.copy_(features)
+            if not getattr(module.gate_bias, "_is_hf_initialized", False):
+                module.gate_bias.copy_(bias)
+
+
+class CopyTransformerEncoder(CopyTransformerPreTrainedModel):
+    """Documents to hidden states and copy keys."""
+
+    def __init__(self, config: CopyTransformerConfig, embed_tokens: nn.Embedding) -> None:
+        super().__init__(config)
+        self.embed_tokens = embed_tokens
+        self.layers = nn.ModuleList(CopyTransformerEncoderLayer(config) for _ in range(config.encoder_layers))
+        self.norm = nn.LayerNorm(config.d_model)
+        self.pointer_keys = PointerKeys(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, return_dict: bool = True, **kwargs: Any
+    ) -> CopyEncoderOutput:
+        """input_ids, attention_mask: [B, S]. Attentions and hidden states of the layers are not given out."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        shown, replaced = hide_some(
+            input_ids, self.config.source_dropout if self.training else 0.0, self.config.pad_token_id
+        )
+        x = self.dropout(self.embed_tokens(shown) * self.config.d_model**0.5)
+        keep, mask = attention_mask[:, :, None].to(x.dtype), attention_mask[:, None, None, :].bool()
+        angles = rotary_angles(x.shape[1], self.config.d_model // self.config.num_heads, x)
+        for layer in self.layers:
+            x = layer(x, angles, keep, mask)
+        x = self.norm(x)
+        if replaced is not None:
+            replaced = replaced & attention_mask.bool()
+        return CopyEncoderOutput(
+            last_hidden_state=x,
+            copy_keys=self.pointer_keys(x),
+            source_ids=input_ids.masked_fill(attention_mask == 0, IGNORED),
+            replaced=replaced,
+        )
+
+
+def hide_some(ids: Tensor, probability: float, replacement: int) -> tuple[Tensor, Tensor | None]:
+    """`ids` with each replaced at the given probability, and where that happened (None: nowhere)."""
+    if probability == 0:
+        return ids, None
+    hidden = torch.rand(ids.shape, device=ids.device) < probability
+    return ids.masked_fill(hidden, replacement), hidden
+
+
+class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, GenerationMixin):
+    """The whole model. `smooths_labels` tells a training loop that `forward` takes `label_smoothing`."""
+
+    smooths_labels = True
+    _tied_weights_keys: ClassVar[dict[str, str]] = {"encoder.embed_tokens.weight": "shared.weight"}
+
+    def __init__(self, config: CopyTransformerConfig) -> None:
+        super().__init__(config)
+        self.shared = nn.Embedding(config.vocab_size, config.d_model)
+        self.encoder = CopyTransformerEncoder(config, self.shared)
+        self.layers = nn.ModuleList(CopyTransformerDecoderLayer(config, i) for i in range(config.decoder_layers))
+        self.norm = nn.LayerNorm(config.d_model)
+        self.pointer = Pointer(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.shared
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.shared = self.encoder.embed_tokens = value
+
+    def get_output_embeddings(self) -> None:
+        """None: the output is the input embedding itself, no layer of its own."""
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        return {**inputs, "written_ids": input_ids}
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        encoder_outputs: CopyEncoderOutput | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        use_cache: bool | None = None,
+        written_ids: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        """Loss if `labels` are given, else the log-probabilities of the next word.
+
+        Args:
+            input_ids, attention_mask: [B, S]; the ids may be left out where `encoder_outputs` are given.
+            decoder_input_ids: [B, T]; where left out, made from `labels`. With `past_key_values`, the new words only.
+            labels: [B, T], -100 where no loss is wanted.
+            written_ids: [B, all words so far], needed only beside `past_key_values`.
+            label_smoothing: share of the loss that asks the vocabulary's softmax to be uniform (Szegedy et al. 2016,
+                arXiv 1512.00567).
+
+        Returns:
+            `loss`, the mean -log P over the labels, and no logits; or `logits` [B, T, V], the logarithm of P.
+
+        Raises:
+            ValueError: neither labels nor decoder inputs, or a cache without the words written so far.
+        """
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(input_ids, attention_mask)
+        if decoder_input_ids is None:
+            if labels is None:
+                raise ValueError("a copy transformer needs decoder_input_ids or labels.")
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        source_ids = encoder_outputs.source_ids
+        source_mask = (source_ids != IGNORED)[:, None, None, :]
+        if past_key_values is None and use_cache:
+            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        start = past_key_values.get_seq_length() if past_key_values is not None else 0
+        if start and written_ids is None:
+            raise ValueError("a copy transformer with past_key_values needs written_ids, the whole summary so far.")
+        x = self.decode(decoder_input_ids, encoder_outputs.last_hidden_state, source_mask, past_key_values, start)
+        features = continuation_features(source_ids, decoder_input_ids if written_ids is None else written_ids)
+        copy, weights = self.pointer(x, encoder_outputs.copy_keys, features[:, -x.shape[1] :], source_mask)
+        vocabulary = F.linear(x, self.shared.weight).float()
+        loss = logits = None
+        if labels is not None:
+            loss = mixture_loss(vocabulary, copy, weights, source_ids, labels, label_smoothing)
+            if encoder_outputs.replaced is not None and self.config.restoration_weight:
+                loss = loss + self.config.restoration_weight * self.restoration_loss(encoder_outputs)
+        else:
+            logits = mixture_log_probabilities(vocabulary, copy, weights, source_ids)
+        return Seq2SeqLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=past_key_values,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+        )
+
+    def decode(
+        self, ids: Tensor, source: Tensor, source_mask: Tensor, cache: EncoderDecoderCache | None, start: int
+    ) -> Tensor:
+        """Hidden states [B, T, D] of the decoder for ids [B, T] that follow `start` cached ones."""
+        length = ids.shape[1]
+        shown, _ = hide_some(ids, self.config.target_dropout if self.training else 0.0, self.config.pad_token_id)
+        x = self.dropout(self.shared(shown) * self.config.d_model**0.5)
+        angles = rotary_angles(length, self.config.d_model // self.config.num_heads, x, start)
+        mask = None
+        if start and length > 1:
+            mask = torch.ones(length, start + length, dtype=torch.bool, device=ids.device).tril(start)
+        for layer in self.layers:
+            x = layer(x, angles, mask, source, source_mask, cache)
+        return self.norm(x)
+
+    def restoration_loss(self, encoded: CopyEncoderOutput) -> Tensor:
+        """Mean cross-entropy of the hidden encoder inputs, from what the encoder made of their neighbours."""
+        logits = F.linear(encoded.last_hidden_state[encoded.replaced], self.shared.weight).float()
+        return F.cross_entropy(logits, encoded.source_ids[encoded.replaced], reduction="sum") / max(1, len(logits))
+
+
+def mixture_loss(
+    vocabulary: Tensor, copy: Tensor, log_weights: Tensor, source_ids: Tensor, labels: Tensor, label_smoothing: float
+) -> Tensor:
+    """Mean -log P of the labels.
+
+    Args:
+        vocabulary: [B, T, V] logits. copy: [B, C, T, S]. log_weights: [B, T, 1 + C]. source_ids: [B, S].
+    """
+    counted = labels != IGNORED
+    gold = labels.masked_fill(~counted, 0)
+    all_words = vocabulary.logsumexp(dim=-1)
+    own = vocabulary.gather(-1, gold[:, :, None]).squeeze(-1) - all_words
+    here = (source_ids[:, None, :] == gold[:, :, None]).to(copy.dtype)
+    pointed = torch.einsum("bcts,bts->btc", copy, here)
+    # a floor, as the gradient of log 0 is no number; 1e-12 is far below what a softmax over the vocabulary gives a word
+    parts = torch.cat((own[:, :, None], (pointed + TINY).log()), dim=-1)
+    loss = -(parts + log_weights).logsumexp(dim=-1)
+    if label_smoothing:
+        loss = (1 - label_smoothing) * loss + label_smoothing * (all_words - vocabulary.mean(dim=-1))
+    return (loss * counted).sum() / counted.sum().clamp(min=1)
+
+
+def mixture_log_probabilities(vocabulary: Tensor, copy: Tensor, log_weights: Tensor, source_ids: Tensor) -> Tensor:
+    """log P over the whole vocabulary, [B, T, V]; arguments as for `mixture_loss`."""
+    weights = log_weights.exp()
+    pointed = torch.einsum("bcts,btc->bts", copy, weights[:, :, 1:])
+    mixed = vocabulary.softmax(dim=-1) * weights[:, :, :1]
+    index = source_ids.masked_fill(source_ids == IGNORED, 0)[:, None, :].expand_as(pointed)
+    return mixed.scatter_add(-1, index, pointed).clamp(min=torch.finfo(mixed.dtype).tiny).log()
+
+
+__all__ = ["CopyTransformerForConditionalGeneration"]

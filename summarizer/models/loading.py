@@ -1,0 +1,161 @@
+"""Tokenizers and models by config: our own, a hub's, or a trained job's. The only module that calls `from_pretrained`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from summarizer.config import Architecture
+from summarizer.errors import HubError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from omegaconf import DictConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@contextmanager
+def hub_errors(what: str) -> Iterator[None]:
+    """Turn what transformers raises about a hub id or folder into one sentence.
+
+    Raises:
+        HubError: the hub does not answer, or has no such repository or file.
+        ModelError: something is there, but it is no model or tokenizer.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        text = str(error)
+        if any(sign in text for sign in ("couldn't connect", "offline mode", "ConnectionError", "Max retries", "Connection")):
+            raise HubError(
+                f"{what}: the hub cannot be reached; try again, or set model.hub_id to a local folder that holds the model."
+            ) from error
+        if any(sign in text for sign in ("is not a local folder", "Repository Not Found", "404", "gated", "does not appear to have")):
+            raise HubError(f"{what}: neither the hub nor this machine has it; check model.hub_id and model.revision.") from error
+        raise ModelError(f"{what} cannot be loaded ({' '.join(text.split())[:200]}): check model.hub_id.") from error
+
+
+def load_tokenizer(model: DictConfig, training_texts: Callable[[], Iterable[str]]) -> PreTrainedTokenizerBase:
+    """The model's tokenizer; a copy transformer's is trained on the texts of the train split.
+
+    Args:
+        training_texts: called only when a tokenizer has to be trained.
+
+    Raises:
+        HubError, ModelError: see `hub_errors`.
+    """
+    if model.architecture == Architecture.copy_transformer:
+        from summarizer.models.copy_transformer.tokenizer import train_tokenizer
+
+        return train_tokenizer(training_texts(), model.shape.vocab_size)
+    from transformers import AutoTokenizer
+
+    with hub_errors(f"tokenizer {model.hub_id}"):
+        tokenizer = AutoTokenizer.from_pretrained(model.hub_id, revision=model.revision)
+    if tokenizer.pad_token_id is None:
+        # decoder-only models often come without: padding is masked, so the end token serves
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def build_model(model: DictConfig, tokenizer: PreTrainedTokenizerBase, attention: str = "sdpa") -> PreTrainedModel:
+    """The model to train, in float32, on the CPU.
+
+    Raises:
+        HubError, ModelError: see `hub_errors`; also a tokenizer with more ids than the model has embeddings.
+    """
+    if model.architecture == Architecture.copy_transformer:
+        built = build_copy_transformer(model, tokenizer)
+    else:
+        built = build_hub_model(model, attention)
+        if model.gradient_checkpointing:
+            built.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    rows = built.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"the tokenizer has {len(tokenizer)} ids, but the model {model.name} only {rows} embeddings: take both from one "
+            "model.hub_id."
+        )
+    if model.architecture == Architecture.causal_lora:
+        built = with_adapter(built, model.lora)
+    return built
+
+
+def build_copy_transformer(model: DictConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration
+
+    shape = {key: value for key, value in model.shape.items() if key != "vocab_size"}
+    config = CopyTransformerConfig(
+        vocab_size=len(tokenizer),
+        max_source_positions=model.max_source_tokens,
+        max_target_positions=model.max_target_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        decoder_start_token_id=tokenizer.bos_token_id,
+        **({} if model.dropout is None else {"dropout": model.dropout}),
+        **shape,
+    )
+    return CopyTransformerForConditionalGeneration(config)
+
+
+def build_hub_model(model: DictConfig, attention: str) -> PreTrainedModel:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    auto: Any = AutoModelForCausalLM if model.architecture == Architecture.causal_lora else AutoModelForSeq2SeqLM
+    with hub_errors(f"model {model.hub_id}"):
+        config = AutoConfig.from_pretrained(model.hub_id, revision=model.revision)
+        if model.dropout is not None:
+            for key in ("dropout", "dropout_rate"):
+                if hasattr(config, key):
+                    setattr(config, key, model.dropout)
+        options: dict[str, Any] = {"config": config, "dtype": torch.float32}
+        if config.model_type != "led":  # Longformer's windowed attention is its own
+            options["attn_implementation"] = attention
+        if model.pretrained:
+            return auto.from_pretrained(model.hub_id, revision=model.revision, **options)
+        return auto.from_config(options.pop("config"), **options)
+
+
+def with_adapter(base: PreTrainedModel, lora: DictConfig) -> Any:
+    """`base` frozen, with a trainable low-rank adapter."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    config = LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.target_modules, task_type=TaskType.CAUSAL_LM
+    )
+    return get_peft_model(base, config)
+
+
+def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A finished model folder, as training wrote it.
+
+    Raises:
+        ModelError: the folder holds no model, or not all of one.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    import summarizer.models.copy_transformer  # noqa: F401  registers our own class with the Auto classes
+
+    try:
+        model_type = json.loads((folder / "config.json").read_text()).get("architectures", [""])[0]
+    except (OSError, json.JSONDecodeError) as error:
+        raise ModelError(
+            f"{folder} holds no finished model (no readable config.json): the job must have run to its end; continue it with "
+            f"resume={folder.parent}."
+        ) from error
+    auto: Any = AutoModelForCausalLM if "CausalLM" in model_type else AutoModelForSeq2SeqLM
+    try:
+        return auto.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # transformers and safetensors raise a dozen kinds for a damaged folder
+        raise ModelError(f"the model in {folder} cannot be loaded ({' '.join(str(error).split())[:160]}).") from error
+
+
+def finished_model(trained: Any) -> PreTrainedModel:
+    """What is saved and evaluated: an adapter is merged into its base, anything else is returned as it is."""
+    return trained.merge_and_unload() if hasattr(trained, "merge_and_unload") else trained

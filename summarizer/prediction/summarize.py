@@ -1,0 +1,102 @@
+"""Documents of any length through a model of limited length."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from summarizer.evaluation.baselines import sentences
+from summarizer.evaluation.generation import summarize_batches
+from summarizer.prediction.inputs import Document
+
+log = logging.getLogger(__name__)
+
+CHUNK = 256  # documents tokenized and summarized together; the first results come after so many
+
+
+@dataclass(frozen=True)
+class Prediction:
+    id: str
+    summary: str
+    truncated: bool
+    """The end of the document was not read."""
+    windows: int
+    jsonl: bool = False
+
+
+def predict_texts(model: Any, tokenizer: Any, documents: Sequence[Document], config: Any) -> Iterator[Prediction]:
+    """One summary a document, in order.
+
+    Raises:
+        HardwareError: out of memory.
+    """
+    model.eval()
+    limit, prefix = config.model.max_source_tokens, config.model.source_prefix
+    remaining = iter(documents)
+    while chunk := list(islice(remaining, CHUNK)):
+        parts: list[np.ndarray] = []
+        counts, cut = [], []
+        for document in chunk:
+            texts, long = fit(tokenizer, document.text, limit, prefix, config.predict.long_input)
+            if long and config.predict.long_input == "truncate":
+                log.warning(
+                    "%s is longer than the model reads (%d tokens); its end is left out (predict.long_input=windows reads all).",
+                    document.id, limit,
+                )  # fmt: skip
+            parts += [encode(tokenizer, prefix + text, limit) for text in texts]
+            counts.append(len(texts))
+            cut.append(long and config.predict.long_input == "truncate")
+        written = summarize_batches(model, parts, settings=config.generation, tokenizer=tokenizer)
+        summaries = iter(tokenizer.batch_decode(written, skip_special_tokens=True))
+        for document, count, truncated in zip(chunk, counts, cut, strict=True):
+            joined = " ".join(text.strip() for text in islice(summaries, count))
+            yield Prediction(document.id, joined, truncated, count, document.jsonl)
+
+
+def encode(tokenizer: Any, text: str, limit: int) -> np.ndarray:
+    return np.asarray(tokenizer(text, truncation=True, max_length=limit)["input_ids"], dtype=np.int32)
+
+
+def length(tokenizer: Any, text: str) -> int:
+    return len(tokenizer(text, truncation=False, verbose=False)["input_ids"])
+
+
+def fit(tokenizer: Any, text: str, limit: int, prefix: str, long_input: str) -> tuple[list[str], bool]:
+    """The texts to summarize for one document, and whether it is longer than `limit` tokens."""
+    if length(tokenizer, prefix + text) <= limit:
+        return [text], False
+    if long_input == "truncate":
+        return [text], True
+    return windows(tokenizer, text, max(8, limit - length(tokenizer, prefix))), True
+
+
+def windows(tokenizer: Any, text: str, limit: int) -> list[str]:
+    """Runs of whole sentences within `limit` tokens; each window starts with the last sentence of the one before. A
+    sentence longer than that is cut at words."""
+    pieces = [piece for sentence in sentences(text) for piece in split_long(tokenizer, sentence, limit)]
+    sizes = [length(tokenizer, piece) for piece in pieces]
+    found: list[str] = []
+    current: list[int] = []
+    for i, size in enumerate(sizes):
+        if current and sum(sizes[j] for j in current) + size > limit:
+            found.append(" ".join(pieces[j] for j in current))
+            current = [current[-1]] if sizes[current[-1]] + size <= limit else []
+        current.append(i)
+    return [*found, " ".join(pieces[j] for j in current)]
+
+
+def split_long(tokenizer: Any, sentence: str, limit: int) -> list[str]:
+    if length(tokenizer, sentence) <= limit:
+        return [sentence]
+    words = sentence.split()
+    if len(words) == 1:
+        middle = len(sentence) // 2
+        halves = [sentence[:middle], sentence[middle:]]
+    else:
+        halves = [" ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])]
+    return [piece for half in halves if half for piece in split_long(tokenizer, half, limit)]

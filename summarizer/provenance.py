@@ -1,0 +1,66 @@
+"""Where a result came from: commit and uncommitted changes, package versions, machine, seed, timings."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from summarizer.hardware import Device, usable_cores
+
+PACKAGES = (
+    "summarizer", "torch", "pytorch-lightning", "transformers", "tokenizers", "datasets", "peft", "hydra-core", "omegaconf",
+    "rouge-score", "numpy", "pyarrow", "wandb",
+)  # fmt: skip
+
+
+def git(*arguments: str) -> str | None:
+    """Output of a git command about the folder of this code; None without git or outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).resolve().parent), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what decides a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def collect(device: Device, seed: int) -> dict[str, Any]:
+    """The facts of a run at its start. Environment variables are not among them: they may hold secrets."""
+    commit = git("rev-parse", "HEAD")
+    return {
+        "commit": commit.strip() if commit else None,
+        "dirty": bool((git("status", "--porcelain") or "").strip()),
+        "versions": versions(),
+        "seed": seed,
+        "machine": {
+            "platform": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "cores": usable_cores(),
+            "accelerator": device.accelerator,
+            "device": device.name,
+            "device_memory_gib": round(device.memory_gib, 1),
+        },
+        "module": Path(sys.argv[0]).name,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def changes() -> str:
+    """The uncommitted diff of the code, empty when there is none (or no git)."""
+    return git("diff", "HEAD") or ""

@@ -1,0 +1,163 @@
+"""One job's folder: every path, file name and state of it, in one object.
+
+    outputs/<name>/<time>/<job>/
+      config.yaml overrides.yaml   the composed job and what the command line said
+      provenance.json changes.diff where it came from: commit, dirty diff, versions, machine, timings
+      status.json                  running | finished | failed | interrupted
+      metrics.json                 a flat map of what was measured
+      predictions.parquet          one row a document: id, document, reference, summary, ROUGE
+      checkpoints/                 step-*.ckpt (newest two) and best.ckpt
+      logs/                        metrics.csv, samples, TensorBoard and W&B files
+      model/                       the finished model, for transformers
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from summarizer.errors import CheckpointError, OutputError
+
+OBJECTIVE = "test/rougeL"
+RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a whole file or nothing: a reader, or a kill, never meets half of it.
+
+    Raises:
+        OutputError: the folder cannot be written or the disk is full; what stood there before stays.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror}): free space or name another folder with hydra.sweep.dir=."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job's folder. Nothing is created by naming it."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def overrides_file(self) -> Path:
+        return self.folder / "overrides.yaml"
+
+    @property
+    def provenance_file(self) -> Path:
+        return self.folder / "provenance.json"
+
+    @property
+    def status_file(self) -> Path:
+        return self.folder / "status.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.json"
+
+    @property
+    def predictions_file(self) -> Path:
+        return self.folder / "predictions.parquet"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.checkpoints / "best.ckpt"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    def claim(self) -> None:
+        """Create the folder.
+
+        Raises:
+            OutputError: it cannot be created or written.
+        """
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"the output folder {self.folder} cannot be created ({error.strerror}): make it writable or set "
+                "hydra.sweep.dir to a folder that is."
+            ) from error
+        if not os.access(self.folder, os.W_OK):
+            raise OutputError(
+                f"the output folder {self.folder} is not writable: make it so or set hydra.sweep.dir to one that is."
+            )
+
+    # ------------------------------------------------------------------ state
+    def status(self) -> dict[str, Any]:
+        """The last written status, empty when the job never started."""
+        return read_json(self.status_file)
+
+    def set_status(self, state: str, **facts: Any) -> None:
+        write_atomically(self.status_file, json.dumps({"state": state, "time": time.time(), **facts}, indent=1) + "\n")
+
+    def metrics(self) -> dict[str, float]:
+        return read_json(self.metrics_file)
+
+    def write_metrics(self, metrics: Mapping[str, float]) -> None:
+        write_atomically(self.metrics_file, json.dumps(dict(sorted(metrics.items())), indent=1) + "\n")
+
+    # ------------------------------------------------------------------ config
+    def load_config(self) -> DictConfig:
+        """The composed config that this job ran with.
+
+        Raises:
+            CheckpointError: the folder is no job's, or its config cannot be read.
+        """
+        try:
+            config = OmegaConf.load(self.config_file)
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"{self.folder} is not a job's folder: it has no config.yaml; name one such as outputs/<name>/<time>/<job>."
+            ) from error
+        except Exception as error:
+            raise CheckpointError(f"{self.config_file} cannot be read ({error}): name another job's folder.") from error
+        assert isinstance(config, DictConfig)
+        return config
+
+    def write_config(self, config: DictConfig, overrides: list[str]) -> None:
+        # resolved: a saved `${now:}` or `${hardware.x}` must mean tomorrow what it meant today
+        write_atomically(self.config_file, OmegaConf.to_yaml(config, resolve=True))
+        write_atomically(self.overrides_file, OmegaConf.to_yaml(OmegaConf.create(overrides)))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,79 @@
+"""task=prepare: corpus and tokenizer fetched or built, documents tokenized; what every other task starts with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from summarizer.data.corpus import Corpus, load_corpus
+from summarizer.data.tokenized import TokenizedSplit, tokenize_corpus
+from summarizer.errors import DataError
+from summarizer.hardware import resolve, set_threads, usable_cores
+from summarizer.models.loading import load_tokenizer
+from summarizer.run import Run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training reads: the corpus as text, its tokenizer, its token ids."""
+
+    corpus: Corpus
+    tokenizer: PreTrainedTokenizerBase
+    splits: dict[str, TokenizedSplit]
+
+
+def prepare_data(
+    config: DictConfig, splits: Sequence[str] = ("train", "validation", "test"), tokenizer: PreTrainedTokenizerBase | None = None
+) -> Prepared:
+    """Load, tokenize and cache the named splits.
+
+    Args:
+        tokenizer: None takes the model's own, trained on the train split where the model has none yet.
+
+    Raises:
+        DataError, HubError, ModelError: in one sentence.
+    """
+    corpus = load_corpus(config.data, splits)
+    if corpus.notice:
+        log.info("%s", corpus.notice)
+    if tokenizer is None:
+        tokenizer = load_tokenizer(config.model, lambda: training_texts(corpus))
+    tokenized = tokenize_corpus(
+        corpus,
+        tokenizer,
+        max_source_tokens=config.model.max_source_tokens,
+        max_target_tokens=config.model.max_target_tokens,
+        source_prefix=config.model.source_prefix,
+        workers=config.hardware.workers if config.hardware.workers > 0 else usable_cores(),
+    )
+    for name in splits:
+        if name not in tokenized:
+            raise DataError(f"data={config.data.name} has no {name} split: name its file or split with data.{name}_file or data.{name}_split.")
+    return Prepared(corpus, tokenizer, tokenized)
+
+
+def training_texts(corpus: Corpus):
+    """Documents and summaries of the train split, one after the other."""
+    for row in corpus.splits["train"]:
+        yield row["document"]
+        yield row["summary"]
+
+
+def prepare(run: Run, config: DictConfig, overrides: list[str]) -> None:
+    """Do all that a training with the same settings would have to do before its first step."""
+    resolve(config, overrides)
+    set_threads(config.trainer.threads)
+    run.write_config(config, overrides)
+    prepared = prepare_data(config)
+    for name, split in prepared.splits.items():
+        tokens = int(split.source_lengths.sum() + split.target_lengths.sum())
+        print(f"{name}: {len(split):,} pairs, {tokens:,} tokens")

@@ -1,0 +1,97 @@
+"""task=train: prepare, train, evaluate the best checkpoint, write metrics, predictions and the model folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from summarizer import provenance
+from summarizer.hardware import resolve, set_threads
+from summarizer.run import Run, write_atomically
+from summarizer.tasks.prepare import Prepared, prepare_data
+
+log = logging.getLogger(__name__)
+
+
+def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float]:
+    """Train one model; with several devices in as many processes.
+
+    Returns:
+        The flat map that is also written to metrics.json.
+    """
+    started = time.perf_counter()
+    device = resolve(config, overrides)
+    run.write_config(config, overrides)
+    facts = provenance.collect(device, config.seed)
+    write_atomically(run.provenance_file, json.dumps(facts, indent=1) + "\n")
+    if facts["dirty"]:
+        write_atomically(run.folder / "changes.diff", provenance.changes())
+    set_threads(config.trainer.threads, config.trainer.devices)
+    prepared = prepare_data(config)
+    if config.trainer.devices > 1 or config.trainer.strategy == "fsdp":
+        metrics = train_in_processes(run, config.trainer.devices)
+    else:
+        metrics = train_prepared(run, config, prepared)
+    facts["seconds"] = round(time.perf_counter() - started, 1)
+    write_atomically(run.provenance_file, json.dumps(facts, indent=1) + "\n")
+    return metrics
+
+
+def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int = 0) -> dict[str, float]:
+    """Everything after the data is there; each process of a multi-device job calls it."""
+    from summarizer.evaluation.evaluate import evaluate_split
+    from summarizer.evaluation.report import closing_report, opening_report
+    from summarizer.export import finish_model_folder, push_to_hub
+    from summarizer.training.fit import fit
+
+    if rank == 0:
+        opening_report(config, {name: len(split) for name, split in prepared.splits.items()})
+    model, metrics = fit(run, config, prepared.splits, prepared.tokenizer, rank=rank)
+    reports = []
+    for name in config.evaluation.splits:
+        report = evaluate_split(model, prepared.tokenizer, prepared.splits[name], config, name=name)
+        metrics |= report.metrics
+        reports.append(report)
+    if rank == 0:
+        for report in reports:
+            target = run.predictions_file if len(reports) == 1 else run.folder / f"predictions-{report.name}.parquet"
+            report.write(target)
+        run.write_metrics(metrics)
+        finish_model_folder(run, model, prepared.tokenizer, config, metrics, prepared.corpus.name)
+        if config.export.push_to_hub:
+            push_to_hub(run, config.export.push_to_hub, private=config.export.private)
+        closing_report(run, config, metrics)
+    return metrics
+
+
+def train_in_processes(run: Run, devices: int) -> dict[str, float]:
+    """One process a device. They read the config from the job's folder; torch's launcher joins them and passes errors on."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    launch = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=devices, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", max_restarts=0,
+        start_method="spawn", run_id=run.folder.name,
+    )  # fmt: skip
+    elastic_launch(launch, worker)(str(run.folder))
+    return run.metrics()
+
+
+def worker(folder: str) -> None:
+    """The body of one process of a multi-device job."""
+    from summarizer import resolvers
+    from summarizer.config import Config
+
+    logging.basicConfig(level=logging.INFO if os.environ["RANK"] == "0" else logging.WARNING, format="%(message)s")
+    resolvers.register()
+    run = Run(Path(folder))
+    config = OmegaConf.merge(OmegaConf.structured(Config), run.load_config())
+    assert isinstance(config, DictConfig)
+    with open_dict(config):
+        config.trainer.devices = int(os.environ["WORLD_SIZE"])
+    set_threads(config.trainer.threads, config.trainer.devices)
+    train_prepared(run, config, prepare_data(config), rank=int(os.environ["RANK"]))

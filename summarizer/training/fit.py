@@ -1,0 +1,245 @@
+"""One training job from prepared data to a finished model folder: the order of things, nothing else."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+
+from summarizer.config import Architecture
+from summarizer.data.batches import BatchLimits
+from summarizer.data.collate import CausalCollator, Seq2SeqCollator
+from summarizer.data.datamodule import SummarizationData
+from summarizer.errors import DataError, HardwareError
+from summarizer.models.loading import build_model, finished_model
+from summarizer.run import Run
+from summarizer.training.checkpointing import AtomicCheckpointIO, ExactResume, StepCheckpoints, newest_good_checkpoint, read_checkpoint
+from summarizer.training.loggers import build_loggers
+from summarizer.training.module import SummarizationModule
+from summarizer.training.progress import progress_callbacks
+from summarizer.training.throughput import Throughput
+from summarizer.training.validation import GenerativeValidation
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from summarizer.data.tokenized import TokenizedSplit
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many optimizer steps, of how many forward passes each, and when to validate (counted in forward passes)."""
+
+    total_steps: int
+    accumulation: int
+    validate_every: int
+
+
+def plan_schedule(batches_per_epoch: int, batch_documents: float, epochs: int, config: DictConfig) -> Schedule:
+    """Fit epochs, accumulation and validations together.
+
+    Args:
+        batches_per_epoch: forward passes of one device in one epoch.
+        batch_documents: documents of a mean forward pass on all devices together.
+
+    Every run ends in a validation: without a given `trainer.max_steps`, fewer than `validations` steps are cut off the
+    end; with one, the number of validations gives way.
+    """
+    accumulation = max(1, round(config.optim.effective_batch_size / batch_documents))
+    accumulation = min(accumulation, batches_per_epoch * epochs)
+    possible = batches_per_epoch * epochs // accumulation
+    wanted = config.trainer.validations
+    if config.trainer.max_steps > 0:
+        total = min(config.trainer.max_steps, possible)
+        divisors = [v for v in range(1, min(2 * wanted, total) + 1) if total % v == 0]
+        validations = min(divisors, key=lambda v: abs(v - wanted))
+    else:
+        validations = min(wanted, possible)
+        total = possible - possible % validations
+    return Schedule(total, accumulation, total // validations * accumulation)
+
+
+def model_key(config: DictConfig) -> str:
+    """What a checkpoint belongs to: weights of another key do not fit."""
+    model = config.model
+    shape = "-".join(str(size) for size in model.shape.values()) if model.shape else model.hub_id
+    return f"{model.name}:{shape}"
+
+
+def collator_for(config: DictConfig, tokenizer: PreTrainedTokenizerBase, model: Any) -> Seq2SeqCollator | CausalCollator:
+    multiple = 64 if config.hardware.compile else 1
+    if config.model.architecture == Architecture.causal_lora:
+        return CausalCollator(tokenizer.pad_token_id, multiple)
+    return Seq2SeqCollator(tokenizer.pad_token_id, multiple, global_first_token=model.config.model_type == "led")
+
+
+def trainer_callbacks(
+    run: Run, config: DictConfig, schedule: Schedule, validation: GenerativeValidation, throughput: Throughput
+) -> list[Callback]:
+    """In the order that their hooks must run: see the notes of each class."""
+    callbacks: list[Callback] = [ExactResume(model_key(config)), throughput, validation]
+    if config.optim.ema_decay is not None:
+        callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay, use_buffers=False))
+    if config.callbacks.early_stopping_patience is not None:
+        callbacks.append(
+            EarlyStopping(config.callbacks.monitor, mode=config.callbacks.mode, patience=config.callbacks.early_stopping_patience)
+        )
+    callbacks += progress_callbacks(schedule.total_steps, config.callbacks.progress)
+    callbacks.append(
+        ModelCheckpoint(
+            dirpath=run.checkpoints, filename="best", monitor=config.callbacks.monitor, mode=config.callbacks.mode,
+            save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=False,
+        )
+    )  # fmt: skip
+    callbacks.append(StepCheckpoints(run, config.trainer.checkpoint_every_n_steps))
+    return callbacks
+
+
+def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokenizer: PreTrainedTokenizerBase, *, rank: int = 0) -> tuple[Any, dict[str, float]]:
+    """Train, from the newest checkpoint of the run's folder if there is one.
+
+    Returns:
+        The best model by `callbacks.monitor`, in eval mode on the training device, and the training metrics.
+
+    Raises:
+        HardwareError: the device's memory does not suffice.
+        Interrupted: the job was asked to stop; it has saved itself.
+    """
+    world_size = config.trainer.devices
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    model = build_model(config.model, tokenizer, config.hardware.attention).train()
+    limits = BatchLimits(config.trainer.batch_size, config.hardware.tokens_per_step)
+    on_gpu = config.hardware.accelerator == "cuda"
+    data = SummarizationData(
+        splits, collator_for(config, tokenizer, model), limits,
+        epochs=config.trainer.max_epochs, seed=config.seed, validation_samples=config.trainer.validation_samples,
+        workers=min(config.hardware.workers, 4) if on_gpu else 0, pin_memory=on_gpu,
+    )  # fmt: skip
+    batches = data.training_batches(rank, world_size)
+    if not len(batches):
+        raise DataError(f"the train split has {len(splits['train'])} documents, too few for {world_size} devices.")
+    per_epoch = max(1, len(batches) // config.trainer.max_epochs)
+    schedule = plan_schedule(per_epoch, len(splits["train"]) / per_epoch, config.trainer.max_epochs, config)
+
+    found = newest_good_checkpoint(run, model_key(config), world_size)
+    if found:
+        data.position = found.batches_done
+        log.info("continuing from %s", found.path.name)
+    validation = GenerativeValidation(
+        splits["validation"], data.validation_rows(), tokenizer, config.generation, config.logger.sample_predictions
+    )
+    throughput = Throughput()
+    module = SummarizationModule(model, config.optim, config.scheduler, schedule.total_steps)
+    if config.hardware.compile:
+        compile_model(model)
+    with quiet_lightning():
+        trainer = build_trainer(run, config, schedule, validation, throughput)
+    started = time.perf_counter()
+    with quiet_lightning():
+        try:
+            if not (found and found.stopped_early):
+                trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            raise out_of_memory(error) or error from error
+    # a run that was killed after its last step has measured all before: the checkpoint remembers
+    measured = {**(found.metrics if found else {}), **trainer.callback_metrics}
+    metrics = {
+        **{key: float(value) for key, value in measured.items() if key.startswith(("train/", "validation/"))},
+        **throughput.summary(),
+        "train/steps": float(trainer.global_step),
+        "train/seconds": time.perf_counter() - started,
+        "train/documents": float(len(splits["train"])),
+    }
+    if run.best_checkpoint.exists():
+        module.load_state_dict(read_checkpoint(run.best_checkpoint)["state_dict"])
+    return finished_model(module.model).eval(), metrics
+
+
+def build_trainer(
+    run: Run, config: DictConfig, schedule: Schedule, validation: GenerativeValidation, throughput: Throughput
+) -> pl.Trainer:
+    """Lightning's Trainer for one list of batches: one epoch of it, whatever the number of passes over the data."""
+    return pl.Trainer(
+        default_root_dir=run.folder,
+        accelerator={"cuda": "gpu"}.get(config.hardware.accelerator, config.hardware.accelerator),
+        devices=config.trainer.devices,
+        strategy=strategy_for(config),
+        precision=config.hardware.precision,
+        max_epochs=1,
+        max_steps=schedule.total_steps,
+        accumulate_grad_batches=schedule.accumulation,
+        val_check_interval=schedule.validate_every,
+        check_val_every_n_epoch=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=config.trainer.log_every_n_steps,
+        deterministic=config.trainer.deterministic,
+        # a norm is clipped in the module, which logs it; the Trainer must know of none
+        use_distributed_sampler=False,
+        logger=build_loggers(config, run),
+        callbacks=trainer_callbacks(run, config, schedule, validation, throughput),
+        plugins=[AtomicCheckpointIO()],
+        enable_model_summary=False,
+        # without a terminal, lines take the bar's place: see training/progress.py
+        enable_progress_bar=config.callbacks.progress and sys.stdout.isatty(),
+        inference_mode=False,
+    )
+
+
+def strategy_for(config: DictConfig) -> Any:
+    """Lightning's strategy by name; FSDP wraps each layer of the model."""
+    if config.trainer.strategy == "fsdp":
+        from pytorch_lightning.strategies import FSDPStrategy
+
+        return FSDPStrategy(state_dict_type="full", use_orig_params=True)
+    if config.trainer.devices > 1:
+        return "ddp"
+    return "auto"
+
+
+def compile_model(model: Any) -> None:
+    """Compile each repeated layer in place: one compilation serves them all, and checkpoints keep their names."""
+    for layer in model.modules():
+        if type(layer).__name__.endswith(("Block", "EncoderLayer", "DecoderLayer")):
+            layer.compile(dynamic=True)
+
+
+def out_of_memory(error: BaseException) -> HardwareError | None:
+    """The sentence for an error that means too little memory; None for any other."""
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return HardwareError(
+            "the device's memory does not suffice: lower trainer.batch_size, hardware.tokens_per_step or "
+            "model.max_source_tokens, or set model.gradient_checkpointing=true."
+        )
+    return None
+
+
+class quiet_lightning:
+    """While inside, Lightning's advertising and tips that do not apply here are not shown."""
+
+    NOISE = ("isinstance.treespec, LeafSpec", "does not have many workers", "Consider setting `persistent_workers", "Checkpoint directory", "is not resumable")
+
+    def __enter__(self) -> None:
+        self._caught = warnings.catch_warnings()
+        self._caught.__enter__()
+        for text in self.NOISE:
+            warnings.filterwarnings("ignore", message=f".*{text}")
+        self._logger = logging.getLogger("pytorch_lightning")
+        self._level = self._logger.level
+        self._logger.setLevel(logging.WARNING)
+        rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
+        rank_zero.setLevel(logging.WARNING)
+
+    def __exit__(self, *exception: Any) -> None:
+        self._logger.setLevel(self._level)
+        self._caught.__exit__(*exception)

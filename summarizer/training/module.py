@@ -1,0 +1,68 @@
+"""The one Lightning module: any model that answers transformers' sequence-to-sequence or causal interface."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from summarizer.data.collate import IGNORED
+from summarizer.training.optimizers import build_optimizer, build_schedule
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+INPUTS = ("input_ids", "attention_mask", "global_attention_mask", "labels")
+
+
+class SummarizationModule(pl.LightningModule):
+    """Loss, optimizer and schedule of one model.
+
+    Args:
+        model: takes `input_ids`, `attention_mask` and `labels` and returns `loss` and `logits`.
+        total_steps: optimizer steps of the whole run, over which the learning rate decays.
+    """
+
+    def __init__(self, model: Any, optim: DictConfig, scheduler: DictConfig, total_steps: int) -> None:
+        super().__init__()
+        self.model = model
+        self.optim, self.scheduler, self.total_steps = optim, scheduler, total_steps
+
+    def loss(self, batch: dict[str, Any], label_smoothing: float = 0.0) -> Tensor:
+        """Mean cross-entropy over the summary's tokens: a scalar."""
+        inputs = {key: batch[key] for key in INPUTS if key in batch}
+        if label_smoothing == 0 or getattr(self.model, "smooths_labels", False):
+            extra = {"label_smoothing": label_smoothing} if label_smoothing else {}
+            return self.model(**inputs, **extra).loss
+        logits = self.model(**inputs).logits
+        labels = inputs["labels"]
+        if not self.model.config.is_encoder_decoder:
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, label_smoothing=label_smoothing
+        )
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        loss = self.loss(batch, self.optim.label_smoothing)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch["documents"])
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        loss = self.loss(batch)
+        self.log("validation/loss", loss, prog_bar=True, on_epoch=True, sync_dist=True, batch_size=batch["documents"])
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.model, self.optim)
+        schedule = build_schedule(optimizer, self.scheduler, self.total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None) -> None:
+        """Clip to the global norm and log what it was before."""
+        limit = self.optim.gradient_clip_norm
+        sharded = getattr(self.trainer.strategy.model, "clip_grad_norm_", None)  # FSDP sums over the ranks itself
+        maximum = float("inf") if limit is None else limit
+        norm = sharded(maximum) if sharded else torch.nn.utils.clip_grad_norm_(self.model.parameters(), maximum)
+        self.log("train/gradient_norm", norm)

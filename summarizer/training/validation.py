@@ -1,0 +1,50 @@
+"""What a validation does beyond the loss: summaries of a fixed set of rows, and their ROUGE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
+
+from summarizer.data.tokenized import TokenizedSplit
+from summarizer.evaluation.distributed import gather, rank_and_world_size
+from summarizer.evaluation.generation import summarize_batches
+from summarizer.evaluation.rouge import score_rows
+from summarizer.training.loggers import log_samples
+
+
+class GenerativeValidation(Callback):
+    """Summarizes `rows` of the validation split with the evaluation's own settings and logs `validation/rouge*`.
+
+    Stands before the weight averaging in the list of callbacks, because that one swaps the averaged weights back in
+    the same hook.
+    """
+
+    def __init__(self, split: TokenizedSplit, rows: np.ndarray, tokenizer: Any, generation: DictConfig, samples: int) -> None:
+        self.split, self.rows, self.tokenizer = split, rows, tokenizer
+        self.generation, self.samples = generation, samples
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        rank, world_size = rank_and_world_size()
+        mine = self.rows[rank::world_size]
+        was_training = pl_module.model.training
+        pl_module.model.eval()
+        written = summarize_batches(
+            pl_module.model, [self.split.source(int(i)) for i in mine], settings=self.generation, tokenizer=self.tokenizer
+        )
+        pl_module.model.train(was_training)
+        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        pairs = dict(gather(list(zip(mine.tolist(), texts, strict=True))))
+        order = [int(i) for i in self.rows]
+        predictions, references = [pairs[i] for i in order], [self.split.summary(i) for i in order]
+        scores = {f"validation/{key}": 100 * float(np.mean(values)) for key, values in score_rows(predictions, references).items()}
+        pl_module.log_dict(scores, rank_zero_only=False, sync_dist=False)
+        if trainer.is_global_zero:
+            shown = order[: self.samples]
+            table = [(self.split.id(i), self.split.document(i), self.split.summary(i), pairs[i]) for i in shown]
+            log_samples(trainer.loggers, trainer.global_step, table)

@@ -1,0 +1,128 @@
+"""The command as a user meets it: composition, errors in one sentence, a fast start. All through a real process."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from summarizer.application import register
+from summarizer.command_line import quote_numeric_options, shape
+from summarizer.paths import config_dir
+
+GROUPS = {path.name for path in config_dir().iterdir() if path.is_dir()}
+CARDS = ["3090", "4090", "t4", "l4", "a100", "a100_80gb", "h100", "h200"]
+
+
+def summarizer(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "summarizer", *arguments], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+def composed(*arguments):
+    register()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose("config", shape(list(arguments)))
+
+
+@pytest.mark.parametrize(
+    ("argument", "shaped"),
+    [
+        ("hardware=4090", "hardware='4090'"),
+        ("hardware=4090,a100,3090", "hardware='4090',a100,'3090'"),
+        ("hardware=choice(4090,a100)", "hardware=choice('4090',a100)"),
+        ("seed=4090", "seed=4090"),
+        ("optim.lr=1", "optim.lr=1"),
+        ("-m", "-m"),
+    ],
+)
+def test_numeric_options_of_groups_are_quoted_and_nothing_else_is(argument, shaped):
+    assert quote_numeric_options(argument, GROUPS) == shaped
+
+
+@pytest.mark.parametrize("arguments", [["hardware=4090"], ["hardware=3090", "model=bart_large"]])
+def test_a_card_that_is_named_by_a_number_composes(arguments):
+    done = summarizer(*arguments, "--cfg", "job")
+    assert OmegaConf.create(done.stdout).hardware.name == arguments[0].partition("=")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["model=t5_smal"], ["t5_small"]),
+        (["modell=tiny"], ["model"]),
+        (["optim.lrr=1"], ["optim.lr"]),
+        (["trainer.max_step=5"], ["trainer.max_steps"]),
+        (["optim.lr=fast"], ["optim.lr", "Float"]),
+        (["data.max_train_samples=many"], ["data.max_train_samples"]),
+        (["optim.lr"], ["key=value"]),
+        (["hardware.precision=16"], ["bf16"]),
+        (["generation.num_beams=0"], ["generation.num_beams"]),
+        (["scheduler.warmup_steps=50", "trainer.max_steps=50"], ["warmup_steps", "max_steps"]),
+        (["data.streaming=true", "data=docstrings"], ["streaming"]),
+        (["task=predict"], ["input="]),
+        (["task=evaluate"], ["run="]),
+        (["input=a.txt"], ["task=predict"]),
+        (["resume=/no/such/job"], ["resume=/no/such/job", "config.yaml"]),
+        (["data=files"], ["data.train_file"]),
+        (["model.max_source_tokens=100000"], ["tokens_per_step"]),
+    ],
+)
+def test_bad_input_ends_in_one_sentence_that_names_the_place_and_the_mend(arguments, words, tmp_path):
+    done = summarizer(*arguments, f"hydra.sweep.dir={tmp_path / 'out'}")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr + done.stdout
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(sentences) == 1
+    for word in words:
+        assert word in sentences[0]
+    assert not list(tmp_path.glob("out/[0-9]*"))
+
+
+def test_help_lists_every_group_and_option():
+    text = summarizer("--help").stdout
+    for group in GROUPS:
+        for option in (config_dir() / group).glob("*.yaml"):
+            assert option.stem in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["model=t5_smal"]])
+def test_nothing_heavy_is_imported_before_a_job_starts(arguments):
+    heavy = ["torch", "transformers", "pytorch_lightning", "datasets", "pyarrow", "wandb", "modal", "paramiko", "numpy"]
+    program = (
+        "import sys, json\n"
+        "from summarizer.__main__ import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        f"print(json.dumps([m for m in {heavy} if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize(
+    "option", sorted(f"{g}={o.stem}" for g in GROUPS for o in (config_dir() / g).glob("*.yaml") if g not in ("task",))
+)
+def test_every_option_composes_and_resolves(option):
+    assert OmegaConf.to_container(composed(option), resolve=True)["model"]["name"]
+
+
+@pytest.mark.parametrize(("card", "batch"), [("4090", 16), ("a100", 32), ("a100_80gb", 64), ("h100", 64)])
+def test_rented_cards_train_with_bigger_batches_more_samples_and_more_epochs(card, batch):
+    here, there = (composed("model=t5_base", "data=cnn_dailymail", f"hardware={h}") for h in ("cpu", card))
+    assert here.trainer.batch_size in (4, 5, 6)
+    assert there.trainer.batch_size == batch
+    assert (here.data.max_train_samples, there.data.max_train_samples) == (10_000, 50_000)
+    assert 5 <= here.trainer.max_epochs <= 8 < there.trainer.max_epochs == 15
+    # the optimizer sees the same number of documents a step everywhere, so one learning rate serves all
+    assert here.optim.effective_batch_size == there.optim.effective_batch_size
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_every_card_names_itself_for_the_launchers_and_never_uses_fp16(card):
+    hardware = composed(f"hardware={card}").hardware
+    assert hardware.gpu
+    assert hardware.memory_gib
+    assert hardware.precision in ("32-true", "bf16-mixed")
