@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from summarizer.config import Task
 from summarizer.errors import ConfigError
@@ -47,6 +48,24 @@ def value(config: DictConfig, key: str) -> Any:
     for part in key.split("."):
         node = node[part]
     return node
+
+
+def keys_are_known(config: DictConfig) -> None:
+    """`+key=value` adds what the schema does not know, and nothing would read it."""
+    nodes: list[tuple[str, DictConfig]] = [("", config)]
+    while nodes:
+        prefix, node = nodes.pop()
+        typed = OmegaConf.get_type(node)
+        if typed is None or not is_dataclass(typed):
+            continue
+        known = [field.name for field in fields(typed)]
+        for key in map(str, node):
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {prefix}{close[0]}?" if close else "`--cfg job` prints every key."
+                raise ConfigError(f"{prefix}{key} is no key of this program; {hint}")
+            if OmegaConf.is_dict(node._get_node(key)) and node[key] is not None:
+                nodes.append((f"{prefix}{key}.", node[key]))
 
 
 def choices_are_known(config: DictConfig) -> None:
@@ -155,6 +174,7 @@ def provider_and_hardware_agree(config: DictConfig) -> None:
 
 
 RULES: tuple[Callable[[DictConfig], None], ...] = (
+    keys_are_known,
     choices_are_known,
     numbers_are_possible,
     lengths_fit,

@@ -61,7 +61,8 @@ class LoraConfig:
 
 @dataclass
 class RecipeConfig:
-    """What a model is known to train well with. `optim`, `scheduler` and `trainer` read it; set those to differ."""
+    """What a model is known to train and write well with; `optim`, `scheduler`, `trainer` and `generation` read it: set those to
+    differ."""
 
     lr: float = MISSING
     batch_size: int = MISSING
@@ -74,6 +75,8 @@ class RecipeConfig:
     label_smoothing: float = MISSING
     ema_decay: float | None = None
     """Decay of the exponential moving average of the weights, per optimizer step; null trains without."""
+    length_penalty: float = MISSING
+    no_repeat_ngram_size: int = MISSING
 
 
 @dataclass
@@ -87,6 +90,8 @@ class ModelConfig:
     """false builds the same shape with fresh weights (the tokenizer stays the hub's)."""
     source_prefix: str = MISSING
     """Text put before each document, such as T5's "summarize: "."""
+    source_suffix: str = ""
+    """Text put after each document, which cutting never removes: a decoder-only model's cue that the summary begins."""
     max_source_tokens: int = MISSING
     max_target_tokens: int = MISSING
     dropout: float | None = None

@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from summarizer.errors import CheckpointError, OutputError
 
 OBJECTIVE = "test/rougeL"
+LOCKS: list[Any] = []
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 
 
@@ -100,11 +101,13 @@ class Run:
         return self.folder / "model"
 
     def claim(self) -> None:
-        """Create the folder.
+        """Create the folder and hold it until this process ends: two processes never write one job.
 
         Raises:
-            OutputError: it cannot be created or written.
+            OutputError: it cannot be created or written, or another process runs this job.
         """
+        from filelock import FileLock, Timeout
+
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -116,6 +119,12 @@ class Run:
             raise OutputError(
                 f"the output folder {self.folder} is not writable: make it so or set hydra.sweep.dir to one that is."
             )
+        lock = FileLock(self.folder / ".lock", is_singleton=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise OutputError(f"{self.folder} belongs to a job that is running now: wait for its end or stop it first.") from error
+        LOCKS.append(lock)  # a lock that is collected is released
 
     # ------------------------------------------------------------------ state
     def status(self) -> dict[str, Any]:

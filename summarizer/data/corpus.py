@@ -113,7 +113,7 @@ def _built_files(cfg: DataConfig, cache: Path) -> tuple[str, dict[str, Path], st
             return "debsum", {s: built.file(s) for s in SPLITS}, " ".join(filter(None, notices)) or None
     from summarizer.data.docstrings.build import docstrings
 
-    folder = docstrings(cache)
+    folder, _ = docstrings(cache)
     notice = f"data=auto: the corpus is docstrings of installed packages, because debsum could not be built: {why_not}" if why_not else None
     return "docstrings", {s: folder / f"{s}.parquet" for s in SPLITS}, notice
 

@@ -46,7 +46,7 @@ class SummarizationData(pl.LightningDataModule):
     Args:
         splits: tokenized splits by name.
         limits: of a forward pass on one device.
-        validation_samples: rows of the validation split that each validation reads; None takes all.
+        validation_samples: rows of the validation split that each validation summarizes (its loss is of the whole split); None takes all.
     """
 
     def __init__(
@@ -97,13 +97,9 @@ class SummarizationData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         rank, world_size = self._ranks
-        split, rows = self.splits["validation"], self.validation_rows()
-        batches = evaluation_batches(
-            split.source_lengths[rows], split.target_lengths[rows], self.limits, rank=rank, world_size=world_size
-        )
-        numbered = [rows[batch] for batch in batches]
-        loader = self._loader("validation", FixedBatches(numbered))
-        return loader
+        split = self.splits["validation"]
+        batches = evaluation_batches(split.source_lengths, split.target_lengths, self.limits, rank=rank, world_size=world_size)
+        return self._loader("validation", FixedBatches(batches))
 
     def _loader(self, split: str, batches: Any) -> DataLoader[Any]:
         import torch

@@ -51,17 +51,31 @@ def load_files(cfg: DataConfig, splits: Sequence[str], cache: Path) -> dict[str,
     columns = Columns(cfg.document_column, cfg.summary_column, cfg.id_column)
     loaded: dict[str, Any] = {}
     for split in splits:
-        pattern = getattr(cfg, f"{split}_file")
-        if not pattern:
-            raise DataError(
-                f"data={cfg.name} has no {split} split, which is needed {NEEDED_FOR.get(split, 'here')}: set data.{split}_file=<path>."
-            )
-        files = find(str(pattern), f"data.{split}_file")
+        files = find(_pattern(cfg, split), f"data.{split}_file")
         if cfg.streaming and split == "train":
             loaded[split] = _stream(files, columns)
         else:
             loaded[split] = _stored(files, columns, cache)
     return loaded
+
+
+def check_files(cfg: DataConfig, splits: Sequence[str]) -> None:
+    """Find the files of the named splits without reading them: a misspelt path should not wait for anything.
+
+    Raises:
+        DataError: a split without a file, or a file that is not there.
+    """
+    for split in splits:
+        find(_pattern(cfg, split), f"data.{split}_file")
+
+
+def _pattern(cfg: DataConfig, split: str) -> str:
+    pattern = getattr(cfg, f"{split}_file")
+    if not pattern:
+        raise DataError(
+            f"data={cfg.name} has no {split} split, which is needed {NEEDED_FOR.get(split, 'here')}: set data.{split}_file=<path>."
+        )
+    return str(pattern)
 
 
 @dataclass(frozen=True)

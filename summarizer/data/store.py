@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +76,12 @@ def _build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, A
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return notes
+
+
+def write_rows(rows: Sequence[Any], columns: Sequence[str], path: Path) -> None:
+    """Write the named attributes of rows as a table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({column: [getattr(row, column) for row in rows] for column in columns})
+    pq.write_table(table, path, compression="zstd", compression_level=19, row_group_size=4096)

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 from summarizer.evaluation.rouge import best_of
 
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[;:])\s+(?=[A-Z0-9\"'])")
-IS_A = re.compile(r"^.{0,60}?\b(?:is|are)\s+(?:an?|the)\s+", re.IGNORECASE)
-PROVIDES = re.compile(r"^.{0,40}?\b(?:provides|implements|contains|allows(?: you to)?|offers|includes)\s+", re.IGNORECASE)
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[;:])\s+(?=[A-Z0-9\"'`“‘(])")
+IS_A = re.compile(r"^.{0,60}?\b(?:is|are)\s+(?:an?\s+|the\s+)?")
+# The article is not held to its word's end ("provides access" loses an a): so were the published figures of debsum
+# made, and with it they come out to the last digit; held to it, ROUGE-1 is 0.02 higher.
+PROVIDES = re.compile(r"^.{0,40}?\b(?:provides|implements|contains|allows(?: you to)?|offers|includes)\s+(?:an?|the)?")
 FIRST_WORDS = (5, 8, 12, 16)
 RULE_WORDS = 8
 NAMES = ("lead1", "lead3", *(f"first{n}" for n in FIRST_WORDS), "is_a", "oracle")

@@ -59,7 +59,13 @@ class SplitReport:
 
 
 def evaluate_split(
-    model: Any, tokenizer: Any, split: Split, config: Any, *, name: str, progress: Callable[[int, int], None] | None = None
+    model: Any,
+    tokenizer: Any,
+    split: Split,
+    config: Any,
+    *,
+    name: str,
+    progress: Callable[[int, int], None] | None = None,
 ) -> SplitReport:
     """Summarize every row of `split` and score it. Of several processes each takes its share; all return the whole.
 
@@ -83,7 +89,9 @@ def evaluate_split(
     return score_split(name, split, [by_row[i] for i in range(len(split))], config, seconds)
 
 
-def score_split(name: str, split: Split, summaries: Sequence[str], config: Any, generation_seconds: float) -> SplitReport:
+def score_split(
+    name: str, split: Split, summaries: Sequence[str], config: Any, generation_seconds: float
+) -> SplitReport:
     """Everything but the generation."""
     rows = range(len(split))
     documents, references = [split.document(i) for i in rows], [split.summary(i) for i in rows]

@@ -6,7 +6,8 @@ Shapes: B documents of a batch, S source tokens.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ class NoRepeatNGramAfterPrompt(LogitsProcessor):
     def __init__(self, size: int, prompt_length: int) -> None:
         self.rule, self.prompt_length = NoRepeatNGramLogitsProcessor(size), prompt_length
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        return self.rule(input_ids[:, self.prompt_length :], scores)  # type: ignore[arg-type]
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        return self.rule(input_ids[:, self.prompt_length :], scores)
 
 
 def batches(lengths: Sequence[int], batch_tokens: int, num_beams: int) -> Iterator[list[int]]:
@@ -48,25 +49,27 @@ def summarize_batches(
     tokenizer: Any,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
-    """Token ids of one summary a document, in the order given, without start, padding or prompt.
+    """Token ids of one summary a document, in the order given, without start, end, padding or prompt.
 
     Args:
         model: an encoder-decoder or a decoder-only model of transformers, on its device, in eval mode.
         source_ids: one int array [S] a document; a decoder-only model continues it.
         settings: config.GenerationConfig.
-        tokenizer: gives the padding id.
+        tokenizer: gives the padding id, and the end where the model names none.
         progress: called with (documents done, of how many) after each batch.
 
     Raises:
         HardwareError: the device's memory does not suffice.
     """
     summaries: list[list[int]] = [[] for _ in source_ids]
-    options = generation_options(model, settings, tokenizer.pad_token_id)
+    options = generation_options(model, settings, tokenizer)
     done = 0
     for rows in batches([len(ids) for ids in source_ids], settings.batch_tokens, settings.num_beams):
         try:
-            written = generate(model, [source_ids[i] for i in rows], options, tokenizer.pad_token_id)
-        except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's and Apple's allocators raise it plainly
+            written = generate(model, [source_ids[i] for i in rows], options)
+        except (
+            RuntimeError
+        ) as error:  # torch.OutOfMemoryError is one; the CPU's and Apple's allocators raise it plainly
             if not is_out_of_memory(error):
                 raise
             longest = max(len(source_ids[i]) for i in rows)
@@ -82,27 +85,31 @@ def summarize_batches(
     return summaries
 
 
-def generation_options(model: Any, settings: Any, pad_token_id: int) -> Any:
+def generation_options(model: Any, settings: Any, tokenizer: Any) -> Any:
     """The model's own generation config with this job's settings in it."""
     options = copy.deepcopy(model.generation_config)
     options.max_length = options.min_length = None  # those of a published model would win over ours
-    options.max_new_tokens = settings.max_new_tokens or getattr(model.config, "max_target_positions", FALLBACK_NEW_TOKENS)
+    options.max_new_tokens = settings.max_new_tokens or getattr(
+        model.config, "max_target_positions", FALLBACK_NEW_TOKENS
+    )
     options.min_new_tokens = settings.min_new_tokens
     options.num_beams = settings.num_beams
     options.length_penalty = settings.length_penalty
     options.no_repeat_ngram_size = settings.no_repeat_ngram_size
     options.do_sample = False
     options.temperature = options.top_p = options.top_k = None
-    options.pad_token_id = pad_token_id
+    options.pad_token_id = tokenizer.pad_token_id
+    if options.eos_token_id is None:
+        options.eos_token_id = tokenizer.eos_token_id
     return options
 
 
 @torch.inference_mode()
-def generate(model: Any, sources: Sequence[np.ndarray], options: Any, pad_token_id: int) -> list[list[int]]:
+def generate(model: Any, sources: Sequence[np.ndarray], options: Any) -> list[list[int]]:
     """One forward search; sources [B][S], longest first or not."""
     continues_prompt = not model.config.is_encoder_decoder
     device = next(model.parameters()).device
-    input_ids = padded(sources, pad_token_id, left=continues_prompt)
+    input_ids = padded(sources, options.pad_token_id, left=continues_prompt)
     lengths = torch.tensor([len(source) for source in sources])
     mask = (torch.arange(input_ids.shape[1])[None, :] < lengths[:, None]).long()
     more: dict[str, Any] = {}
@@ -119,7 +126,13 @@ def generate(model: Any, sources: Sequence[np.ndarray], options: Any, pad_token_
         input_ids=input_ids.to(device), attention_mask=mask.to(device), generation_config=options, **more
     )
     written = written[:, input_ids.shape[1] if continues_prompt else 1 :]
-    return [[token for token in row if token >= 0 and token != pad_token_id] for row in written.tolist()]
+    ends = options.eos_token_id if isinstance(options.eos_token_id, list) else [options.eos_token_id]
+    return [until_end(row, {options.pad_token_id, *ends}) for row in written.tolist()]
+
+
+def until_end(row: Sequence[int], ends: Container[int]) -> list[int]:
+    """What stands before the first end or padding: a row that ends before the longest of its batch is filled up."""
+    return list(takewhile(lambda token: token not in ends, row))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

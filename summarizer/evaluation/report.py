@@ -19,7 +19,9 @@ RULES = {
 }  # fmt: skip
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None) -> None:
+def print_table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], console: Console | None = None
+) -> None:
     """First column to the left, the others to the right; fits 80 columns for up to five short ones."""
     console = console or Console()
     if console.is_terminal:
@@ -45,7 +47,9 @@ def opening_report(config: Any, rows: Mapping[str, int], console: Console | None
     """The composed job: model, data, hardware, batch, length and learning rate."""
     batch, effective = config.trainer.batch_size, config.optim.effective_batch_size
     devices = max(1, config.trainer.devices)
-    steps = f"{config.trainer.max_steps} steps" if config.trainer.max_steps > 0 else f"{config.trainer.max_epochs} epochs"
+    steps = (
+        f"{config.trainer.max_steps} steps" if config.trainer.max_steps > 0 else f"{config.trainer.max_epochs} epochs"
+    )
     facts = {
         "model": f"{config.model.name}{'' if config.model.pretrained else ' (from scratch)'}",
         "data": f"{config.data.name}: " + ", ".join(f"{count:,} {split}" for split, count in rows.items()),
@@ -86,7 +90,11 @@ def closing_report(run: Run, config: Any, metrics: Mapping[str, float], console:
     print_table(
         "Where things are",
         ("", ""),
-        [("metrics", "metrics.json"), ("predictions", "predictions*.parquet"), *([("model", "model/")] if model else [])],
+        [
+            ("metrics", "metrics.json"),
+            ("predictions", "predictions*.parquet"),
+            *([("model", "model/")] if model else []),
+        ],
         console,
     )
     if model:

@@ -24,7 +24,7 @@ class CachedStemmer:
         self.stem = lru_cache(maxsize=1 << 18)(PorterStemmer().stem)
 
 
-class CachedTokenizer(Tokenizer):
+class CachedTokenizer(Tokenizer):  # type: ignore[misc]
     """The package's own tokenizer; each word is stemmed once, and each text split once."""
 
     def __init__(self) -> None:
@@ -32,7 +32,8 @@ class CachedTokenizer(Tokenizer):
         self._tokenize = lru_cache(maxsize=256)(lambda text: tokenize(text, stemmer))
 
     def tokenize(self, text: str) -> list[str]:
-        return self._tokenize(text)
+        words: list[str] = self._tokenize(text)
+        return words
 
 
 @lru_cache(maxsize=1)
@@ -46,7 +47,9 @@ def score_row(prediction: str, reference: str) -> tuple[float, ...]:
     return tuple(scores[key].fmeasure for key in ROUGE)
 
 
-def score_rows(predictions: Sequence[str], references: Sequence[str], workers: int | None = None) -> dict[str, np.ndarray]:
+def score_rows(
+    predictions: Sequence[str], references: Sequence[str], workers: int | None = None
+) -> dict[str, np.ndarray]:
     """F1 of every row.
 
     Args:

@@ -11,7 +11,9 @@ WORD = re.compile(r"[a-z0-9]+")
 CELLS = 1 << 22  # resampled values held at once: 32 MiB
 
 
-def bootstrap_interval(values: np.ndarray, samples: int = 1000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+def bootstrap_interval(
+    values: np.ndarray, samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
     """Percentile interval of the mean, by resampling rows (Efron & Tibshirani 1993, chapter 13; for texts: Koehn 2004,
     aclanthology.org/W04-3250).
 
@@ -34,7 +36,9 @@ def bootstrap_interval(values: np.ndarray, samples: int = 1000, seed: int = 0, l
     return float(low), float(high)
 
 
-def paired_interval(values: np.ndarray, baseline: np.ndarray, samples: int = 1000, seed: int = 0) -> tuple[float, float]:
+def paired_interval(
+    values: np.ndarray, baseline: np.ndarray, samples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
     """95 % interval of the mean difference on the same rows (Koehn 2004): above 0 means better than the baseline."""
     return bootstrap_interval(np.asarray(values) - np.asarray(baseline), samples, seed)
 

@@ -39,7 +39,9 @@ def read_documents(config: Any) -> list[Document]:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in ENDINGS and file.is_file())
         if not files:
-            raise DataError(f"the folder {path} holds no {' or '.join(ENDINGS)} file: put the documents there or name a file.")
+            raise DataError(
+                f"the folder {path} holds no {' or '.join(ENDINGS)} file: put the documents there or name a file."
+            )
     elif path.is_file():
         files = [path]
     else:
@@ -59,7 +61,9 @@ def parse(raw: bytes, where: str, jsonl: bool | None, column: str) -> Iterator[D
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{where} is not UTF-8 (byte {error.start}): convert it, for example with iconv -t UTF-8.") from error
+        raise DataError(
+            f"{where} is not UTF-8 (byte {error.start}): convert it, for example with iconv -t UTF-8."
+        ) from error
     if not text.strip():
         raise DataError(f"{where} is empty: give it at least one document.")
     if jsonl is None:
@@ -82,5 +86,7 @@ def parse_line(line: str, where: str, column: str) -> Document:
         raise DataError(f"{where} has no column {column!r} (there is: {there}): name yours with data.document_column=.")
     text = row[column]
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{where}: the document in column {column!r} is empty or no text: remove the line or fill it in.")
+        raise DataError(
+            f"{where}: the document in column {column!r} is empty or no text: remove the line or fill it in."
+        )
     return Document(str(row.get("id", where)), text.strip(), jsonl=True)

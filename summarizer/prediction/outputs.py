@@ -17,7 +17,12 @@ def line(prediction: Prediction, output_format: str) -> str:
     """One line: the summary, or an object with id, summary, truncated and windows."""
     if output_format == "text" or (output_format == "auto" and not prediction.jsonl):
         return " ".join(prediction.summary.split())
-    row = {"id": prediction.id, "summary": prediction.summary, "truncated": prediction.truncated, "windows": prediction.windows}
+    row = {
+        "id": prediction.id,
+        "summary": prediction.summary,
+        "truncated": prediction.truncated,
+        "windows": prediction.windows,
+    }
     return json.dumps(row, ensure_ascii=False)
 
 

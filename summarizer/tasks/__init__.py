@@ -7,6 +7,8 @@ package imports torch and the rest only when a task starts.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from summarizer.checks import check
+from summarizer.config import Task
 from summarizer.errors import ConfigError, SummarizerError
 from summarizer.run import FAILED, FINISHED, INTERRUPTED, OBJECTIVE, RUNNING, Run
 
@@ -36,11 +39,12 @@ def run_task(config: DictConfig) -> float | None:
     config = settle(config, overrides)
     check(config)
     refuse_foreign_provider(config)
-    if run.status().get("state") == FINISHED and config.task == "train":
+    if run.status().get("state") == FINISHED and config.task == Task.train:
         return already_finished(run, config)
     run.claim()
     run.set_status(RUNNING, task=str(config.task))
     started = time.time()
+    prepare_libraries()
     try:
         metrics = dispatch(run, config, overrides)
     except BaseException as error:
@@ -50,20 +54,34 @@ def run_task(config: DictConfig) -> float | None:
         run.set_status(INTERRUPTED if stopped else FAILED, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000])
         raise
     run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
-    print(f"The job's folder: {run.folder}", flush=True)
+    name_folder(run, config)
     return metrics.get(OBJECTIVE)
 
 
+def prepare_libraries() -> None:
+    """Settings that libraries read once: threads that share the machine, and bars on terminals only (in a log they are noise).
+
+    Through the environment, before their import: a misspelt path should not wait for transformers.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # threads that wait for each other sleep: spinning, they slow tenfold on a machine that does anything else
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in ("absl", "fsspec", "httpx", "filelock"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def dispatch(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float]:
-    if config.task == "train":
+    if config.task == Task.train:
         from summarizer.tasks.train import train
 
         return train(run, config, overrides)
-    if config.task == "evaluate":
+    if config.task == Task.evaluate:
         from summarizer.tasks.evaluate import evaluate
 
         return evaluate(run, config, overrides)
-    if config.task == "predict":
+    if config.task == Task.predict:
         from summarizer.tasks.predict import predict
 
         predict(run, config, overrides)
@@ -74,10 +92,16 @@ def dispatch(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, fl
     return {}
 
 
+def name_folder(run: Run, config: DictConfig) -> None:
+    """The last line of every finished job. Summaries on standard output are piped on: there it goes to standard error."""
+    piped = config.task == Task.predict and config.predict.output == "-"
+    print(f"The job's folder: {run.folder}", file=sys.stderr if piped else sys.stdout, flush=True)
+
+
 def settle(config: DictConfig, overrides: list[str]) -> DictConfig:
     """The config this job really has: for `resume` and `run` that of the named job, in which what this command line
     names is replaced (a group as a whole, a single key alone)."""
-    named = config.resume or (config.run if config.task in ("evaluate", "predict") else None)
+    named = config.resume or (config.run if config.task in (Task.evaluate, Task.predict) else None)
     if not named:
         return config
     saved = Run(Path(named).expanduser().resolve()).load_config()
@@ -117,7 +141,7 @@ def already_finished(run: Run, config: DictConfig) -> float | None:
     if differing and not config.resume:
         raise ConfigError(f"{run.folder} holds a finished job of another {' and '.join(differing)}: name another hydra.sweep.dir.")
     log.info("already finished: %s", run.folder)
-    print(f"The job's folder: {run.folder}", flush=True)
+    name_folder(run, config)
     return run.metrics().get(OBJECTIVE)
 
 

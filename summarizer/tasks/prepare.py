@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from summarizer.config import Architecture
 from summarizer.data.corpus import Corpus, load_corpus
 from summarizer.data.tokenized import TokenizedSplit, tokenize_corpus
 from summarizer.errors import DataError
@@ -53,7 +54,10 @@ def prepare_data(
         max_source_tokens=config.model.max_source_tokens,
         max_target_tokens=config.model.max_target_tokens,
         source_prefix=config.model.source_prefix,
+        source_suffix=config.model.source_suffix,
+        causal=config.model.architecture == Architecture.causal_lora,
         workers=config.hardware.workers if config.hardware.workers > 0 else usable_cores(),
+        cache_dir=config.data.cache_dir,
     )
     for name in splits:
         if name not in tokenized:
@@ -61,7 +65,7 @@ def prepare_data(
     return Prepared(corpus, tokenizer, tokenized)
 
 
-def training_texts(corpus: Corpus):
+def training_texts(corpus: Corpus) -> Iterator[str]:
     """Documents and summaries of the train split, one after the other."""
     for row in corpus.splits["train"]:
         yield row["document"]

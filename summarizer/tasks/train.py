@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from summarizer import provenance
+from summarizer.data.files import check_files
 from summarizer.hardware import resolve, set_threads
 from summarizer.run import Run, write_atomically
 from summarizer.tasks.prepare import Prepared, prepare_data
@@ -25,6 +27,8 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
         The flat map that is also written to metrics.json.
     """
     started = time.perf_counter()
+    if config.data.kind == "files":
+        check_files(config.data, ("train", "validation", *config.evaluation.splits))
     device = resolve(config, overrides)
     run.write_config(config, overrides)
     facts = provenance.collect(device, config.seed)
@@ -81,11 +85,24 @@ def train_in_processes(run: Run, devices: int) -> dict[str, float]:
     return run.metrics()
 
 
+def exit_with_parent() -> None:
+    """End this process when the one that started it is gone: a killed job leaves no process that writes its folder."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def worker(folder: str) -> None:
     """The body of one process of a multi-device job."""
     from summarizer import resolvers
     from summarizer.config import Config
 
+    exit_with_parent()
     logging.basicConfig(level=logging.INFO if os.environ["RANK"] == "0" else logging.WARNING, format="%(message)s")
     resolvers.register()
     run = Run(Path(folder))

@@ -49,7 +49,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return torch.load(path, map_location=map_location or "cpu", weights_only=False)
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 
 
 def reason(error: BaseException) -> str:
@@ -57,7 +57,11 @@ def reason(error: BaseException) -> str:
 
 
 def random_state() -> dict[str, Any]:
-    state: dict[str, Any] = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}
+    name, keys, *position = np.random.get_state()
+    # plain lists, so that a checkpoint, which may come home from a rented machine, is read without unpickling objects
+    state: dict[str, Any] = {
+        "python": random.getstate(), "numpy": [name, np.asarray(keys).tolist(), *position], "torch": torch.get_rng_state()
+    }  # fmt: skip
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
@@ -65,7 +69,8 @@ def random_state() -> dict[str, Any]:
 
 def set_random_state(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
+    name, keys, *position = state["numpy"]
+    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *position))
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"].cpu())
@@ -161,7 +166,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: it is truncated or not a checkpoint of this project.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=False)
+        content = torch.load(path, map_location="cpu", weights_only=True)
         content["summarizer"]["batches_done"]
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise CheckpointError(f"the checkpoint {path} is damaged ({type(error).__name__}).") from error

@@ -25,6 +25,7 @@ from summarizer.training.checkpointing import AtomicCheckpointIO, ExactResume, S
 from summarizer.training.loggers import build_loggers
 from summarizer.training.module import SummarizationModule
 from summarizer.training.progress import progress_callbacks
+from summarizer.training.sharding import repeated_layers
 from summarizer.training.throughput import Throughput
 from summarizer.training.validation import GenerativeValidation
 
@@ -148,7 +149,7 @@ def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokeniz
     with quiet_lightning():
         try:
             if not (found and found.stopped_early):
-                trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None)
+                trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None, weights_only=True)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             raise out_of_memory(error) or error from error
     # a run that was killed after its last step has measured all before: the checkpoint remembers
@@ -160,9 +161,17 @@ def fit(run: Run, config: DictConfig, splits: dict[str, TokenizedSplit], tokeniz
         "train/seconds": time.perf_counter() - started,
         "train/documents": float(len(splits["train"])),
     }
+    return best_model(run, config, tokenizer, module), metrics
+
+
+def best_model(run: Run, config: DictConfig, tokenizer: PreTrainedTokenizerBase, module: SummarizationModule) -> Any:
+    """The weights of the best checkpoint, whole on this process's device."""
+    device = module.device
+    if config.trainer.strategy == "fsdp":  # what was trained is in shards: the checkpoint is not
+        module = SummarizationModule(build_model(config.model, tokenizer, config.hardware.attention), config.optim, config.scheduler, 1)
     if run.best_checkpoint.exists():
         module.load_state_dict(read_checkpoint(run.best_checkpoint)["state_dict"])
-    return finished_model(module.model).eval(), metrics
+    return finished_model(module.model).to(device).eval()
 
 
 def build_trainer(
@@ -196,11 +205,12 @@ def build_trainer(
 
 
 def strategy_for(config: DictConfig) -> Any:
-    """Lightning's strategy by name; FSDP wraps each layer of the model."""
+    """Lightning's strategy by name."""
     if config.trainer.strategy == "fsdp":
-        from pytorch_lightning.strategies import FSDPStrategy
+        from pytorch_lightning.strategies import ModelParallelStrategy
 
-        return FSDPStrategy(state_dict_type="full", use_orig_params=True)
+        # checkpoints are whole, so that any number of devices, and prediction, can read them
+        return ModelParallelStrategy(data_parallel_size=config.trainer.devices, tensor_parallel_size=1, save_distributed_checkpoint=False)
     if config.trainer.devices > 1:
         return "ddp"
     return "auto"
@@ -208,9 +218,8 @@ def strategy_for(config: DictConfig) -> Any:
 
 def compile_model(model: Any) -> None:
     """Compile each repeated layer in place: one compilation serves them all, and checkpoints keep their names."""
-    for layer in model.modules():
-        if type(layer).__name__.endswith(("Block", "EncoderLayer", "DecoderLayer")):
-            layer.compile(dynamic=True)
+    for layer in repeated_layers(model):
+        layer.compile(dynamic=True)
 
 
 def out_of_memory(error: BaseException) -> HardwareError | None:

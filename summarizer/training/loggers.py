@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import urllib.error
 import urllib.request
 import uuid
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
@@ -21,8 +23,60 @@ log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 4
 INIT_SECONDS = 10
+TABLE_SECONDS = 5
+"""A table is an artifact, and W&B asks the server about it in the calling thread."""
+FINISH_SECONDS = 20
+"""How long the end of a job waits for uploads; what is left stays on disk for `wandb sync`."""
 COLUMNS = ("id", "document", "reference", "summary")
 Sample = tuple[str, str, str, str]
+
+
+class BoundedWandbLogger(WandbLogger):
+    """W&B that gives up, with one sentence, where the stock logger would raise or wait."""
+
+    gave_up = False
+
+    def guarded(self, what: str, call: Callable[[], object]) -> None:
+        if self.gave_up:
+            return
+        try:
+            call()
+        except Exception as error:  # whatever it is, the training goes on
+            self.give_up(f"{what} failed ({type(error).__name__})")
+
+    def give_up(self, reason: str) -> None:
+        self.gave_up = True
+        log.warning("W&B: %s; this job goes on without it, what was logged is kept: wandb sync %s", reason, self.kept)
+
+    @property
+    def kept(self) -> str:
+        """The folder of the run's own files, `run-*` or `offline-run-*`."""
+        return str(Path(str(self._experiment.dir)).parent)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.guarded("logging metrics", lambda: super(BoundedWandbLogger, self).log_metrics(metrics, step))
+
+    def log_samples(self, step: int, rows: Sequence[Sample]) -> None:
+        """A wandb.Table, logged aside so that a silent server cannot hold up a step."""
+        if self.gave_up:
+            return
+        data = [list(row) for row in rows]
+        thread = threading.Thread(
+            target=self.guarded,
+            args=("logging a table", lambda: self.log_table("samples", columns=list(COLUMNS), data=data, step=step)),
+            daemon=True,
+        )
+        thread.start()
+        thread.join(TABLE_SECONDS)
+        if thread.is_alive():
+            self.give_up(f"a table was not taken within {TABLE_SECONDS} s")
+
+    def finish(self, exit_code: int) -> None:
+        """End the run; uploads have `FINISH_SECONDS` to come to their end."""
+        try:
+            self._experiment.finish(exit_code=exit_code)
+        except Exception as error:
+            log.warning("W&B: not all was uploaded (%s); later: wandb sync %s", type(error).__name__, self.kept)
 
 
 def build_loggers(config: Any, run: Run) -> list[Logger]:
@@ -39,7 +93,8 @@ def build_loggers(config: Any, run: Run) -> list[Logger]:
             loggers.append(TensorBoardLogger(run.logs, name="tensorboard", version=""))
         except ModuleNotFoundError as error:
             raise ConfigError(
-                "logger.tensorboard needs the tensorboard package: pip install 'summarizer[tensorboard]' or set logger=csv."
+                "logger.tensorboard needs the tensorboard package: "
+                "pip install 'summarizer[tensorboard]' or set logger=csv."
             ) from error
     if config.logger.wandb and os.environ.get("RANK", "0") == "0":
         wandb_logger = build_wandb(config, run)
@@ -48,29 +103,59 @@ def build_loggers(config: Any, run: Run) -> list[Logger]:
     return loggers
 
 
-def build_wandb(config: Any, run: Run) -> Logger | None:
+def build_wandb(config: Any, run: Run) -> BoundedWandbLogger | None:
     """One W&B run a job, the same after a restart; None (and a sentence) where W&B fails altogether."""
-    from omegaconf import OmegaConf
-
     reason = offline_reason()
     if reason:
         log.warning("W&B goes offline: %s; later: wandb sync %s/wandb/offline-run-*", reason, run.logs)
-    settings = config.logger
-    tags = [*settings.tags, config.model.name, config.data.name, config.hardware.name, str(config.provider.name)]
+    started = None if reason else start_wandb(config, run, "online")
+    if started is None and not reason:
+        import wandb
+
+        wandb.teardown(exit_code=1)  # its service still holds the run's id
+    return started or start_wandb(config, run, "offline")
+
+
+def start_wandb(config: Any, run: Run, mode: str) -> BoundedWandbLogger | None:
+    """The run, begun here so that a failure shows now and not in the first step; None (and a sentence) if it fails."""
+    from omegaconf import OmegaConf
+
+    options = config.logger
+    tags = [*options.tags, config.model.name, config.data.name, config.hardware.name, str(config.provider.name)]
     try:
         import wandb
 
-        built = WandbLogger(
-            project=settings.project, entity=settings.entity, group=settings.group or run.folder.parent.name,
-            name=f"{run.folder.parent.name}/{run.folder.name}", tags=list(dict.fromkeys(tags)), save_dir=str(run.logs),
-            id=run_id(run), resume="allow", offline=bool(reason), config=OmegaConf.to_container(config, resolve=True),
-            settings=wandb.Settings(console="off", init_timeout=INIT_SECONDS),
+        if wandb.run is not None:  # an earlier job of this process
+            wandb.finish()
+        known = wandb.Settings.model_fields
+        bounds = {
+            "init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS, "finish_timeout_raises": True,
+            "x_graphql_timeout_seconds": INIT_SECONDS,
+        }  # fmt: skip
+        settings = {name: value for name, value in bounds.items() if name in known}
+        experiment = wandb.init(
+            project=options.project, entity=options.entity, group=options.group or run.folder.parent.name,
+            name=f"{run.folder.parent.name}/{run.folder.name}", tags=list(dict.fromkeys(tags)), dir=str(run.logs),
+            id=run_id(run), resume="allow", mode=mode, config=OmegaConf.to_container(config, resolve=True, enum_to_str=True),
+            settings=wandb.Settings(console="off", silent=True, **settings),
         )  # fmt: skip
-        _ = built.experiment  # a failure shows here and not in the first step
-        return built
-    except Exception as error:  # whatever it is, the training goes on
-        log.warning("W&B does not start (%s): this job goes on without it.", type(error).__name__)
+        experiment.define_metric("trainer/global_step")
+        experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        return BoundedWandbLogger(experiment=experiment, save_dir=str(run.logs))
+    except Exception as error:
+        then = "this job goes on offline" if mode == "online" else "this job goes on without it"
+        log.warning("W&B does not start %s (%s): %s.", mode, type(error).__name__, then)
         return None
+
+
+def finish_loggers(loggers: Sequence[Logger], metrics: Mapping[str, float] | None = None, exit_code: int = 0) -> None:
+    """Log a job's last figures (the test split's) and end its W&B run, so that the next job begins its own."""
+    for logger in loggers:
+        if metrics and not isinstance(logger, CSVLogger):  # the table's columns are closed; metrics.json has them
+            logger.log_metrics(dict(metrics))
+            logger.save()
+        if isinstance(logger, BoundedWandbLogger):
+            logger.finish(exit_code)
 
 
 def run_id(run: Run) -> str:
@@ -93,7 +178,10 @@ def offline_reason() -> str | None:
     request = urllib.request.Request(
         f"{base}/graphql",
         data=json.dumps({"operationName": "Viewer", "query": "query Viewer { viewer { id } }"}).encode(),
-        headers={"Content-Type": "application/json", "Authorization": "Basic " + b64encode(f"api:{key}".encode()).decode()},
+        headers={
+            "Content-Type": "application/json",
+            "Authorization": "Basic " + b64encode(f"api:{key}".encode()).decode(),
+        },
     )
     try:
         with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as answer:
@@ -106,16 +194,14 @@ def offline_reason() -> str | None:
 
 
 def log_samples(loggers: Sequence[Logger], step: int, rows: Sequence[Sample]) -> None:
-    """A table of sample predictions to every logger: wandb.Table, TensorBoard text, samples/step-N.jsonl beside the csv."""
+    """A table of sample predictions to every logger: wandb.Table, TensorBoard text, samples/step-N.jsonl by the csv."""
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_table("samples", columns=list(COLUMNS), data=[list(row) for row in rows], step=step)
+        if isinstance(logger, BoundedWandbLogger):
+            logger.log_samples(step, rows)
         elif isinstance(logger, TensorBoardLogger):
             text = "\n\n".join(f"**{reference}**\n\n{summary}" for _, _, reference, summary in rows)
             logger.experiment.add_text("samples", text, step)
         elif isinstance(logger, CSVLogger):
-            from pathlib import Path
-
             folder = Path(logger.log_dir) / "samples"
             folder.mkdir(parents=True, exist_ok=True)
             lines = [json.dumps(dict(zip(COLUMNS, row, strict=True)), ensure_ascii=False) for row in rows]

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from summarizer.data.collate import IGNORED
 from summarizer.training.optimizers import build_optimizer, build_schedule
+from summarizer.training.sharding import shard
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -54,6 +58,11 @@ class SummarizationModule(pl.LightningModule):
         loss = self.loss(batch)
         self.log("validation/loss", loss, prog_bar=True, on_epoch=True, sync_dist=True, batch_size=batch["documents"])
 
+    def configure_model(self) -> None:
+        """Under FSDP: divide the model; Lightning calls this before the optimizer is built."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not isinstance(self.model, FSDPModule):
+            shard(self.model, self.device_mesh["data_parallel"])
+
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.model, self.optim)
         schedule = build_schedule(optimizer, self.scheduler, self.total_steps)
@@ -62,7 +71,7 @@ class SummarizationModule(pl.LightningModule):
     def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None) -> None:
         """Clip to the global norm and log what it was before."""
         limit = self.optim.gradient_clip_norm
-        sharded = getattr(self.trainer.strategy.model, "clip_grad_norm_", None)  # FSDP sums over the ranks itself
-        maximum = float("inf") if limit is None else limit
-        norm = sharded(maximum) if sharded else torch.nn.utils.clip_grad_norm_(self.model.parameters(), maximum)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), float("inf") if limit is None else limit)
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
         self.log("train/gradient_norm", norm)

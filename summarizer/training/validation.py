@@ -14,6 +14,7 @@ from summarizer.evaluation.distributed import gather, rank_and_world_size
 from summarizer.evaluation.generation import summarize_batches
 from summarizer.evaluation.rouge import score_rows
 from summarizer.training.loggers import log_samples
+from summarizer.training.sharding import gathered
 
 
 class GenerativeValidation(Callback):
@@ -34,16 +35,18 @@ class GenerativeValidation(Callback):
         mine = self.rows[rank::world_size]
         was_training = pl_module.model.training
         pl_module.model.eval()
-        written = summarize_batches(
-            pl_module.model, [self.split.source(int(i)) for i in mine], settings=self.generation, tokenizer=self.tokenizer
-        )
+        with gathered(pl_module.model):
+            written = summarize_batches(
+                pl_module.model, [self.split.source(int(i)) for i in mine], settings=self.generation, tokenizer=self.tokenizer
+            )
         pl_module.model.train(was_training)
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         pairs = dict(gather(list(zip(mine.tolist(), texts, strict=True))))
         order = [int(i) for i in self.rows]
         predictions, references = [pairs[i] for i in order], [self.split.summary(i) for i in order]
         scores = {f"validation/{key}": 100 * float(np.mean(values)) for key, values in score_rows(predictions, references).items()}
-        pl_module.log_dict(scores, rank_zero_only=False, sync_dist=False)
+        # the same on every rank already; to say so keeps Lightning from advising it
+        pl_module.log_dict(scores, sync_dist=trainer.world_size > 1)
         if trainer.is_global_zero:
             shown = order[: self.samples]
             table = [(self.split.id(i), self.split.document(i), self.split.summary(i), pairs[i]) for i in shown]

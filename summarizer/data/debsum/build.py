@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from summarizer.data.debsum.archive import DEBIAN_SUITES, apt_site, fetch_from_mirror, fetch_with_apt
 from summarizer.data.debsum.lists import Lists, read_packages
-from summarizer.data.debsum.selection import RELEASED, Row, select
+from summarizer.data.debsum.selection import RELEASED, select
 from summarizer.data.progress import progress
-from summarizer.data.store import built_once, read_mark
+from summarizer.data.store import built_once, read_mark, write_rows
 from summarizer.errors import DataError
 
 RULES = "1"  # of `selection` and `text`; another value builds the corpus anew beside the old one
@@ -93,14 +91,5 @@ def build_from_lists(lists: Lists, into: Path, smallest: int = SMALLEST_CORPUS) 
                 "archive; try again, name a Debian mirror with data.mirror=https://..., or use data=docstrings."
             )
         for name in RELEASED:
-            write_parquet(splits[name], ("id", "document", "summary", "source"), into / f"{name}.parquet")
+            write_rows(splits[name], ("id", "document", "summary", "source"), into / f"{name}.parquet")
     return dict(counts)
-
-
-def write_parquet(rows: Sequence[Row] | Sequence[Any], columns: Sequence[str], path: Path) -> None:
-    """Write the named attributes of rows as a table."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.table({column: [getattr(row, column) for row in rows] for column in columns})
-    pq.write_table(table, path, compression="zstd", compression_level=19, row_group_size=4096)

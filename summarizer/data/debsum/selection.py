@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from summarizer.data.debsum.lists import Package
-from summarizer.data.debsum.text import clean_document, clean_summary, leaks, words
+from summarizer.data.debsum.text import clean_document, clean_summary
+from summarizer.data.overlap import SketchIndex, contains_verbatim, containment, jaccard, shingles, words
 
 RELEASED = ("train", "validation", "test")
 SALT = "debsum-1"
@@ -108,7 +109,7 @@ def as_row(package: Package) -> tuple[Row, str | None]:
         reason = "document over 400 words"
     elif sum(map(str.isascii, row.document)) < 0.97 * len(row.document):
         reason = "not English"
-    elif leaks(row.summary, row.document):
+    elif contains_verbatim(row.document, row.summary):
         reason = "summary stands verbatim in the document"
     return row, reason
 
@@ -126,10 +127,6 @@ def without_siblings(rows: list[Row]) -> list[Row]:
         ):
             kept.append(row)
     return kept
-
-
-def jaccard(a: set[str], b: set[str]) -> float:
-    return len(a & b) / len(a | b)
 
 
 class Families:
@@ -155,50 +152,36 @@ def hashed(purpose: str, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{SALT}\x1f{purpose}\x1f{name}".encode()).digest()[:8], "big")
 
 
-def shingles(document: str) -> set[bytes]:
-    """64-bit hashes of the document's word 5-grams (Broder 1997, "On the resemblance and containment of documents")."""
-    tokens = words(document)
-    return {
-        hashlib.blake2b(" ".join(tokens[i : i + 5]).encode(), digest_size=8).digest()
-        for i in range(max(1, len(tokens) - 4))
-    }
-
-
 def without_near_duplicates(rows: list[Row], families: Families, counts: Counter[str], report: Report) -> list[Row]:
     """Rows that say what no earlier one says, in hashed order; sources of merely related texts become a family.
 
-    A row is compared with the kept ones that share one of its 24 smallest shingles.
+    A row is compared with the kept ones that share one of its smallest shingles.
     """
     kept: list[Row] = []
-    seen: dict[str, tuple[set[bytes], list[str], str]] = {}
-    holders: dict[bytes, list[str]] = defaultdict(list)
+    rows_by_id: dict[str, Row] = {}
+    index = SketchIndex()
     for number, row in enumerate(sorted(rows, key=lambda r: hashed("order", r.id))):
         if number % 1000 == 0:
             report(number, len(rows))
         own, synopsis = shingles(row.document), words(row.summary)
-        sketch = sorted(own)[:24]
         related = []
-        for other in sorted({holder for shingle in sketch for holder in holders[shingle]}):
-            theirs, their_synopsis, source = seen[other]
-            shared = len(own & theirs)
-            containment = shared / min(len(own), len(theirs))
+        for name, theirs in index.sharing(own):
+            other, contained = rows_by_id[name], containment(own, theirs)
             if (
-                shared / (len(own) + len(theirs) - shared) >= 0.5
-                or containment >= 0.7
-                or (containment >= 0.3 and synopsis == their_synopsis)
+                jaccard(own, theirs) >= 0.5
+                or contained >= 0.7
+                or (contained >= 0.3 and synopsis == words(other.summary))
             ):
                 counts["dropped: near-duplicate document"] += 1
                 break
-            if containment >= 0.2:
-                related.append(source)
+            if contained >= 0.2:
+                related.append(other.source)
         else:
             for source in related:
                 families.join(row.source, source)
-            seen[row.id] = own, synopsis, row.source
+            rows_by_id[row.id] = row
             kept.append(row)
-            for shingle in sketch:
-                if len(holders[shingle]) < 200:
-                    holders[shingle].append(row.id)
+            index.add(row.id, own)
     report(len(rows), len(rows))
     return kept
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-WORD = re.compile(r"[a-z0-9]+")
+from summarizer.data.overlap import words
+
 URL = re.compile(r"(https?|ftp)://\S+|\bwww\.\S+")
 LIST_ITEM = re.compile(r"^\s*([-*+•o·]|\d+[.)])\s+")
 LETTER = re.compile(r"[A-Za-z]")
@@ -34,11 +35,6 @@ DASHED_TAIL = re.compile(
     r"|runtime|shared|static|dev|debug|examples?|plugins?|tools?|utilities|tests?|modules?|source)\b.{0,40})$",
     re.I,
 )
-
-
-def words(text: str) -> list[str]:
-    """Runs of ASCII letters and digits, in lower case."""
-    return WORD.findall(text.lower())
 
 
 def clean_summary(synopsis: str) -> str:
@@ -86,8 +82,3 @@ def _sentence(lines: list[str]) -> str:
     if not text or ABOUT_THE_PACKAGE.match(text) or len(words(text)) < 4:
         return ""
     return text if text.endswith((".", "!", "?", ":", ";")) else text + "."
-
-
-def leaks(summary: str, document: str) -> bool:
-    """Whether the summary stands word for word in the document."""
-    return f" {' '.join(words(summary))} " in f" {' '.join(words(document))} "
