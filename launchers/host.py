@@ -51,7 +51,7 @@ class Host(Protocol):
 
     def manifest(self, job: JobSpec) -> list[RemoteFile]: ...
 
-    def read(self, job: JobSpec, path: str, offset: int) -> Iterator[bytes]:
+    def read(self, job: JobSpec, file: RemoteFile, offset: int) -> Iterator[bytes]:
         """The bytes of an output file from an offset on."""
 
     def follow(self, job: JobSpec, offset: int) -> Iterator[bytes]:

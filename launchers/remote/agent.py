@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import supervisor
 import watchdog
-from files import CHUNK, digest_of, job_folder, read_json, safe_join, status_of, touch_contact, write_json
+from files import CHUNK, digest_and_size, digest_of, job_folder, read_json, safe_join, status_of, touch_contact, write_json
 from setup import prepare
 
 ORPHAN_LOG_S = 2.0
@@ -112,11 +112,16 @@ def place(root, job, entries):
 
 
 def manifest(root, job):
-    """Every file of a job's output folder with size and digest; digests of unchanged files are remembered."""
+    """Every file of a job's output folder with size and digest; digests of unchanged files are remembered.
+
+    Each file is held by a second name until the next manifest: a checkpoint that is replaced while it is fetched, as most
+    are, would otherwise never arrive whole.
+    """
     folder = job_folder(root, job)
-    output = os.path.join(folder, "output")
+    output, held = os.path.join(folder, "output"), os.path.join(folder, "held")
     cache_file = os.path.join(folder, "digests.json")
     known, fresh, rows = read_json(cache_file, {}), {}, []
+    os.makedirs(held, exist_ok=True)
     for directory, names, files in os.walk(output):
         names.sort()
         for name in sorted(files):
@@ -128,11 +133,18 @@ def manifest(root, job):
                     rows.append({"path": relative, "kind": "other", "size": 0, "digest": ""})
                     continue
                 mark = "%d:%d:%d" % (info.st_size, info.st_mtime_ns, info.st_ino)
-                digest = known[relative][1] if known.get(relative, [None])[0] == mark else digest_of(path)
+                if known.get(relative, [None])[0] == mark:
+                    _, digest, size = known[relative]
+                else:
+                    digest, size = _hold(path, held)
             except OSError:
                 continue  # replaced or removed while we looked: the next manifest has it
-            fresh[relative] = [mark, digest]
-            rows.append({"path": relative, "kind": "file", "size": info.st_size, "digest": digest})
+            fresh[relative] = [mark, digest, size]
+            rows.append({"path": relative, "kind": "file", "size": size, "digest": digest})
+    wanted = {row["digest"] for row in rows}
+    for name in os.listdir(held):
+        if name not in wanted:
+            os.remove(os.path.join(held, name))
     try:
         write_json(cache_file, fresh)
     except OSError:
@@ -140,12 +152,35 @@ def manifest(root, job):
     return rows
 
 
-def send(root, job, path, offset):
-    """The bytes of one output file from an offset on."""
-    target = safe_join(os.path.join(job_folder(root, job), "output"), path)
+def _hold(path, held):
+    """Give a file a second name, its digest; returns digest and size of what was read of it, should it be growing."""
+    link = os.path.join(held, ".%d" % os.getpid())
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without hard links
+        return digest_and_size(path)
+    digest, size = digest_and_size(link)
+    os.replace(link, os.path.join(held, digest))
+    if os.path.exists(link):  # both names were the same file: then replacing does nothing
+        os.remove(link)
+    return digest, size
+
+
+def send(root, job, path, offset, size, digest):
+    """`size` bytes, less the first `offset`, of an output file as the manifest described it."""
+    folder = job_folder(root, job)
+    target = safe_join(os.path.join(folder, "held"), digest)
+    if not os.path.exists(target):
+        target = safe_join(os.path.join(folder, "output"), path)
+    left = size - offset
     with open(target, "rb") as file:
         file.seek(offset)
-        shutil.copyfileobj(file, sys.stdout.buffer, CHUNK)
+        while left > 0:
+            chunk = file.read(min(CHUNK, left))
+            if not chunk:
+                break
+            sys.stdout.buffer.write(chunk)
+            left -= len(chunk)
     sys.stdout.buffer.flush()
 
 
@@ -196,7 +231,7 @@ def main(arguments):
     if command == "receive":
         answer = receive(root)
     elif command == "send":
-        return send(root, rest[0], rest[1], int(rest[2]))
+        return send(root, rest[0], rest[1], int(rest[2]), int(rest[3]), rest[4])
     elif command == "follow":
         return follow(root, rest[0], int(rest[1]))
     elif command in ("probe", "manifest", "status", "stop"):

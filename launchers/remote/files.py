@@ -28,11 +28,17 @@ def read_json(path, default=None):
 
 def digest_of(path):
     """SHA-256 of a file, in hexadecimal."""
-    hashed = hashlib.sha256()
+    return digest_and_size(path)[0]
+
+
+def digest_and_size(path):
+    """SHA-256 of a file and the number of bytes it was taken of."""
+    hashed, size = hashlib.sha256(), 0
     with open(path, "rb") as file:
         for chunk in iter(lambda: file.read(CHUNK), b""):
             hashed.update(chunk)
-    return hashed.hexdigest()
+            size += len(chunk)
+    return hashed.hexdigest(), size
 
 
 def birth_of(pid):

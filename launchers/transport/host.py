@@ -100,8 +100,9 @@ class SshHost:
         rows = self._ask("manifest", job.id, timeout=None)
         return [RemoteFile(row["path"], row["size"], row["digest"], row["kind"] == "file") for row in rows]
 
-    def read(self, job: JobSpec, path: str, offset: int) -> Iterator[bytes]:
-        return self._connection.stream(self._command("send", job.id, path, str(offset)), timeout=120)
+    def read(self, job: JobSpec, file: RemoteFile, offset: int) -> Iterator[bytes]:
+        command = self._command("send", job.id, file.path, str(offset), str(file.size), file.digest)
+        return self._connection.stream(command, timeout=120)
 
     def follow(self, job: JobSpec, offset: int) -> Iterator[bytes]:
         return self._connection.stream(self._command("follow", job.id, str(offset)))

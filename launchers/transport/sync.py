@@ -120,7 +120,7 @@ def _bring(host: Host, job: JobSpec, row: RemoteFile, folder: Path, known: _Know
         hashed.update(content)
         offset = len(content)
     with partial.open("ab" if offset else "wb") as file:
-        for chunk in host.read(job, row.path, offset):
+        for chunk in host.read(job, row, offset):
             file.write(chunk)
             hashed.update(chunk)
             report.bytes += len(chunk)
