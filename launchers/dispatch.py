@@ -35,6 +35,10 @@ class LaunchRefused(CompactHydraException):
     """A `LaunchError` in the class that Hydra shows without a traceback."""
 
 
+class JobNotFinished(CompactHydraException):
+    """What the sweeper gets for a job that failed elsewhere: its own traceback is in its log, and ours would say nothing."""
+
+
 @dataclass(frozen=True)
 class ComposedJob:
     """One job of a sweep: its number, its overrides as they will be passed on, and its own full config."""

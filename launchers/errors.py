@@ -13,8 +13,6 @@
     │   ├── BadMachine           it did not come up, or is not what was paid for
     │   │   └── RemoteError          a command of ours failed on it
     │   └── Preempted            the machine was taken away from a running job
-    ├── JobFailed            the job itself ended with an error
-    ├── CapReached           the job stopped because its money or time is spent
     ├── Cancelled            the user asked for the end
     └── StopAndLook          a person must look: something may still cost money
         └── StillBilled          a machine could not be confirmed gone
@@ -73,14 +71,6 @@ class RemoteError(BadMachine):
 
 class Preempted(TryAnotherOffer):
     """The machine was taken away while the job ran."""
-
-
-class JobFailed(LaunchError):
-    """The job's own process ended with an error."""
-
-
-class CapReached(LaunchError):
-    """The job's `max_cost` or `max_hours` is used up."""
 
 
 class Cancelled(LaunchError):

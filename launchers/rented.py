@@ -21,8 +21,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf, open_dict, read_write
 
 from launchers.capsule import pack
-from launchers.dispatch import ComposedJob, DispatchingLauncher
-from launchers.errors import JobFailed, LaunchError, MendInput, StillBilled
+from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
+from launchers.errors import MendInput, StillBilled
 from launchers.gpus import find_card
 from launchers.job import JobSpec, Outcome, new_launch_id
 from launchers.ledger import JobRecord, Ledger, launchers_home
@@ -39,6 +39,7 @@ _LOCAL_OVERRIDES = (
     "hydra/launcher",
     "hydra.launcher",
     "hydra/sweeper",
+    "hydra.sweeper",
     "hydra.sweep",
     "hydra.run",
     "hydra.mode",
@@ -52,10 +53,6 @@ class RentedJobs(DispatchingLauncher):
 
     provider: str
     schema: type[RentalSettings]
-
-    def __init__(self, rental: object = None, timing: object = None) -> None:
-        super().__init__()
-        # Not kept: what Hydra passes here is the master config's; each job is asked for its own.
 
     # --- what can be refused before anything starts
 
@@ -284,8 +281,7 @@ def _raise_if_still_billed(fleet: Fleet) -> None:
 def _job_return(job: ComposedJob, record: JobRecord) -> JobReturn:
     if record.outcome is Outcome.finished or not record.outcome.ended:
         return finished(job, JobStatus.COMPLETED, record.value)
-    error: LaunchError = JobFailed(f"Job {record.spec.id} is {record.outcome.value}: {record.note}.")
-    return failed(job, error)
+    return failed(job, JobNotFinished(f"Job {record.spec.id} is {record.outcome.value}: {record.note}."))
 
 
 def _choice(job: ComposedJob, group: str) -> str | None:

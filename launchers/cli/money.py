@@ -99,7 +99,7 @@ def _agreed(options: argparse.Namespace, question: str) -> bool:
 
 def _providers(ledger: Ledger, api_url: str | None) -> list[tuple[Provider, str | None]]:
     """Every market this ledger ever rented at, and those a key is here for."""
-    places = {(name, api_url) for name in NAMES} if api_url else {(name, None) for name in NAMES}
+    places: set[tuple[str, str | None]] = {(name, api_url or None) for name in NAMES}
     places |= {(m.provider, m.api_url) for m in ledger.machines() if m.billing is not Billing.gone}
     opened, problems = [], []
     for name, url in sorted(places, key=str):

@@ -58,22 +58,26 @@ class Fleet:
         offices = [task.office for task in self._waiting] + [task.office for _, task in held]
         starts: list[tuple[Rented | None, Task | None]] = list(held)
         starts += [(None, None)] * max(0, min(self._machines, len(self._waiting) + len(held)) - len(held))
-        threads = [
-            threading.Thread(target=self._work, args=(rented, task), name=f"machine-{number}")
-            for number, (rented, task) in enumerate(starts)
-        ]
-        for thread in threads:
-            thread.start()
+        workers = [threading.Event() for _ in starts]
+        for number, (done, (rented, task)) in enumerate(zip(workers, starts, strict=True)):
+            arguments = (done, rented, task)
+            threading.Thread(target=self._work_and_say, args=arguments, name=f"machine-{number}").start()
         try:
-            _join(threads)
+            _wait_for(workers)
         except BaseException:
             # Ctrl-C, SIGTERM: jobs save their state, results come home, machines are given back; then it passes on.
             for office in offices:
                 office.stopping.set()
-            _join(threads)
+            _wait_for(workers)
             raise
         finally:
             self._settle_waiting()
+
+    def _work_and_say(self, done: threading.Event, rented: Rented | None, task: Task | None) -> None:
+        try:
+            self._work(rented, task)
+        finally:
+            done.set()
 
     def _work(self, rented: Rented | None, task: Task | None) -> None:
         """One machine after another, one job after another, until no job is left that this worker can do."""
@@ -181,10 +185,11 @@ class Fleet:
                 task.office.ledger.update_job(task.job.id, outcome=Outcome.cancelled, note="never started")
 
 
-def _join(threads: list[threading.Thread]) -> None:
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(0.2)
+def _wait_for(workers: list[threading.Event]) -> None:
+    """Until every worker is done. Not `Thread.join`: an exception in it makes Python 3.11 take a live thread for dead."""
+    for done in workers:
+        while not done.wait(0.2):
+            pass
 
 
 def forecast_of(job: JobSpec, settings: RentalSettings, capsule: Capsule | None = None) -> Forecast:

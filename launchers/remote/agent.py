@@ -12,7 +12,17 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import supervisor
 import watchdog
-from files import CHUNK, digest_and_size, digest_of, job_folder, read_json, safe_join, status_of, touch_contact, write_json
+from files import (
+    CHUNK,
+    digest_and_size,
+    digest_of,
+    job_folder,
+    read_json,
+    safe_join,
+    status_of,
+    touch_contact,
+    write_json,
+)
 from setup import prepare
 
 ORPHAN_LOG_S = 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shlex
 import socket
 import threading
@@ -98,6 +99,7 @@ class Connection:
     def _connect(self) -> Any:
         import paramiko
 
+        logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # what matters of it is raised, and told in our words
         problem: Exception | None = None
         for address in self.addresses:
             client = paramiko.SSHClient()

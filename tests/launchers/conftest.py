@@ -48,7 +48,11 @@ def descent(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
-CANARIES = {"CANARY_TOKEN": "canary-token-3f1c9a77e5", "WANDB_API_KEY": "canary-wandb-b1e0aa42d9", "HF_TOKEN": "canary-hf-90cc1f2b7e"}
+CANARIES = {
+    "CANARY_TOKEN": "canary-token-3f1c9a77e5",
+    "WANDB_API_KEY": "canary-wandb-b1e0aa42d9",
+    "HF_TOKEN": "canary-hf-90cc1f2b7e",
+}
 
 
 @dataclass
@@ -62,7 +66,9 @@ class Desk:
 
     @property
     def environment(self) -> dict[str, str]:
-        return environment(VAST_API_KEY=self.market.key, LAUNCHERS_HOME=str(self.folder / "home"), COLUMNS="200", **CANARIES)
+        return environment(
+            VAST_API_KEY=self.market.key, LAUNCHERS_HOME=str(self.folder / "home"), COLUMNS="200", **CANARIES
+        )
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """`python -m descent provider=vast ARGUMENTS`, not waited for."""
@@ -74,7 +80,9 @@ class Desk:
         return process
 
     def arguments(self, *arguments: str) -> list[str]:
-        return ["provider=vast", f"provider.api_url={self.market.url}", f"provider.python={sys.executable}", *arguments]
+        """Options first, as argparse wants them; then what leads every job to the emulated market."""
+        own = ["provider=vast", f"provider.api_url={self.market.url}", f"provider.python={sys.executable}"]
+        return [*(a for a in arguments if a[0] == "-"), *own, *(a for a in arguments if a[0] != "-")]
 
     def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -101,7 +109,13 @@ class Desk:
     def wait_for_step(self, step: int, number: int = 0) -> None:
         """Until the job's log, here, shows that step."""
         log = self.output(number) / "remote.log"
-        self.wait_for(lambda: log.exists() and f"step {step} " in log.read_text(), what=f"step {step}")
+
+        def reached() -> bool:
+            ended = self.processes[-1].poll() is not None and self.processes[-1].stdout
+            assert not ended, self.processes[-1].stdout.read()  # type: ignore[union-attr]
+            return log.exists() and f"step {step} " in log.read_text()
+
+        self.wait_for(reached, what=f"step {step}")
 
 
 @pytest.fixture

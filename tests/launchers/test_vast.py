@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,9 +126,6 @@ def test_a_failed_job_says_so_and_its_log_is_here(desk: Desk):
 
 
 def test_a_sweep_spreads_over_machines_and_a_failure_stops_no_other(desk: Desk):
-    done = desk.run("-m", "steps=4,5,6,7", "+fail=x", "provider.machines=2")
-    assert done.returncode == 1
-    assert "Could not override" not in done.stderr
     done = desk.run("-m", "steps=4,5,6,7", "fail_at=4", "provider.machines=2")
     assert done.returncode == 1, done.stdout
     assert (desk.output(0) / "metrics.json").exists()
@@ -151,7 +149,7 @@ def test_local_and_rented_jobs_of_one_sweep_each_run_where_they_belong(desk: Des
     assert done.returncode != 0  # provider.api_url is no knob of the local provider: refused before anything starts
     assert not desk.market.history
     source = desk.project / "descent/conf/provider/vast.yaml"
-    source.write_text(source.read_text().replace("  name: vast", f"  name: vast\n  api_url: {desk.market.url}"))
+    source.write_text(source.read_text().replace("  name: vast", f"  name: vast\n  api_url: {desk.market.url}\n  python: {sys.executable}"))
     desk.arguments = lambda *arguments: list(arguments)  # type: ignore[method-assign]
     done = desk.run("-m", "provider=local,vast", "steps=3")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -205,6 +203,10 @@ def readable(paths):
 
 def test_the_job_gets_the_variables_that_it_needs(desk: Desk):
     source = desk.project / "descent/__main__.py"
-    source.write_text(source.read_text().replace("    loss =", "    import os; print('token', len(os.environ['CANARY_TOKEN']))\n    loss ="))
+    source.write_text(
+        source.read_text().replace(
+            "    loss =", "    import os; print('token', len(os.environ['CANARY_TOKEN']))\n    loss ="
+        )
+    )
     done = desk.run("steps=1")
     assert f"token {len(CANARIES['CANARY_TOKEN'])}" in done.stdout

@@ -14,6 +14,8 @@ class VastLauncherConfig:
     _target_: str = "hydra_plugins.launchers_plugin.vast.VastLauncher"
     rental: Any = "${provider}"
     timing: Timing = field(default_factory=Timing)
+    preflight: str | None = None
+    """A function of the app, "package.module.function", that checks each job's composed config before anything starts."""
 
 
 class VastLauncher(RentedJobs):

@@ -212,6 +212,7 @@ def _translated() -> Iterator[None]:
         yield
     except requests.exceptions.HTTPError as error:
         response = error.response
+        assert response is not None
         try:
             body = response.json()
         except ValueError:
