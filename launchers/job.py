@@ -10,14 +10,14 @@ import json
 import secrets
 import time
 from dataclasses import asdict, dataclass, field
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 LABEL_PREFIX = "launchers"
 
 
-class Outcome(str, Enum):
+class Outcome(StrEnum):
     """How a job ended."""
 
     waiting = "waiting"
@@ -33,7 +33,7 @@ class Outcome(str, Enum):
         return self not in (Outcome.waiting, Outcome.running)
 
 
-class Results(str, Enum):
+class Results(StrEnum):
     """What of a job's folder is here."""
 
     none = "none"
@@ -41,7 +41,7 @@ class Results(str, Enum):
     verified = "verified"
 
 
-class Billing(str, Enum):
+class Billing(StrEnum):
     """Whether a machine costs money."""
 
     intended = "intended"
@@ -78,7 +78,7 @@ class Offer:
     price_without_disk: float | None = None
 
 
-class MachineState(str, Enum):
+class MachineState(StrEnum):
     """A provider's many words, in the five that matter."""
 
     pending = "pending"

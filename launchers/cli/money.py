@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 
@@ -47,10 +48,16 @@ def stop(options: argparse.Namespace) -> int:
 def reap(options: argparse.Namespace) -> int:
     """Everything billed that carries our label or that this ledger created, and that no living client attends to."""
     ledger = Ledger.open()
-    _settle_without_list(ledger)
     rows, found = [], []
+    silent: list[str] = []
     for provider, api_url in _providers(ledger, options.api_url):
-        for machine in provider.list_mine():
+        try:
+            machines = provider.list_mine()
+        except LaunchError as error:
+            # One market that does not answer must not keep the machines of the others.
+            silent.append(f"{provider.name}: {error}")
+            continue
+        for machine in machines:
             if _is_orphan(ledger, machine, options.all_clients):
                 found.append((provider, api_url, machine))
                 rows.append(
@@ -66,6 +73,7 @@ def reap(options: argparse.Namespace) -> int:
     if found and not _agreed(options, f"End {len(found)} machine(s)?"):
         return 1
     problems = [problem for provider, _, machine in found if (problem := _end(ledger, provider, machine))]
+    problems += silent
     _settle_gone(ledger, options.api_url)
     if problems:
         raise StillBilled(" ".join(problems))
@@ -164,19 +172,15 @@ def _end(ledger: Ledger, provider: Provider, machine: MachineStatus) -> str | No
     )
 
 
-def _settle_without_list(ledger: Ledger) -> None:
-    """Nothing to do before the lists are read; kept apart so that a ledger problem shows before any network call."""
-    ledger.launches()
-
-
 def _settle_gone(ledger: Ledger, api_url: str | None) -> None:
     """Mark as gone what no provider lists any more, and end the jobs of launches that have no machine left."""
     alive: set[str] = set()
     asked: set[tuple[str, str | None]] = set()
     for provider, url in _providers(ledger, api_url):
-        asked.add((provider.name, url))
-        for machine in provider.list_mine():
-            alive |= {machine.instance, machine.label}
+        with contextlib.suppress(LaunchError):
+            for machine in provider.list_mine():
+                alive |= {machine.instance, machine.label}
+            asked.add((provider.name, url))
     now = time.time()
     for record in ledger.machines():
         if (

@@ -24,6 +24,7 @@ from files import (
     write_json,
 )
 from setup import prepare
+import contextlib
 
 ORPHAN_LOG_S = 2.0
 
@@ -72,7 +73,7 @@ def receive(root):
                     file.write(chunk)
                     left -= len(chunk)
             if digest_of(partial) != header["digest"]:
-                raise ValueError("damaged on the way: %s" % header["digest"])
+                raise ValueError("damaged on the way: {}".format(header["digest"]))
             os.replace(partial, os.path.join(folder, header["digest"]))
         finally:
             if os.path.exists(partial):
@@ -155,10 +156,8 @@ def manifest(root, job):
     for name in os.listdir(held):
         if name not in wanted:
             os.remove(os.path.join(held, name))
-    try:
+    with contextlib.suppress(OSError):
         write_json(cache_file, fresh)
-    except OSError:
-        pass
     return rows
 
 

@@ -87,5 +87,5 @@ def safe_join(base, relative):
     """`base/relative`, refused when it would leave `base`."""
     clean = os.path.normpath(relative)
     if os.path.isabs(clean) or clean.split(os.sep)[0] == ".." or clean == "." or "\0" in clean:
-        raise ValueError("unsafe path: %r" % relative)
+        raise ValueError(f"unsafe path: {relative!r}")
     return os.path.join(base, clean)

@@ -97,7 +97,7 @@ def _uv(base):
 
 
 def _has(base, module):
-    code = "import importlib.util, sys; sys.exit(importlib.util.find_spec(%s) is None)" % json.dumps(module)
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({json.dumps(module)}) is None)"
     return subprocess.call([base, "-c", code]) == 0
 
 
@@ -110,5 +110,5 @@ def _run(command, directory=None, retry_without=None):
     if done.returncode and retry_without:
         return _run([part for part in command if part != retry_without], directory)
     if done.returncode:
-        raise RuntimeError("%s failed: %s" % (" ".join(command[:3]), done.stdout.decode(errors="replace")[-1500:]))
+        raise RuntimeError("{} failed: {}".format(" ".join(command[:3]), done.stdout.decode(errors="replace")[-1500:]))
     return None

@@ -8,6 +8,7 @@ import sys
 import time
 
 from files import birth_of, job_folder, status_of, write_json
+import contextlib
 
 POLL_S = 0.1
 HEARTBEAT_S = 2.0
@@ -61,7 +62,7 @@ def _supervise(folder, request):
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
-            log.write(("cannot start %s: %s\n" % (request["command"][0], error)).encode())
+            log.write(("cannot start {}: {}\n".format(request["command"][0], error)).encode())
             status.update(state="ended", exit_code=127, ended=time.time())
             write_json(status_file, status)
             return
@@ -107,10 +108,8 @@ def _beat(path, now):
 
 
 def _signal(child, number):
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def stop(root, job, reason):

@@ -98,14 +98,14 @@ def _destroy(root, request):
             _log(root, "asked for the end: %d" % reply.status)
     except (KeyError, OSError, urllib.error.URLError) as error:
         # Names the kind of trouble only: the text could hold the key.
-        _log(root, "could not ask for the end: %s" % type(error).__name__)
+        _log(root, f"could not ask for the end: {type(error).__name__}")
     time.sleep(10)
 
 
 def _log(root, text):
     try:
         with open(os.path.join(root, "watchdog.log"), "a") as file:
-            file.write("%s %s\n" % (time.strftime("%FT%TZ", time.gmtime()), text))
+            file.write("{} {}\n".format(time.strftime("%FT%TZ", time.gmtime()), text))
     except OSError:
         pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -63,17 +64,30 @@ class Desk:
     project: Path
     market: Vast
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+    """Of the environment, where a test wants others than usual."""
+
+    @property
+    def home(self) -> Path:
+        """The folder of the ledger."""
+        return self.folder / "home"
+
+    @property
+    def launch(self) -> str:
+        """The latest launch in the ledger."""
+        rows = json.loads(self.launchers("ps", "--json", "--all").stdout)[0]["jobs"]
+        return str(rows[-1]["launch"])
 
     @property
     def environment(self) -> dict[str, str]:
-        return environment(
-            VAST_API_KEY=self.market.key, LAUNCHERS_HOME=str(self.folder / "home"), COLUMNS="200", **CANARIES
-        )
+        own = {"VAST_API_KEY": self.market.key, "LAUNCHERS_HOME": str(self.home), "COLUMNS": "200"}
+        return environment(**(own | CANARIES | self.variables))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """`python -m descent provider=vast ARGUMENTS`, not waited for."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "descent", *self.arguments(*arguments)], cwd=self.project, env=self.environment, text=True,
+            [sys.executable, "-m", "descent", *self.arguments(*arguments)],
+            cwd=self.project, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.processes.append(process)
@@ -86,7 +100,8 @@ class Desk:
 
     def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "descent", *self.arguments(*arguments)], cwd=self.project, env=self.environment, text=True,
+            [sys.executable, "-m", "descent", *self.arguments(*arguments)],
+            cwd=self.project, env=self.environment, text=True,
             capture_output=True, timeout=timeout,
         )  # fmt: skip
 
