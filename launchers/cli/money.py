@@ -106,9 +106,14 @@ def _agreed(options: argparse.Namespace, question: str) -> bool:
 
 
 def _providers(ledger: Ledger, api_url: str | None) -> list[tuple[Provider, str | None]]:
-    """Every market this ledger ever rented at, and those a key is here for."""
-    places: set[tuple[str, str | None]] = {(name, api_url or None) for name in NAMES}
-    places |= {(m.provider, m.api_url) for m in ledger.machines() if m.billing is not Billing.gone}
+    """Every market this ledger rented at and has open ends, and those a key is here for.
+
+    A ledger that only ever rehearsed with an emulator does not ask the real markets.
+    """
+    machines = ledger.machines()
+    rehearsal = bool(machines) and all(machine.api_url for machine in machines) and api_url is None
+    places: set[tuple[str, str | None]] = set() if rehearsal else {(name, api_url) for name in NAMES}
+    places |= {(m.provider, m.api_url) for m in machines if m.billing is not Billing.gone}
     opened, problems = [], []
     for name, url in sorted(places, key=str):
         try:

@@ -108,7 +108,10 @@ class Fleet:
         """One job once; returns the machine if it can take another."""
         office, job = task.office, task.job
         try:
-            if office.ledger.job(job.id).cancel or office.stopping.is_set():
+            record = office.ledger.job(job.id)
+            is_there = rented is not None and record.machine == rented.record.label
+            # A job that is on its machine ends there in good order: `run_job` asks it to save, and brings it home.
+            if not is_there and (record.cancel or office.stopping.is_set()):
                 raise Cancelled("cancelled by the user")
             if rented is None:
                 rented = rent(office, forecast_of(job, office.settings, task.capsule), self._excluded)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.conftest import Desk
+from tests.launchers.conftest import CANARIES, Desk
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ CASES: list[tuple[str, Callable[[Desk], None], list[str], str]] = [
     ("corrupted ledger", corrupt_ledger, [], "can't be read"),
     ("ledger of a newer version", newer_ledger, [], "newer version"),
     ("secret in the tree", plant_secret, [], ".env"),
-    ("secret in the config", nothing, ["+note=sk-ant-REDACTED"], "config"),
+    ("secret in the config", nothing, [f"+note={CANARIES['HF_TOKEN']}"], "the value of HF_TOKEN"),
     ("too large a tree", nothing, ["provider.max_capsule_mb=0.001"], "max_capsule_mb"),
     ("balance below the estimate", poor, [], "account"),
 ]
