@@ -11,6 +11,8 @@ from files import birth_of, job_folder, status_of, write_json
 import contextlib
 
 POLL_S = 0.1
+RESERVE = 1 << 18
+"""Bytes kept back on the disk, so that how a job ended can be written when the job has filled it."""
 HEARTBEAT_S = 2.0
 
 
@@ -27,6 +29,9 @@ def start(root, request):
     for name in ("stop.json", "status.json", "return.json"):
         if os.path.exists(os.path.join(folder, name)):
             os.remove(os.path.join(folder, name))
+    with open(os.path.join(folder, "reserve"), "wb") as file:
+        file.write(b"\0" * RESERVE)
+    os.makedirs(os.path.join(folder, "held"), exist_ok=True)
     if os.fork() == 0:
         _become_independent()
         try:
@@ -70,10 +75,11 @@ def _supervise(folder, request):
     write_json(status_file, status)
     stopped = _wait(child, folder, request["grace"])
     status.update(state="ended", exit_code=child.returncode, ended=time.time(), stopped=stopped)
+    os.remove(os.path.join(folder, "reserve"))
     while True:
         try:
             return write_json(status_file, status)
-        except OSError:  # the disk is full: the client makes room, or the watchdog ends the machine
+        except OSError:  # someone was faster: the watchdog ends the machine when its lease is over
             time.sleep(1)
 
 

@@ -119,7 +119,9 @@ def test_an_older_ledger_is_kept_and_brought_up_to_date(desk: Desk):
 def test_a_foreign_machine_is_never_touched_whatever_its_label(desk: Desk):
     foreign = [
         desk.market.create(offer, {"label": label}).id
-        for offer, label in zip(desk.market.offers[4:], ["", "launchers", "launchers-0a1b2c-20250101-000000-aaaa-0"])
+        for offer, label in zip(
+            desk.market.offers[4:], ["", "launchers", "launchers-0a1b2c-20250101-000000-aaaa-0"], strict=False
+        )
     ]
     assert desk.run("steps=1").returncode == 0
     done = desk.launchers("reap", "--yes", "--api-url", desk.market.url)

@@ -144,7 +144,8 @@ def test_local_and_rented_jobs_of_one_sweep_each_run_where_they_belong(desk: Des
     assert done.returncode != 0  # provider.api_url is no knob of the local provider: refused before anything starts
     assert not desk.market.history
     source = desk.project / "descent/conf/provider/vast.yaml"
-    source.write_text(source.read_text().replace("  name: vast", f"  name: vast\n  api_url: {desk.market.url}\n  python: {sys.executable}"))
+    knobs = f"  name: vast\n  api_url: {desk.market.url}\n  python: {sys.executable}"
+    source.write_text(source.read_text().replace("  name: vast", knobs))
     desk.arguments = lambda *arguments: list(arguments)  # type: ignore[method-assign]
     done = desk.run("-m", "provider=local,vast", "steps=3")
     assert done.returncode == 0, done.stdout + done.stderr
