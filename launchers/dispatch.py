@@ -1,8 +1,9 @@
 """What all our Hydra launchers share: compose every job first, then send each to the launcher it names itself.
 
-Hydra builds one launcher for a sweep, from the config before any sweep value is applied. A sweep over the provider would
-so run every job with the default one. Here the launcher that Hydra built composes all jobs, groups them by their
-own `hydra.launcher._target_`, lets each launcher of ours refuse its group before anything starts, and then runs the groups.
+Hydra builds one launcher for a sweep, from the config before any sweep value is applied. A sweep over
+the provider would so run every job with the default one. Here the launcher that Hydra built composes all jobs, groups
+them by their own `hydra.launcher._target_`, lets each launcher of ours refuse its group before anything starts, and
+then runs the groups.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 
 class LaunchRefused(CompactHydraException):
     """A `LaunchError` in the class that Hydra shows without a traceback."""
+
+
+class JobNotFinished(CompactHydraException):
+    """What the sweeper gets for a job that failed elsewhere: its own traceback is in its log, and ours would say nothing."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def run_preflight(job: ComposedJob) -> None:
 
 
 class DispatchingLauncher(Launcher):
-    """Base of our launchers. A subclass says what it refuses (`check_jobs`) and how a group of jobs runs (`run_jobs`)."""
+    """Base of our launchers: a subclass says what it refuses (`check_jobs`) and how a group runs (`run_jobs`)."""
 
     def __init__(self, **settings: Any) -> None:
         """`settings` are those of the sweep's first config and not used: each job's own config holds its own."""
@@ -150,10 +155,8 @@ class DispatchingLauncher(Launcher):
             for job in group:
                 log.info("job %d: %s", job.number, " ".join(filter_overrides(job.overrides)) or "(no overrides)")
             launcher = launchers[target]
-            if isinstance(launcher, DispatchingLauncher):
-                results = launcher.run_jobs(group)
-            else:
-                results = _run_with_foreign_launcher(launcher, group)
+            ours = isinstance(launcher, DispatchingLauncher)
+            results = launcher.run_jobs(group) if ours else _run_with_foreign_launcher(launcher, group)
             assert len(results) == len(group), f"{target} returned {len(results)} results for {len(group)} jobs"
             returns.update({job.number: result for job, result in zip(group, results, strict=True)})
         return [returns[job.number] for job in jobs]

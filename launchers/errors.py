@@ -11,9 +11,9 @@
     ├── TryAnotherOffer      this machine or offer is no good, another may be
     │   ├── OfferTaken           someone else rented it first
     │   ├── BadMachine           it did not come up, or is not what was paid for
+    │   │   └── RemoteError          a command of ours failed on it
     │   └── Preempted            the machine was taken away from a running job
-    ├── JobFailed            the job itself ended with an error
-    ├── CapReached           the job stopped because its money or time is spent
+    ├── Cancelled            the user asked for the end
     └── StopAndLook          a person must look: something may still cost money
         └── StillBilled          a machine could not be confirmed gone
 
@@ -65,16 +65,16 @@ class BadMachine(TryAnotherOffer):
     """The machine did not come up in time, or differs from what was offered."""
 
 
+class RemoteError(BadMachine):
+    """A command of ours failed on the machine; the text is the last line it wrote about it."""
+
+
 class Preempted(TryAnotherOffer):
     """The machine was taken away while the job ran."""
 
 
-class JobFailed(LaunchError):
-    """The job's own process ended with an error."""
-
-
-class CapReached(LaunchError):
-    """The job's `max_cost` or `max_hours` is used up."""
+class Cancelled(LaunchError):
+    """The user stopped the launch."""
 
 
 class StopAndLook(LaunchError):

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
+import copy
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
+from omegaconf import DictConfig, open_dict, read_write
 
 from launchers.dispatch import ComposedJob, DispatchingLauncher
-
-RETURN_VALUE_VARIABLE = "LAUNCHERS_RETURN_VALUE"
-"""Names a file: where a supervisor wants the task's return value, as JSON."""
 
 TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT
@@ -40,7 +36,7 @@ class LocalJobs(DispatchingLauncher):
         assert self.hydra_context is not None
         assert self.task_function is not None
         try:
-            result = run_job(
+            return run_job(
                 hydra_context=self.hydra_context,
                 task_function=self.task_function,
                 config=job.config,
@@ -53,9 +49,6 @@ class LocalJobs(DispatchingLauncher):
             # The task called sys.exit: that is a failure of this job, not of the sweep.
             failure = RuntimeError(f"The task left with sys.exit({error.code!r}).")
             return failed(job, failure)
-        if result.status is JobStatus.COMPLETED:
-            _write_return_value(result._return_value)
-        return result
 
 
 def failed(job: ComposedJob, error: BaseException) -> JobReturn:
@@ -68,17 +61,16 @@ def finished(job: ComposedJob, status: JobStatus, value: Any) -> JobReturn:
     before = HydraConfig.instance().cfg
     try:
         HydraConfig.instance().set_config(job.config)
-        task = job.config.copy()
-        task._set_flag("readonly", False)
-        task._set_flag("struct", False)
-        hydra_config = HydraConfig.instance().cfg.copy()  # type: ignore[union-attr]
-        del task["hydra"]
+        hydra_config = copy.deepcopy(HydraConfig.instance().cfg)
     finally:
         HydraConfig.instance().cfg = before
+    task = copy.deepcopy(job.config)
+    with read_write(task), open_dict(task):
+        del task["hydra"]
     return JobReturn(
         overrides=list(job.config.hydra.overrides.task),
         cfg=task,
-        hydra_cfg=hydra_config,
+        hydra_cfg=cast(DictConfig, hydra_config),
         working_dir=str(job.folder),
         task_name=job.config.hydra.job.name,
         status=status,
@@ -101,16 +93,3 @@ def terminate_by_exception() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _write_return_value(value: Any) -> None:
-    path = os.environ.get(RETURN_VALUE_VARIABLE)
-    if not path:
-        return
-    try:
-        text = json.dumps({"value": value})
-    except TypeError:
-        text = json.dumps({"value": repr(value)})
-    partial = Path(path + ".partial")
-    partial.write_text(text)
-    partial.replace(path)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.emulators import cage
+from tests.emulators.vast import Vast
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = Path(__file__).parent / "example"
@@ -41,3 +47,100 @@ def descent(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )  # fmt: skip
 
     return run
+
+
+CANARIES = {
+    "CANARY_TOKEN": "canary-token-3f1c9a77e5",
+    "WANDB_API_KEY": "canary-wandb-b1e0aa42d9",
+    "HF_TOKEN": "canary-hf-90cc1f2b7e",
+}
+
+
+@dataclass
+class Desk:
+    """A user's place of work: a project, an emulated market, and a ledger of its own."""
+
+    folder: Path
+    project: Path
+    market: Vast
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    variables: dict[str, str] = field(default_factory=dict)
+    """Of the environment, where a test wants others than usual."""
+
+    @property
+    def home(self) -> Path:
+        """The folder of the ledger."""
+        return self.folder / "home"
+
+    @property
+    def launch(self) -> str:
+        """The latest launch in the ledger."""
+        rows = json.loads(self.launchers("ps", "--json", "--all").stdout)[0]["jobs"]
+        return str(rows[-1]["launch"])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {"VAST_API_KEY": self.market.key, "LAUNCHERS_HOME": str(self.home), "COLUMNS": "200"}
+        return environment(**(own | CANARIES | self.variables))
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """`python -m descent provider=vast ARGUMENTS`, not waited for."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "descent", *self.arguments(*arguments)],
+            cwd=self.project, env=self.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.processes.append(process)
+        return process
+
+    def arguments(self, *arguments: str) -> list[str]:
+        """Options first, as argparse wants them; then what leads every job to the emulated market."""
+        own = ["provider=vast", f"provider.api_url={self.market.url}", f"provider.python={sys.executable}"]
+        return [*(a for a in arguments if a[0] == "-"), *own, *(a for a in arguments if a[0] != "-")]
+
+    def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "descent", *self.arguments(*arguments)],
+            cwd=self.project, env=self.environment, text=True,
+            capture_output=True, timeout=timeout,
+        )  # fmt: skip
+
+    def launchers(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """`python -m launchers ARGUMENTS`."""
+        return subprocess.run(
+            [sys.executable, "-m", "launchers", *arguments], cwd=self.project, env=self.environment, text=True,
+            capture_output=True, timeout=timeout,
+        )  # fmt: skip
+
+    def output(self, number: int = 0) -> Path:
+        return self.project / "outputs" / "descent" / str(number)
+
+    def wait_for(self, condition: Callable[[], object], seconds: float = 60, what: str = "") -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"never happened: {what or condition}"
+            time.sleep(0.05)
+
+    def wait_for_step(self, step: int, number: int = 0) -> None:
+        """Until the job's log, here, shows that step."""
+        log = self.output(number) / "remote.log"
+
+        def reached() -> bool:
+            ended = self.processes[-1].poll() is not None and self.processes[-1].stdout
+            assert not ended, self.processes[-1].stdout.read()  # type: ignore[union-attr]
+            return log.exists() and f"step {step} " in log.read_text()
+
+        self.wait_for(reached, what=f"step {step}")
+
+
+@pytest.fixture
+def desk(project: Path, tmp_path: Path) -> Iterator[Desk]:
+    reason = cage.why_not()
+    if reason:
+        pytest.skip(reason)
+    with Vast(tmp_path / "market") as market:
+        desk = Desk(tmp_path, project, market)
+        yield desk
+        for process in desk.processes:
+            process.kill()
+            process.wait()

@@ -59,8 +59,9 @@ def test_a_packed_run_learns_what_a_padded_run_of_the_same_batches_learns():
     curves = []
     for rows in TrainingPacks(*lengths(pairs), budget, seed=0, epochs=6):
         batch = pad([pairs[i] for i in rows])
-        losses = model(**{key: batch[key] for key in ("input_ids", "attention_mask", "labels")}).loss, loss_of(
-            collate([pairs[i] for i in rows])
+        losses = (
+            model(**{key: batch[key] for key in ("input_ids", "attention_mask", "labels")}).loss,
+            loss_of(collate([pairs[i] for i in rows])),
         )
         for loss, optimizer in zip(losses, optimizers, strict=True):
             optimizer.zero_grad()

@@ -1,0 +1,218 @@
+"""The working tree as a content-addressed, secret-scanned archive: what git sees, plus the data that exists only here.
+
+A capsule is a list of paths with digests; its bytes lie once, by digest, in the user's data folder, so that a job can be
+moved to another machine after the working tree has changed, and a second job uploads only what is new.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from launchers.errors import CapsuleRefused, MendInput
+from launchers.secrecy import find_secret
+
+SUPPORT = ".launchers"
+"""Folder of the shipped tree that holds this package itself, and the data of other places."""
+_JUNK = (".git", ".venv", "venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "node_modules")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file; `digest` is SHA-256 in hexadecimal. A link has a target and no digest."""
+
+    path: str
+    digest: str = ""
+    size: int = 0
+    executable: bool = False
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class Capsule:
+    digest: str
+    entries: tuple[Entry, ...]
+    directory: str
+    """Where in the tree the job starts, relative to its top."""
+    store: Path
+    """Folder of the bytes, by digest."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, each file once."""
+        return sum({entry.digest: entry.size for entry in self.entries}.values())
+
+    def blob(self, digest: str) -> Path:
+        return self.store / "blobs" / digest
+
+
+def pack(
+    directory: Path, home: Path, max_bytes: float, exclude: tuple[Path, ...] = (), data: tuple[Path, ...] = ()
+) -> tuple[Capsule, dict[Path, str]]:
+    """Pack the working tree around `directory`.
+
+    Args:
+        exclude: folders that never travel, such as the results of this launch.
+        data: files or folders of this machine that must travel although git does not see them.
+
+    Returns:
+        The capsule, and for each of `data` its path on the machine, relative to where the job starts.
+
+    Raises:
+        CapsuleRefused: a secret would travel, or more than `max_bytes`.
+    """
+    top = _top(directory)
+    store = home / "capsules"
+    (store / "blobs").mkdir(parents=True, exist_ok=True, mode=0o700)
+    banned = [path.resolve() for path in exclude]
+    entries = []
+    for relative in _tree_files(top):
+        path = top / relative
+        if any(path.resolve().is_relative_to(folder) for folder in banned):
+            continue
+        entries.append(_entry(path, relative.as_posix(), top, store, patterns=True))
+    known = {entry.path for entry in entries}
+    start = directory.resolve().relative_to(top)
+    places: dict[Path, str] = {}
+    for path in data:
+        place, extra = _data_entries(path, top, store, known)
+        entries += extra
+        places[path] = os.path.relpath(place, start.as_posix())
+    entries += [e for e in _support_entries(store) if e.path not in known]
+    unique = tuple(sorted({entry.path: entry for entry in entries}.values(), key=lambda e: e.path))
+    capsule = Capsule(_digest_of_tree(unique), unique, start.as_posix(), store)
+    if capsule.size > max_bytes:
+        largest = max(unique, key=lambda e: e.size)
+        raise CapsuleRefused(
+            f"The working tree would ship {capsule.size / 1e6:.0f} MB, more than provider.max_capsule_mb "
+            f"{max_bytes / 1e6:.0f} (largest: {largest.path}, {largest.size / 1e6:.0f} MB): "
+            "add large files to .gitignore, or raise the limit."
+        )
+    text = json.dumps({"directory": capsule.directory, "entries": [asdict(e) for e in unique]})
+    (store / f"{capsule.digest}.json").write_text(text)
+    return capsule, places
+
+
+def load(digest: str, home: Path) -> Capsule:
+    """A capsule packed before."""
+    path = home / "capsules" / f"{digest}.json"
+    if not path.exists():
+        raise MendInput(f"The packed working tree {digest[:12]} is no longer in {path.parent}: start the job anew.")
+    content = json.loads(path.read_text())
+    return Capsule(digest, tuple(Entry(**e) for e in content["entries"]), content["directory"], home / "capsules")
+
+
+def _top(directory: Path) -> Path:
+    found = subprocess.run(
+        ["git", "-C", str(directory), "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=False
+    )
+    return Path(found.stdout.strip()).resolve() if found.returncode == 0 else directory.resolve()
+
+
+def _tree_files(top: Path) -> Iterator[PurePosixPath]:
+    """What git would commit if everything were added; without git, every file but caches."""
+    listed = subprocess.run(
+        ["git", "-C", str(top), "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if listed.returncode == 0:
+        names = sorted({os.fsdecode(name) for name in listed.stdout.split(b"\0") if name})
+        # Deleted files are still listed, and a submodule is a folder.
+        yield from (PurePosixPath(name) for name in names if (top / name).is_symlink() or (top / name).is_file())
+        return
+    for folder, folders, files in os.walk(top):
+        folders[:] = sorted(name for name in folders if name not in _JUNK)
+        yield from (PurePosixPath(Path(folder, name).relative_to(top).as_posix()) for name in sorted(files))
+
+
+def _entry(path: Path, relative: str, top: Path, store: Path, patterns: bool) -> Entry:
+    if path.is_symlink():
+        target = os.readlink(path)
+        if os.path.isabs(target) or not (path.parent / target).resolve().is_relative_to(top):
+            raise CapsuleRefused(
+                f"{relative} is a link that leaves the working tree: remove it, or add it to .gitignore."
+            )
+        return Entry(relative, link=target)
+    content = path.read_bytes()
+    found = find_secret(relative, content, patterns)
+    if found:
+        raise CapsuleRefused(f"{relative} holds {found} and would travel to a rented machine: add it to .gitignore.")
+    digest = hashlib.sha256(content).hexdigest()
+    _keep(content, store / "blobs" / digest)
+    return Entry(relative, digest, len(content), bool(path.stat().st_mode & 0o100))
+
+
+def _keep(content: bytes, blob: Path) -> None:
+    if not blob.exists():
+        partial = blob.with_name(f".{blob.name}.{os.getpid()}")
+        partial.write_bytes(content)
+        partial.replace(blob)
+
+
+def _data_entries(path: Path, top: Path, store: Path, known: set[str]) -> tuple[str, list[Entry]]:
+    """Where a file or folder will lie in the tree, and what must be added for it."""
+    real = path.resolve()
+    if real.is_relative_to(top):
+        inside = real.relative_to(top).as_posix()
+        place, files = inside, _files_below(real)
+        missing = [f for f in files if f.relative_to(top).as_posix() not in known]
+        return place, [_entry(f, f.relative_to(top).as_posix(), top, store, patterns=False) for f in missing]
+    place = f"{SUPPORT}/data/{hashlib.sha256(str(real).encode()).hexdigest()[:8]}/{real.name}"
+    base = real.parent
+    prefix = PurePosixPath(place).parent
+    return place, [
+        _entry(f, (prefix / f.relative_to(base).as_posix()).as_posix(), base, store, patterns=False)
+        for f in _files_below(real)
+    ]
+
+
+def _files_below(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+
+
+def _support_entries(store: Path) -> list[Entry]:
+    """This package and its Hydra plugins: a job runs below them on the machine, whatever its own dependencies are."""
+    plugins = Path(importlib.import_module("hydra_plugins.launchers_plugin").__path__[0])
+    package = Path(__file__).parent
+    found = []
+    for source, name in ((package, "launchers"), (plugins, "hydra_plugins/launchers_plugin")):
+        for path in sorted(source.rglob("*.py")):
+            relative = path.relative_to(source).as_posix()
+            if not relative.startswith("hydra_plugins/"):
+                found.append(_entry(path, f"{SUPPORT}/{name}/{relative}", source, store, patterns=False))
+    return found
+
+
+def _digest_of_tree(entries: tuple[Entry, ...]) -> str:
+    text = json.dumps([asdict(entry) for entry in entries], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def matches(path: str, patterns: list[str]) -> bool:
+    """Whether a path fits one of the patterns; `*` crosses folders."""
+    return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
+
+
+def forget_all_but(digests: set[str], home: Path) -> None:
+    """Remove packed trees that no open launch needs."""
+    store = home / "capsules"
+    kept: set[str] = set()
+    for manifest in store.glob("*.json"):
+        if manifest.stem in digests:
+            kept |= {entry["digest"] for entry in json.loads(manifest.read_text())["entries"]}
+        else:
+            manifest.unlink()
+    if not digests:
+        shutil.rmtree(store / "blobs", ignore_errors=True)
+        return
+    for blob in (store / "blobs").iterdir():
+        if blob.name not in kept:
+            blob.unlink()

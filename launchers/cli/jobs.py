@@ -1,0 +1,193 @@
+"""ps, logs, attach, fetch, cancel: what a person does with jobs that a launch left in the ledger."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from launchers.capsule import load
+from launchers.cli.tables import Sheet, jobs_table, show
+from launchers.errors import LaunchError, MendInput, StillBilled
+from launchers.job import Billing, MachineState, Outcome
+from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
+from launchers.lifecycle.fleet import Fleet, Task, claimed, held_machines
+from launchers.lifecycle.office import Office
+from launchers.lifecycle.rental import Rented
+from launchers.local import terminate_by_exception
+from launchers.rented import close_if_done, open_office
+from launchers.settings import RentalSettings, Timing, VastSettings, typed
+from launchers.transport import sync
+from launchers.transport.logs import LOG_NAME, LogMirror, LogStream
+
+SCHEMAS: dict[str, type[RentalSettings]] = {"vast": VastSettings}
+
+
+def ps(options: argparse.Namespace) -> int:
+    ledger = Ledger.open()
+    now = time.time()
+    open_launches = set(ledger.launches(only_open=True))
+    jobs = [r for r in ledger.jobs() if options.all or r.launch in open_launches]
+    machines = [m for m in ledger.machines() if options.all or m.billing is not Billing.gone]
+    rows = [machine_row(m, now) for m in machines]
+    if options.json:
+        sheet = jobs_table(jobs, now)
+        show(Sheet("", (), [{"jobs": sheet.rows, "machines": rows}]), as_json=True)
+        return 0
+    show(jobs_table(jobs, now))
+    show(Sheet("Machines", MACHINE_COLUMNS, rows, right=frozenset({"$/h", "minutes", "$"})))
+    return 0
+
+
+MACHINE_COLUMNS = ("machine", "provider", "instance", "card", "billing", "$/h", "minutes", "$", "note")
+
+
+def machine_row(machine: MachineRecord, now: float) -> dict[str, object]:
+    return {
+        "machine": machine.label, "provider": machine.provider, "instance": machine.instance, "card": machine.offer.gpu,
+        "billing": machine.billing.value, "$/h": machine.price, "minutes": ((machine.ended or now) - machine.created) / 60,
+        "$": machine.cost(now), "note": machine.note,
+    }  # fmt: skip
+
+
+def logs(options: argparse.Namespace) -> int:
+    ledger = Ledger.open()
+    record = _one(ledger, options.job)
+    path = record.spec.home / LOG_NAME
+    shown = _print_from(path, 0)
+    while options.follow and not ledger.job(record.spec.id).outcome.ended:
+        try:
+            with claimed(launchers_home(), record.launch):
+                # Nobody else keeps the local log growing.
+                rented = _rented(ledger, record)
+                mirror = LogMirror(record.spec.home, record.log_base)
+                office = _office(ledger, record)
+                stream = LogStream(rented.host, record.spec, mirror, office.clock, office.timing.retry_first)
+                while rented.host.job_status(record.spec)["state"] == "running":
+                    time.sleep(office.timing.status)
+                stream.finish(30)
+                rented.host.close()
+                return 0
+        except MendInput:
+            shown = _print_from(path, shown)
+            time.sleep(0.5)
+    return 0
+
+
+def _print_from(path: object, offset: int) -> int:
+    from pathlib import Path
+
+    assert isinstance(path, Path)
+    if not path.exists():
+        return offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        content = file.read()
+    sys.stdout.write(content.decode(errors="replace"))
+    sys.stdout.flush()
+    return offset + len(content)
+
+
+def attach(options: argparse.Namespace) -> int:
+    ledger = Ledger.open()
+    launch = ledger.find(options.job)[0].launch
+    return take_up(ledger, launch, options.json)
+
+
+def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
+    """Finish a launch: exit code 0 when all its jobs finished, 1 when one did not, 3 when something may still be billed."""
+    home = launchers_home()
+    with terminate_by_exception(), claimed(home, launch):
+        records = ledger.jobs(launch)
+        tasks = [_task(ledger, record) for record in records if not record.outcome.ended]
+        for task in tasks:
+            task.office.settings.detach = False
+        still: list[StillBilled] = []
+        if tasks or any(m.billing is not Billing.gone for m in ledger.machines(launch)):
+            try:
+                held, waiting = held_machines(tasks[0].office if tasks else _office(ledger, records[0]), tasks)
+            except StillBilled as error:
+                held, waiting = [], tasks
+                still.append(error)
+            fleet = Fleet(waiting, records[0].spec.settings["machines"], prefixed=len(records) > 1)
+            try:
+                fleet.run(held)
+            finally:
+                close_if_done(ledger, launch)
+            still += fleet.still_billed
+    records = ledger.jobs(launch)
+    show(jobs_table(records, time.time()), as_json)
+    if still:
+        raise still[0]
+    return 0 if all(record.outcome is Outcome.finished for record in records) else 1
+
+
+def fetch(options: argparse.Namespace) -> int:
+    ledger = Ledger.open()
+    rows = []
+    for record in ledger.find(options.job):
+        with claimed(launchers_home(), record.launch):
+            rented = _rented(ledger, record)
+            report = sync.pull(rented.host, record.spec)
+            rented.host.close()
+        rows.append(
+            {"job": record.spec.id, "files": report.files, "MB": report.bytes / 1e6, "folder": record.spec.folder}
+        )
+    show(Sheet("Fetched", ("job", "files", "MB", "folder"), rows), options.json)
+    return 0
+
+
+def cancel(options: argparse.Namespace) -> int:
+    ledger = Ledger.open()
+    records = ledger.find(options.job)
+    live = [record for record in records if not record.outcome.ended]
+    if not live:
+        raise MendInput(f"Job {records[0].spec.id} has ended already ({records[0].outcome.value}): nothing to cancel.")
+    if all(record.cancel for record in live):
+        raise MendInput(
+            f"Job {live[0].spec.id} is being cancelled already: `python -m launchers ps` shows how far it is."
+        )
+    for record in live:
+        ledger.update_job(record.spec.id, cancel=1)
+    try:
+        take_up(ledger, live[0].launch, options.json)
+    except MendInput:
+        print(f"Told the client that attends to {live[0].launch}: it ends the job and brings the results home.")
+    return 0
+
+
+def _one(ledger: Ledger, name: str) -> JobRecord:
+    records = ledger.find(name)
+    if len(records) > 1:
+        raise MendInput(f"{name} has {len(records)} jobs: name one, such as {records[0].spec.id}.")
+    return records[0]
+
+
+def _office(ledger: Ledger, record: JobRecord) -> Office:
+    settings = typed(SCHEMAS[record.spec.settings["name"]], record.spec.settings, "provider")
+    timing = typed(Timing, record.spec.timing, "timing")
+    return open_office(record.launch, settings, timing, launchers_home(), ledger)
+
+
+def _task(ledger: Ledger, record: JobRecord) -> Task:
+    return Task(record.spec, _office(ledger, record), load(record.spec.capsule, launchers_home()))
+
+
+def _rented(ledger: Ledger, record: JobRecord) -> Rented:
+    """The machine that a job is on.
+
+    Raises:
+        MendInput: it is on none.
+    """
+    office = _office(ledger, record)
+    machine = ledger.machine(record.machine) if record.machine else None
+    if machine is None or machine.instance is None or machine.billing is Billing.gone:
+        raise MendInput(
+            f"Job {record.spec.id} is on no machine ({record.outcome.value}); what is here lies in {record.spec.folder}."
+        )
+    status = office.retry(lambda: office.provider.status(machine.instance or ""))
+    if status.state is not MachineState.running:
+        raise LaunchError(
+            f"The machine of job {record.spec.id} does not run ({status.detail}): `python -m launchers attach` moves it."
+        )
+    return Rented(machine, office.open_host(office, machine, status), time.time())

@@ -1,0 +1,205 @@
+"""stop, reap, cost: what ends rentals and adds them up."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+
+from launchers.cli.jobs import MACHINE_COLUMNS, _office, machine_row
+from launchers.cli.tables import Sheet, show
+from launchers.clock import WallClock, pauses
+from launchers.errors import CredentialError, LaunchError, MendInput, StillBilled
+from launchers.job import Billing, MachineStatus, Outcome, is_our_label
+from launchers.ledger import Ledger, launchers_home
+from launchers.lifecycle.fleet import claimed
+from launchers.lifecycle.rental import give_back
+from launchers.providers import NAMES, open_provider
+from launchers.providers.base import Provider, stop_command
+from launchers.rented import close_if_done
+
+DESTROY_TOTAL_S = 60.0
+
+
+def stop(options: argparse.Namespace) -> int:
+    ledger = Ledger.open()
+    records = ledger.find(options.job)
+    launch = records[0].launch
+    machines = [m for m in ledger.machines(launch) if m.billing is not Billing.gone]
+    if not machines:
+        raise MendInput(f"Launch {launch} has no machine that is billed.")
+    show(Sheet("Ends now", MACHINE_COLUMNS, [machine_row(m, time.time()) for m in machines]), options.json)
+    if not _agreed(options, "End these machines without fetching anything?"):
+        return 1
+    office = _office(ledger, records[0])
+    for record in ledger.jobs(launch):
+        if not record.outcome.ended:
+            ledger.update_job(record.spec.id, cancel=1)
+    for machine in machines:
+        give_back(office, machine.label)
+    for record in ledger.jobs(launch):
+        if not record.outcome.ended:
+            ledger.update_job(record.spec.id, outcome=Outcome.cancelled, note="stopped", ended=time.time())
+    close_if_done(ledger, launch)
+    return 0
+
+
+def reap(options: argparse.Namespace) -> int:
+    """Everything billed that carries our label or that this ledger created, and that no living client attends to."""
+    ledger = Ledger.open()
+    rows, found = [], []
+    silent: list[str] = []
+    for provider, api_url in _providers(ledger, options.api_url):
+        try:
+            machines = provider.list_mine()
+        except LaunchError as error:
+            # One market that does not answer must not keep the machines of the others.
+            silent.append(f"{provider.name}: {error}")
+            continue
+        for machine in machines:
+            if _is_orphan(ledger, machine, options.all_clients):
+                found.append((provider, api_url, machine))
+                rows.append(
+                    {
+                        "machine": machine.label, "provider": provider.name, "instance": machine.instance,
+                        "card": machine.gpu, "state": machine.state.value, "$/h": machine.price,
+                    }
+                )  # fmt: skip
+    show(
+        Sheet("Billed, and attended to by nobody", ("machine", "provider", "instance", "card", "state", "$/h"), rows),
+        options.json,
+    )
+    if found and not _agreed(options, f"End {len(found)} machine(s)?"):
+        return 1
+    problems = [problem for provider, _, machine in found if (problem := _end(ledger, provider, machine))]
+    problems += silent
+    _settle_gone(ledger, options.api_url)
+    if problems:
+        raise StillBilled(" ".join(problems))
+    return 0
+
+
+def cost(options: argparse.Namespace) -> int:
+    ledger = Ledger.open()
+    now = time.time()
+    wanted = {r.launch for r in ledger.find(options.job)} if options.job else None
+    by_provider: dict[str, float] = {}
+    for machine in ledger.machines():
+        if wanted is None or machine.launch in wanted:
+            by_provider[machine.provider] = by_provider.get(machine.provider, 0.0) + machine.cost(now)
+    jobs = [r for r in ledger.jobs() if wanted is None or r.launch in wanted]
+    rows = [{"what": r.spec.id, "provider": r.spec.settings["name"], "$": r.cost} for r in jobs]
+    rows += [{"what": "all machines", "provider": name, "$": total} for name, total in sorted(by_provider.items())]
+    note = "By our own meter: seconds times the billed rate. Traffic and the provider's rounding are not in it."
+    show(Sheet("Spent", ("what", "provider", "$"), rows, note, frozenset({"$"})), options.json)
+    return 0
+
+
+def _agreed(options: argparse.Namespace, question: str) -> bool:
+    if options.yes:
+        return True
+    if not sys.stdin.isatty():
+        print(f"{question} Nothing was done: say --yes in a script.", file=sys.stderr)
+        return False
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _providers(ledger: Ledger, api_url: str | None) -> list[tuple[Provider, str | None]]:
+    """Every market this ledger rented at and has open ends, and those a key is here for.
+
+    A ledger that only ever rehearsed with an emulator does not ask the real markets.
+    """
+    machines = ledger.machines()
+    rehearsal = bool(machines) and all(machine.api_url for machine in machines) and api_url is None
+    places: set[tuple[str, str | None]] = set() if rehearsal else {(name, api_url) for name in NAMES}
+    places |= {(m.provider, m.api_url) for m in machines if m.billing is not Billing.gone}
+    opened, problems = [], []
+    for name, url in sorted(places, key=str):
+        try:
+            opened.append((open_provider(name, url), url))
+        except CredentialError as error:
+            problems.append(error)
+    if not opened and problems:
+        raise problems[0]
+    return opened
+
+
+def _is_orphan(ledger: Ledger, machine: MachineStatus, all_clients: bool) -> bool:
+    known = {m.instance: m for m in ledger.machines() if m.instance}
+    record = known.get(machine.instance)
+    labelled = next((m for m in ledger.machines() if m.label == machine.label), None)
+    # A foreign machine may carry any label, also one of ours by chance or malice, but not one that we wrote as an intent
+    # under this ledger's own random name.
+    if record is None and labelled is None and not is_our_label(machine.label, None if all_clients else ledger.client):
+        return False
+    owner = record or labelled
+    return owner is None or not _is_attended(ledger, owner.launch)
+
+
+def _is_attended(ledger: Ledger, launch: str) -> bool:
+    """Whether a living client holds the launch, or its job runs on as it should, within its hours."""
+    try:
+        with claimed(launchers_home(), launch):
+            pass
+    except MendInput:
+        return True
+    jobs = ledger.jobs(launch)
+    machines = [m for m in ledger.machines(launch) if m.billing is not Billing.gone]
+    running = [j for j in jobs if j.outcome is Outcome.running]
+    within = (
+        [m for m in machines if time.time() - m.created < jobs[0].spec.settings["max_hours"] * 3600] if jobs else []
+    )
+    # A detached job is left alone: `attach` is what ends it.
+    return bool(running and within and jobs[0].spec.settings["detach"])
+
+
+def _end(ledger: Ledger, provider: Provider, machine: MachineStatus) -> str | None:
+    """Destroy and confirm; returns what went wrong."""
+    problem = ""
+    for _ in pauses(WallClock(), 0.5, DESTROY_TOTAL_S):
+        try:
+            provider.destroy(machine.instance)
+            if all(m.instance != machine.instance for m in provider.list_mine()):
+                for record in ledger.machines():
+                    if record.instance == machine.instance or (
+                        record.instance is None and record.label == machine.label
+                    ):
+                        ledger.update_machine(
+                            record.label, instance=machine.instance, billing=Billing.gone, ended=time.time()
+                        )
+                return None
+        except LaunchError as error:
+            problem = str(error)
+    return (
+        f"STILL BILLED: {provider.name} instance {machine.instance} could not be confirmed gone ({problem}); it costs "
+        f"${machine.price:.3f} per hour: stop it with `{stop_command(provider.name, machine.instance)}`."
+    )
+
+
+def _settle_gone(ledger: Ledger, api_url: str | None) -> None:
+    """Mark as gone what no provider lists any more, and end the jobs of launches that have no machine left."""
+    alive: set[str] = set()
+    asked: set[tuple[str, str | None]] = set()
+    for provider, url in _providers(ledger, api_url):
+        with contextlib.suppress(LaunchError):
+            for machine in provider.list_mine():
+                alive |= {machine.instance, machine.label}
+            asked.add((provider.name, url))
+    now = time.time()
+    for record in ledger.machines():
+        if (
+            record.billing is Billing.gone
+            or (record.provider, record.api_url) not in asked
+            or _is_attended(ledger, record.launch)
+        ):
+            continue
+        if record.instance not in alive and record.label not in alive:
+            ledger.update_machine(record.label, billing=Billing.gone, ended=now)
+    for launch in ledger.launches(only_open=True):
+        if any(m.billing is not Billing.gone for m in ledger.machines(launch)) or _is_attended(ledger, launch):
+            continue
+        for job in ledger.jobs(launch):
+            if job.outcome is Outcome.running:
+                # It may be taken up again: what was synced is here.
+                ledger.update_job(job.spec.id, outcome=Outcome.waiting, machine=None)

@@ -1,0 +1,118 @@
+"""Tables for people and JSON for scripts, of the same rows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from launchers.ledger import JobRecord
+from launchers.plan import Candidate, Plan
+
+
+@dataclass
+class Sheet:
+    """Rows with named columns."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[dict[str, Any]]
+    note: str = ""
+    right: frozenset[str] = field(default_factory=frozenset)
+
+
+def show(sheet: Sheet, as_json: bool = False) -> None:
+    """Print it: JSON holds the plain values, the table their short forms."""
+    if as_json:
+        json.dump(sheet.rows, sys.stdout, indent=2, default=str)
+        sys.stdout.write("\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=sheet.title, title_justify="left", caption=sheet.note or None, caption_justify="left")
+    for column in sheet.columns:
+        table.add_column(
+            column.replace("_", " "), justify="right" if column in sheet.right else "left", overflow="fold"
+        )
+    for row in sheet.rows:
+        table.add_row(*(_short(column, row.get(column)) for column in sheet.columns))
+    console = Console(soft_wrap=False)
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(table)
+
+
+def _short(column: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if column.startswith("$"):
+            return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.2f}"
+        return f"{value:.4g}"
+    return str(value)
+
+
+_PLAN_COLUMNS = ("provider", "offer", "card", "gib", "kind", "$/h", "hours", "$_job", "mbit/s", "reliability", "region")
+
+
+def plan_table(plan: Plan, most: int = 12) -> Sheet:
+    """The plan: what would be rented first, then the rest, spot and on-demand side by side."""
+    ranked = sorted([*plan.candidates, *plan.alternatives], key=lambda c: c.cost)[:most]
+    chosen = plan.candidates[0] if plan.candidates else None
+    rows = [candidate_row(c) | {"chosen": c is chosen} for c in ranked]
+    upper = "" if plan.forecast.exact else "Hours are the upper bound provider.max_hours: nothing better is known. "
+    kind = "spot" if plan.need.spot else "on-demand"
+    note = f"{upper}{'* would be rented (' + kind + '). ' if chosen else ''}{len(plan.refusals)} offers do not fit."
+    for row in rows:
+        row["offer"] = f"{row['offer']} *" if row["chosen"] else row["offer"]
+    return Sheet(
+        "Plan", _PLAN_COLUMNS, rows, note, frozenset({"$/h", "hours", "$_job", "mbit/s", "gib", "reliability"})
+    )
+
+
+def candidate_row(candidate: Candidate) -> dict[str, Any]:
+    offer = candidate.offer
+    return {
+        "provider": offer.provider, "offer": offer.id, "card": f"{offer.num_gpus} x {offer.gpu}", "gib": round(offer.gpu_memory_gib),
+        "kind": "spot" if offer.spot else "on-demand", "$/h": offer.price, "hours": candidate.hours, "$_job": candidate.cost,
+        "mbit/s": round(offer.download_mbps), "reliability": offer.reliability, "region": offer.region,
+    }  # fmt: skip
+
+
+_JOB_COLUMNS = ("job", "state", "metric", "minutes", "$", "results", "machine", "folder", "note")
+
+
+def job_row(record: JobRecord, now: float) -> dict[str, Any]:
+    minutes = ((record.ended or now) - record.started) / 60 if record.started else None
+    return {
+        "job": record.spec.id, "launch": record.launch, "number": record.spec.number, "state": record.outcome.value,
+        "metric": record.value, "minutes": minutes, "$": record.cost, "results": record.results.value,
+        "restarts": record.restarts, "machine": record.machine, "folder": record.spec.folder, "note": record.note,
+    }  # fmt: skip
+
+
+def jobs_table(records: list[JobRecord], now: float) -> Sheet:
+    """The closing table of a launch, and `ps`."""
+    columns = tuple(c for c in _JOB_COLUMNS if c not in ("machine", "note")) + (
+        ("note",) if any(record.note for record in records) else ()
+    )
+    return Sheet("Jobs", columns, [job_row(r, now) for r in records], right=frozenset({"metric", "minutes", "$"}))
+
+
+def estimate_rows(plan: Plan, hardware: str | None) -> list[dict[str, Any]]:
+    """The cheapest offer of each kind for a job, or why there is none."""
+    rows = []
+    for best in (plan.candidates[:1], plan.alternatives[:1]):
+        rows += [
+            candidate_row(c) | {"hardware": hardware, "note": None if plan.forecast.exact else "at most"} for c in best
+        ]
+    if not rows:
+        cheapest = min(plan.refusals, key=lambda r: r.offer.price, default=None)
+        note = f"nothing fits: {cheapest.reason}" if cheapest else "none on the market"
+        rows.append({"hardware": hardware, "card": plan.need.gpu, "note": note})
+    return rows

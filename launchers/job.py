@@ -1,0 +1,180 @@
+"""The nouns of the logistics and the names they own.
+
+Four questions are kept apart: did the job end (`Outcome`)? is the machine still billed (`Billing`)? can we reach it
+(asked anew each time, never stored)? do we hold the results (`Results`)?
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+LABEL_PREFIX = "launchers"
+
+
+class Outcome(StrEnum):
+    """How a job ended."""
+
+    waiting = "waiting"
+    running = "running"
+    finished = "finished"
+    failed = "failed"
+    capped = "capped"
+    cancelled = "cancelled"
+    lost = "lost"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (Outcome.waiting, Outcome.running)
+
+
+class Results(StrEnum):
+    """What of a job's folder is here."""
+
+    none = "none"
+    partial = "partial"
+    verified = "verified"
+
+
+class Billing(StrEnum):
+    """Whether a machine costs money."""
+
+    intended = "intended"
+    """The create call may have been made; its answer was never seen."""
+    billed = "billed"
+    gone = "gone"
+    """Confirmed by the provider's own list."""
+    billing = "billing"
+    """It should be gone and could not be confirmed gone: a person must look."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A machine on the market. Prices in $ per hour for the whole machine with the disk asked for; rates in $ per GB."""
+
+    provider: str
+    id: str
+    host: str
+    """The physical box: what to avoid after a failure."""
+    gpu: str | None
+    num_gpus: int
+    gpu_memory_gib: float
+    """Of one card."""
+    price: float
+    """What we would be billed an hour: the on-demand rate, or our bid."""
+    spot: bool
+    disk_gb: float
+    download_mbps: float
+    upload_mbps: float
+    reliability: float
+    region: str
+    download_price: float = 0.0
+    upload_price: float = 0.0
+    price_without_disk: float | None = None
+
+
+class MachineState(StrEnum):
+    """A provider's many words, in the five that matter."""
+
+    pending = "pending"
+    running = "running"
+    stopped = "stopped"
+    """It exists and bills its disk, but has no GPU and no login."""
+    failed = "failed"
+    gone = "gone"
+
+
+@dataclass(frozen=True)
+class Address:
+    host: str
+    port: int
+    user: str
+
+
+@dataclass(frozen=True)
+class MachineStatus:
+    """What the provider says about one machine."""
+
+    instance: str
+    label: str
+    state: MachineState
+    detail: str
+    """The provider's own words."""
+    price: float
+    """Billed rate, $ per hour."""
+    spot: bool
+    gpu: str | None
+    host: str
+    addresses: tuple[Address, ...] = ()
+    """Where it can be reached, best first."""
+
+
+def new_launch_id(now: float) -> str:
+    """Sortable by time, unique without asking anyone: `20261123-154210-3fa9`."""
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(now)) + "-" + secrets.token_hex(2)
+
+
+@dataclass(frozen=True)
+class JobPaths:
+    """Everything a job owns on the machine that runs it."""
+
+    root: PurePosixPath
+    job: str
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """Holds what the supervisor writes: specification, status, log."""
+        return self.root / "jobs" / self.job
+
+    @property
+    def output(self) -> PurePosixPath:
+        """The job's own output folder; it comes home as it is."""
+        return self.folder / "output"
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What runs, in text: the same on every machine that a job may come to. Holds no secret."""
+
+    id: str
+    number: int
+    folder: str
+    """The job's folder on this machine."""
+    entry_point: str
+    overrides: tuple[str, ...]
+    capsule: str
+    """Digest of the working tree that it runs in."""
+    settings: dict[str, Any]
+    timing: dict[str, Any]
+    hours: float
+    """Expected."""
+    config: str = field(default="", repr=False)
+    """The composed config as text, for people to read; the machine composes its own from the overrides."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> JobSpec:
+        fields = json.loads(text)
+        fields["overrides"] = tuple(fields["overrides"])
+        return JobSpec(**fields)
+
+    @property
+    def home(self) -> Path:
+        return Path(self.folder)
+
+
+def machine_label(client: str, launch: str, number: int) -> str:
+    """The label every cloud object carries: ours, from this client, for this launch, its n-th machine."""
+    return f"{LABEL_PREFIX}-{client}-{launch}-{number}"
+
+
+def is_our_label(label: str, client: str | None = None) -> bool:
+    """Whether a label is one of ours; of this client only, where one is given."""
+    return label.startswith(f"{LABEL_PREFIX}-{client}-" if client else f"{LABEL_PREFIX}-")

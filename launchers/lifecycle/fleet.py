@@ -1,0 +1,263 @@
+"""The jobs of a launch on up to `machines` machines: a free machine takes the next job, an unneeded one is given back."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from launchers.capsule import Capsule
+from launchers.errors import BadMachine, Cancelled, LaunchError, MendInput, Preempted, StillBilled, Unreachable
+from launchers.job import Billing, JobSpec, MachineState, Outcome
+from launchers.ledger import JobRecord, MachineRecord
+from launchers.lifecycle.office import Office
+from launchers.lifecycle.rental import Excluded, Rented, extend_lease, find_by_label, give_back, rent
+from launchers.lifecycle.running import Detached, account, run_job
+from launchers.plan import Forecast
+from launchers.settings import RentalSettings
+
+SAME_MACHINE = (
+    "name", "gpu", "num_gpus", "spot", "disk_gb", "min_gpu_memory_gib", "image", "region", "api_url", "remote_root",
+)  # fmt: skip
+"""Settings that two jobs must share to run on one machine."""
+
+
+@dataclass
+class Task:
+    """A job and what this process knows of it."""
+
+    job: JobSpec
+    office: Office
+    capsule: Capsule
+    restarts: int = 0
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        return tuple(getattr(self.office.settings, name) for name in SAME_MACHINE)
+
+
+class Fleet:
+    """Runs a launch to its end, or takes one up again. Everything that matters is in the ledger at every moment."""
+
+    def __init__(self, tasks: list[Task], machines: int, prefixed: bool) -> None:
+        self._waiting = deque(tasks)
+        self._machines = machines
+        self._prefixed = prefixed
+        self._lock = threading.Lock()
+        self._excluded = Excluded()
+        self._idle: list[tuple[Rented, Task]] = []
+        self.still_billed: list[StillBilled] = []
+
+    def run(self, held: list[tuple[Rented, Task]] = []) -> None:  # noqa: B006
+        """Until every job has ended. `held`: machines that exist already, each with the job it runs or ran."""
+        offices = [task.office for task in self._waiting] + [task.office for _, task in held]
+        starts: list[tuple[Rented | None, Task | None]] = list(held)
+        starts += [(None, None)] * max(0, min(self._machines, len(self._waiting) + len(held)) - len(held))
+        workers = [threading.Event() for _ in starts]
+        for number, (done, (rented, task)) in enumerate(zip(workers, starts, strict=True)):
+            arguments = (done, rented, task)
+            threading.Thread(target=self._work_and_say, args=arguments, name=f"machine-{number}").start()
+        try:
+            _wait_for(workers)
+        except BaseException:
+            # Ctrl-C, SIGTERM: jobs save their state, results come home, machines are given back; then it passes on.
+            for office in offices:
+                office.stopping.set()
+            _wait_for(workers)
+            raise
+        finally:
+            self._settle_waiting()
+
+    def _work_and_say(self, done: threading.Event, rented: Rented | None, task: Task | None) -> None:
+        try:
+            self._work(rented, task)
+        finally:
+            done.set()
+
+    def _work(self, rented: Rented | None, task: Task | None) -> None:
+        """One machine after another, one job after another, until no job is left that this worker can do."""
+        kind, office = (task.kind, task.office) if task else (None, None)
+        try:
+            while True:
+                task = task or self._next(kind)
+                if task is None:
+                    return
+                if rented is not None and task.kind != kind:
+                    self._return(office, rented)
+                    rented = None
+                kind, office = task.kind, task.office
+                rented = self._attempt(task, rented)
+                task = None
+        except Detached:
+            rented = None
+        except StillBilled as error:
+            self._note_still_billed(error)
+            rented = None
+        except LaunchError as error:
+            logging.getLogger("launchers").error("%s", error)
+        finally:
+            if rented is not None and office is not None:
+                self._return(office, rented)
+
+    def _attempt(self, task: Task, rented: Rented | None) -> Rented | None:
+        """One job once; returns the machine if it can take another."""
+        office, job = task.office, task.job
+        try:
+            record = office.ledger.job(job.id)
+            is_there = rented is not None and record.machine == rented.record.label
+            # A job that is on its machine ends there in good order: `run_job` asks it to save, and brings it home.
+            if not is_there and (record.cancel or office.stopping.is_set()):
+                raise Cancelled("cancelled by the user")
+            if rented is None:
+                rented = rent(office, forecast_of(job, office.settings, task.capsule), self._excluded)
+            else:
+                extend_lease(office, rented.host, rented.record.label)
+            prefix = f"[{job.number}] " if self._prefixed else ""
+            ended = run_job(office, rented, job, task.capsule, prefix)
+            now = office.clock.now()
+            office.ledger.update_job(job.id, outcome=ended.outcome, note=ended.note, value=ended.value, ended=now)
+            return rented
+        except (Preempted, BadMachine, Unreachable) as error:
+            self._lose(task, rented, error)
+            return None
+        except (Cancelled, MendInput) as error:
+            outcome = Outcome.cancelled if isinstance(error, Cancelled) else Outcome.failed
+            office.ledger.update_job(job.id, outcome=outcome, note=str(error), ended=office.clock.now())
+            return rented
+        except StillBilled as error:
+            office.ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=office.clock.now())
+            raise
+        except LaunchError as error:
+            office.ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=office.clock.now())
+            return rented
+
+    def _lose(self, task: Task, rented: Rented | None, error: LaunchError) -> None:
+        """A machine went away under a job: give it back, and let the job wait for a new one within its caps."""
+        office, job = task.office, task.job
+        office.say(job.id, f"lost its machine: {error}", logging.WARNING)
+        if rented is not None:
+            account(office, rented, job)
+            self._excluded.hosts.add(rented.record.offer.host)
+            rented.host.close()
+            give_back(office, rented.record.label)
+        record = office.ledger.job(job.id)
+        restarts, limit = record.restarts, office.settings.max_restarts
+        cost, cap = record.cost, office.settings.max_cost
+        now = office.clock.now()
+        if restarts >= limit:
+            note = f"lost {restarts + 1} machines, provider.max_restarts is {limit}; the last: {error}"
+            office.ledger.update_job(job.id, outcome=Outcome.lost, note=note, ended=now, machine=None)
+        elif cap is not None and cost >= cap:
+            note = f"provider.max_cost is reached; the last machine was lost: {error}"
+            office.ledger.update_job(job.id, outcome=Outcome.capped, note=note, ended=now, machine=None)
+        else:
+            office.ledger.update_job(job.id, outcome=Outcome.waiting, restarts=restarts + 1, machine=None)
+            with self._lock:
+                self._waiting.appendleft(task)
+
+    def _next(self, kind: tuple[object, ...] | None) -> Task | None:
+        """The next job, one for the same kind of machine first."""
+        with self._lock:
+            for task in self._waiting:
+                if kind is None or task.kind == kind:
+                    self._waiting.remove(task)
+                    return task
+            return self._waiting.popleft() if self._waiting else None
+
+    def _return(self, office: Office | None, rented: Rented) -> None:
+        assert office is not None
+        rented.host.close()
+        try:
+            give_back(office, rented.record.label)
+        except StillBilled as error:
+            self._note_still_billed(error)
+
+    def _note_still_billed(self, error: StillBilled) -> None:
+        with self._lock:
+            self.still_billed.append(error)
+
+    def _settle_waiting(self) -> None:
+        """Jobs that no worker could take: those of a stopped launch."""
+        for task in self._waiting:
+            if not task.office.settings.detach:
+                task.office.ledger.update_job(task.job.id, outcome=Outcome.cancelled, note="never started")
+
+
+def _wait_for(workers: list[threading.Event]) -> None:
+    """Until every worker is done. Not `Thread.join`: an exception in it makes Python 3.11 take a live thread for dead."""
+    for done in workers:
+        while not done.wait(0.2):
+            pass
+
+
+def forecast_of(job: JobSpec, settings: RentalSettings, capsule: Capsule | None = None) -> Forecast:
+    """What a job is expected to take; without a forecast of its own, the upper bound."""
+    shipped = capsule.size / 1e9 if capsule else 0.0
+    return Forecast(job.hours, job.hours < settings.max_hours, settings.expected_download_gb + shipped)
+
+
+def held_machines(office: Office, tasks: list[Task]) -> tuple[list[tuple[Rented, Task]], list[Task]]:
+    """What a dead client left: machines that live with the jobs that were on them, and the jobs that must begin anew.
+
+    Settles intents whose answer was never seen, and gives back machines that hold no job.
+    """
+    by_machine = {record.machine: record for record in office.ledger.jobs(office.launch) if not record.outcome.ended}
+    by_id = {task.job.id: task for task in tasks}
+    held: list[tuple[Rented, Task]] = []
+    for machine in office.ledger.machines(office.launch):
+        if machine.billing is Billing.gone:
+            continue
+        job = by_machine.get(machine.label)
+        rented = _reconnect(office, machine, job)
+        if rented is not None and job is not None:
+            held.append((rented, by_id.pop(job.spec.id)))
+        else:
+            give_back(office, machine.label)
+            if job is not None and job.outcome is Outcome.running:
+                office.ledger.update_job(job.spec.id, outcome=Outcome.waiting, machine=None)
+    return held, list(by_id.values())
+
+
+def _reconnect(office: Office, machine: MachineRecord, job: JobRecord | None) -> Rented | None:
+    """A machine that still runs and holds a job; None when it is of no more use."""
+    if machine.instance is None:
+        found = find_by_label(office, machine.label, looks=1)
+        if found is None:
+            return None
+        office.ledger.update_machine(machine.label, instance=found.instance, billing=Billing.billed)
+        machine = replace(machine, instance=found.instance)
+    if job is None:
+        return None
+    instance = machine.instance
+    assert instance is not None
+    status = office.retry(lambda: office.provider.status(instance))
+    if status.state is not MachineState.running:
+        office.say(machine.label, f"is no longer running ({status.detail})")
+        return None
+    host = office.open_host(office, machine, status)
+    # What it cost while nobody watched belongs to its job.
+    return Rented(office.ledger.machine(machine.label), host, machine.accounted or machine.created)
+
+
+@contextlib.contextmanager
+def claimed(home: Path, launch: str) -> Iterator[None]:
+    """Hold a launch for this process alone; freed by the system when the process dies.
+
+    Raises:
+        MendInput: another client holds it.
+    """
+    folder = home / "locks"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    with (folder / f"{launch}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise MendInput(
+                f"Another client on this machine already attends to {launch}: leave it to that one, or stop it first."
+            ) from None
+        yield

@@ -1,0 +1,67 @@
+"""What every step of a launch needs at hand: provider, ledger, clock, keys, and whether the user wants to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launchers.clock import Clock, Result, WallClock, retried
+from launchers.errors import Cancelled
+from launchers.host import Host
+from launchers.job import MachineStatus
+from launchers.ledger import Ledger, MachineRecord
+from launchers.providers.base import Provider
+from launchers.settings import RentalSettings, Timing
+from launchers.transport.keys import KeyPair
+
+log = logging.getLogger("launchers")
+
+
+@dataclass
+class Office:
+    """One launch's surroundings; shared by its threads."""
+
+    launch: str
+    provider: Provider
+    ledger: Ledger
+    settings: RentalSettings
+    timing: Timing
+    home: Path
+    keys: KeyPair
+    open_host: Callable[[Office, MachineRecord, MachineStatus], Host]
+    clock: Clock = field(default_factory=WallClock)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def retry(self, call: Callable[[], Result]) -> Result:
+        """A request to the provider, repeated while the trouble may pass."""
+        return retried(call, self.clock, self.timing.retry_first, self.timing.retry_total)
+
+    def rest(self, seconds: float) -> None:
+        """Sleep, but not into a stop.
+
+        Raises:
+            Cancelled: the user wants to stop.
+        """
+        if self.stopping.is_set():
+            raise Cancelled("Stopped by the user.")
+        self.clock.sleep(seconds)
+
+    def say(self, subject: str, text: str, level: int = logging.INFO) -> None:
+        """Tell the user, and keep it in the ledger."""
+        log.log(level, "%s: %s", subject, text)
+        self.ledger.note(subject, text, self.clock.now())
+
+
+def open_ssh_host(office: Office, machine: MachineRecord, status: MachineStatus) -> Host:
+    """A machine with ssh; its host key is pinned in the ledger at the first contact."""
+    from launchers.transport.host import SshHost
+    from launchers.transport.ssh import Connection
+
+    def pin(host_key: str) -> None:
+        office.ledger.update_machine(machine.label, host_key=host_key)
+
+    connection = Connection(status.addresses, office.keys, machine.host_key, pin)
+    return SshHost(connection, office.settings.remote_root, office.timing.setup)

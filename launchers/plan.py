@@ -1,0 +1,151 @@
+"""Offers x need -> Plan: which machine to rent, what the job will cost there, and why the others were left. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from launchers.errors import NoOffer
+from launchers.job import Offer
+from launchers.providers.base import Need
+
+SETUP_HOURS = 0.05
+"""Boot, ssh and installing packages on a machine whose image is already there; the downloads are counted apart."""
+SPOT_OVERHEAD = 1.10
+"""Expected hours of an interruptible machine against a steady one: work since the last checkpoint is done again."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a job is expected to take, and what moves over the network for it."""
+
+    hours: float
+    """Of the job itself, on the card asked for."""
+    exact: bool
+    """false: nothing better was known than the upper bound."""
+    download_gb: float
+    """Image, packages, models and data that the machine fetches, plus what we send."""
+    upload_gb: float = 0.0
+    """What comes home."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One offer with its price for this job, in $ and hours."""
+
+    offer: Offer
+    hours: float
+    rent: float
+    traffic: float
+
+    @property
+    def cost(self) -> float:
+        return self.rent + self.traffic
+
+
+@dataclass(frozen=True)
+class Refusal:
+    offer: Offer
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Candidates, cheapest for this job first, spot and on-demand side by side; the ones of the wrong kind are only shown."""
+
+    need: Need
+    forecast: Forecast
+    candidates: tuple[Candidate, ...]
+    alternatives: tuple[Candidate, ...]
+    """What the other kind (spot or on-demand) would cost."""
+    refusals: tuple[Refusal, ...]
+
+    def require(self, max_cost: float | None, balance: float | None) -> tuple[Candidate, ...]:
+        """The candidates within the caps.
+
+        Raises:
+            NoOffer: none; the text names the nearest offer and what keeps it out.
+        """
+        if not self.candidates:
+            raise NoOffer(self._why_none())
+        best = self.candidates[0]
+        if balance is not None and balance < best.cost:
+            raise NoOffer(
+                f"The account holds ${balance:.2f} and this job is expected to cost ${best.cost:.2f} "
+                f"({best.hours:.1f} h at ${best.offer.price:.3f}/h): add credit, or plan fewer hours with provider.max_hours."
+            )
+        within = tuple(c for c in self.candidates if max_cost is None or not self.forecast.exact or c.cost <= max_cost)
+        if not within:
+            raise NoOffer(
+                f"The cheapest fitting offer costs ${best.cost:.2f} for this job ({best.hours:.1f} h at "
+                f"${best.offer.price:.3f}/h) and provider.max_cost is ${max_cost:.2f}: raise it, or make the job smaller."
+            )
+        return within
+
+    def _why_none(self) -> str:
+        wanted = f"{self.need.num_gpus} x {self.need.gpu or 'any card'}{' (spot)' if self.need.spot else ''}"
+        if not self.refusals:
+            return f"No machine with {wanted} is on the market now: try another hardware, or again later."
+        nearest = min(self.refusals, key=lambda r: (r.reason.count(";"), r.offer.price))
+        return (
+            f"No offer of {wanted} fits; the nearest is {nearest.offer.id} at ${nearest.offer.price:.3f}/h "
+            f"in {nearest.offer.region or 'an unknown place'}: {nearest.reason}."
+        )
+
+
+def make_plan(
+    need: Need, offers: list[Offer], forecast: Forecast, excluded_hosts: frozenset[str] = frozenset()
+) -> Plan:
+    """Price every offer for the job, and sort out those that do not fit."""
+    fitting: list[Candidate] = []
+    refusals = []
+    for offer in offers:
+        reasons = _misfits(need, offer)
+        if offer.host in excluded_hosts:
+            reasons.append("this host failed us before")
+        if reasons:
+            refusals.append(Refusal(offer, "; ".join(reasons)))
+        else:
+            fitting.append(price(offer, forecast))
+    fitting.sort(key=lambda c: (c.cost, -c.offer.reliability, c.offer.id))
+    return Plan(
+        need=need,
+        forecast=forecast,
+        candidates=tuple(c for c in fitting if c.offer.spot == need.spot),
+        alternatives=tuple(c for c in fitting if c.offer.spot != need.spot),
+        refusals=tuple(r for r in refusals if r.offer.spot == need.spot),
+    )
+
+
+def price(offer: Offer, forecast: Forecast) -> Candidate:
+    """What the job costs on this offer: rent for the job, the set-up and the transfers, plus the traffic's own price."""
+    transfer = (
+        forecast.download_gb * 8000 / max(offer.download_mbps, 1)
+        + forecast.upload_gb * 8000 / max(offer.upload_mbps, 1)
+    ) / 3600
+    hours = forecast.hours * (SPOT_OVERHEAD if offer.spot else 1.0) + SETUP_HOURS + transfer
+    traffic = forecast.download_gb * offer.download_price + forecast.upload_gb * offer.upload_price
+    return Candidate(offer, hours, hours * offer.price, traffic)
+
+
+def _misfits(need: Need, offer: Offer) -> list[str]:
+    """Why an offer does not fit, in the names of the settings that would let it in."""
+    reasons = []
+    if need.max_price is not None and offer.price > need.max_price:
+        reasons.append(f"it costs more than provider.max_price ${need.max_price:.2f}/h")
+    if offer.num_gpus != need.num_gpus:
+        reasons.append(f"it has {offer.num_gpus} cards, not {need.num_gpus}")
+    if offer.gpu_memory_gib < need.gpu_memory_gib:
+        reasons.append(
+            f"its card has {offer.gpu_memory_gib:.0f} GiB, less than provider.min_gpu_memory_gib {need.gpu_memory_gib:.0f}"
+        )
+    if offer.disk_gb < need.disk_gb:
+        reasons.append(f"its disk has {offer.disk_gb:.0f} GB free, less than provider.disk_gb {need.disk_gb:.0f}")
+    if offer.download_mbps < need.download_mbps:
+        reasons.append(
+            f"its {offer.download_mbps:.0f} Mbit/s is below provider.min_download_mbps {need.download_mbps:.0f}"
+        )
+    if offer.reliability < need.min_reliability:
+        reasons.append(f"its reliability {offer.reliability:.2f} is below {need.min_reliability:.2f}")
+    if need.region and need.region.lower() not in offer.region.lower():
+        reasons.append(f"it is in {offer.region}, not provider.region {need.region}")
+    return reasons

@@ -1,0 +1,21 @@
+"""Those who rent out machines, each in a folder with the same file names, behind the interface in `base.py`."""
+
+from __future__ import annotations
+
+import importlib
+
+from launchers.providers.base import Provider
+
+NAMES = ("vast",)
+
+
+def open_provider(name: str, api_url: str | None = None) -> Provider:
+    """The provider of that name, with the credentials of the environment.
+
+    Raises:
+        CredentialError: no key.
+    """
+    assert name in NAMES, name
+    module = importlib.import_module(f"launchers.providers.{name}.provider")
+    provider: Provider = module.open_provider(api_url)
+    return provider

@@ -1,0 +1,120 @@
+"""What the lifecycle asks of a provider: six verbs, and abilities that some have.
+
+Calls block, in the order of seconds, and raise the classes of `launchers.errors`: `RetryLater` for trouble that may pass (the
+caller repeats the call), `OfferTaken` and `BadMachine` for an offer to avoid, `MendInput` for what only the user can change.
+No verb repeats itself: whether a second call is safe is the caller's knowledge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from launchers.job import MachineStatus, Offer
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a job needs of a machine; the planner compares offers with it."""
+
+    gpu: str | None
+    num_gpus: int
+    gpu_memory_gib: float
+    disk_gb: float
+    download_mbps: float
+    region: str | None
+    spot: bool
+    min_reliability: float = 0.0
+    min_cuda: float | None = None
+    bid_factor: float = 1.0
+    max_price: float | None = None
+
+
+@dataclass(frozen=True)
+class CreateRequest:
+    """One machine to rent."""
+
+    offer: Offer
+    label: str
+    image: str
+    disk_gb: int
+    public_key: str
+    """Of the key pair that must be able to log in."""
+    max_hours: float
+    """After which the machine may end itself, should nobody ever have spoken to it."""
+
+
+class Provider(Protocol):
+    """A market for machines."""
+
+    name: str
+
+    def offers(self, need: Need) -> list[Offer]:
+        """What the market has of that card, dear and unfitting ones included, so that a refusal can name the nearest."""
+
+    def create(self, request: CreateRequest) -> str:
+        """Rent, and return the instance's id at once, long before it runs.
+
+        An error does not mean that nothing was created: look for the label afterwards.
+
+        Raises:
+            OfferTaken, RetryLater, MendInput.
+        """
+
+    def status(self, instance: str) -> MachineStatus:
+        """One machine; `MachineState.gone` when the provider does not know it."""
+
+    def destroy(self, instance: str) -> None:
+        """Ask for the end of a rental; done already counts as done. Only `list_mine` proves it."""
+
+    def list_mine(self) -> list[MachineStatus]:
+        """Every machine of the account that exists, whoever made it."""
+
+
+@runtime_checkable
+class KnowsBalance(Protocol):
+    """A prepaid account."""
+
+    def balance(self) -> float:
+        """$ left."""
+
+
+@runtime_checkable
+class DirectSsh(Protocol):
+    """Machines one can log in to with an own key."""
+
+    def register_key(self, public_key: str) -> None:
+        """Make the account know the key, before a machine is created. A second call does nothing."""
+
+    def authorize(self, instance: str, public_key: str) -> None:
+        """Let the key log in to a machine that exists."""
+
+
+@dataclass(frozen=True)
+class SelfDestructRequest:
+    """An HTTP request the machine can make itself; `{NAME}` stands for a variable of its container's environment."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+
+
+@runtime_checkable
+class SelfDestruct(Protocol):
+    """Machines that hold a key of their own which can end them and nothing else."""
+
+    def self_destruct(self) -> SelfDestructRequest: ...
+
+
+@runtime_checkable
+class SpotBidding(Protocol):
+    """Interruptible machines for a bid."""
+
+    def floor(self, instance: str) -> float | None:
+        """The lowest bid that would run this machine now, $ per hour; None when unknown."""
+
+
+def stop_command(provider: str, instance: str) -> str:
+    """What a person types to end a rental without this package."""
+    commands = {"vast": f"vastai destroy instance {instance}"}
+    return commands.get(provider, f"python -m launchers stop {instance}")

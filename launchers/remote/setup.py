@@ -1,0 +1,114 @@
+"""Makes the environment a job runs in: the image's Python, plus the locked dependencies that it lacks; kept for the next job."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+PROVIDED = ("torch", "torchvision", "torchaudio", "triton")
+"""Large packages that a machine's image has, built for its driver; never replaced where they fit."""
+
+
+def prepare(root, request):
+    """`request`: tree (a folder), python (None for the image's). Returns the Python to run and whether work was done."""
+    if request["python"]:
+        version = _output([request["python"], "-c", "import sys; print(sys.version)"])
+        return {"python": request["python"], "made": False, "version": version.split()[0]}
+    tree = request["tree"]
+    base = shutil.which("python3") or shutil.which("python") or sys.executable
+    if not os.path.exists(os.path.join(tree, "pyproject.toml")):
+        return {"python": base, "made": False}
+    folder = os.path.join(root, "env", _fingerprint(tree, base))
+    python = os.path.join(folder, "bin", "python")
+    done = os.path.join(folder, "complete")
+    if os.path.exists(done):
+        return {"python": python, "made": False}
+    uv = _uv(base)
+    shutil.rmtree(folder, ignore_errors=True)
+    _run([uv, "venv", "--quiet", "--system-site-packages", "--python", base, folder])
+    requirements = os.path.join(folder, "requirements.txt")
+    kept = [name for name in PROVIDED if _has(base, name)]
+    _resolve(uv, tree, python, kept, requirements)
+    # The list is complete, and resolving it again would bring back what the image provides.
+    _run([uv, "pip", "install", "--quiet", "--no-deps", "--python", python, "-r", requirements])
+    with open(done, "w") as file:
+        file.write("ok")
+    return {"python": python, "made": True}
+
+
+def _resolve(uv, tree, python, kept, requirements):
+    """Write the pinned list of the project's dependencies, from its lock file where it has one."""
+    if os.path.exists(os.path.join(tree, "uv.lock")):
+        command = [
+            uv,
+            "export",
+            "--quiet",
+            "--frozen",
+            "--no-dev",
+            "--no-emit-project",
+            "--no-hashes",
+            "-o",
+            requirements,
+        ]
+        for name in kept:
+            command += ["--prune", name]
+        _run(command, tree)
+        return
+    command = [uv, "pip", "compile", "--quiet", "--python", python, "pyproject.toml", "-o", requirements]
+    for name in kept:
+        command += ["--no-emit-package", name]
+    _run(command, tree)
+    if "torch" in kept:
+        _drop_lines(requirements, ("nvidia-", "triton==", "cuda-"))
+
+
+def _drop_lines(path, beginnings):
+    with open(path) as file:
+        lines = [line for line in file if not line.startswith(beginnings)]
+    with open(path, "w") as file:
+        file.writelines(lines)
+
+
+def _fingerprint(tree, base):
+    """Changes with the dependencies and the Python, and with nothing else of the tree."""
+    hashed = hashlib.sha256(_output([base, "-c", "import sys; print(sys.version, sys.prefix)"]).encode())
+    for name in ("pyproject.toml", "uv.lock"):
+        path = os.path.join(tree, name)
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                hashed.update(name.encode() + file.read())
+    return hashed.hexdigest()[:16]
+
+
+def _uv(base):
+    for candidate in (shutil.which("uv"), os.path.expanduser("~/.local/bin/uv"), os.path.expanduser("~/.cargo/bin/uv")):
+        if candidate and os.path.exists(candidate):
+            return candidate
+    _run(
+        [base, "-m", "pip", "install", "--quiet", "--user", "--break-system-packages", "uv"],
+        retry_without="--break-system-packages",
+    )
+    found = shutil.which("uv") or os.path.expanduser("~/.local/bin/uv")
+    if not os.path.exists(found):
+        raise RuntimeError("uv could not be installed")
+    return found
+
+
+def _has(base, module):
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({json.dumps(module)}) is None)"
+    return subprocess.call([base, "-c", code]) == 0
+
+
+def _output(command):
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True).stdout.decode()
+
+
+def _run(command, directory=None, retry_without=None):
+    done = subprocess.run(command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode and retry_without:
+        return _run([part for part in command if part != retry_without], directory)
+    if done.returncode:
+        raise RuntimeError("{} failed: {}".format(" ".join(command[:3]), done.stdout.decode(errors="replace")[-1500:]))
+    return None

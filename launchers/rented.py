@@ -1,0 +1,296 @@
+"""`RentedJobs`: what a Hydra launcher for rented machines does, whoever rents them out.
+
+Checks everything a user can get wrong for all jobs first, packs the working tree once, writes the launch into the ledger,
+and then lets the fleet run it.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf, open_dict, read_write
+
+from launchers.capsule import pack
+from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
+from launchers.errors import MendInput, StillBilled
+from launchers.gpus import find_card
+from launchers.job import JobSpec, Outcome, new_launch_id
+from launchers.ledger import JobRecord, Ledger, launchers_home
+from launchers.local import failed, finished, terminate_by_exception
+from launchers.secrecy import find_secret
+from launchers.settings import RentalSettings, Timing, typed
+
+if TYPE_CHECKING:
+    from launchers.lifecycle.fleet import Fleet, Task
+    from launchers.lifecycle.office import Office
+
+log = logging.getLogger("launchers")
+_LOCAL_OVERRIDES = (
+    "hydra/launcher",
+    "hydra.launcher",
+    "hydra/sweeper",
+    "hydra.sweeper",
+    "hydra.sweep",
+    "hydra.run",
+    "hydra.mode",
+    "provider",
+)
+"""Overrides that are about this side: the machine gets its own in their place."""
+
+
+class RentedJobs(DispatchingLauncher):
+    """A launcher subclass names its provider and the schema of its settings."""
+
+    provider: str
+    schema: type[RentalSettings]
+
+    # --- what can be refused before anything starts
+
+    def check_jobs(self, jobs: Sequence[ComposedJob]) -> None:
+        from launchers.providers import open_provider
+        from launchers.transport.keys import key_pair
+
+        for job in jobs:
+            settings = self._settings(job)
+            _check_settings(settings, len(jobs))
+            _check_no_secret(job)
+            _entry_point(settings)
+            _ship_paths(job, settings)
+        open_provider(self.provider, self._settings(jobs[0]).api_url)
+        key_pair(launchers_home())
+        self._ledger().close()
+
+    def _settings(self, job: ComposedJob) -> RentalSettings:
+        return typed(self.schema, job.config.hydra.launcher.rental, "provider")
+
+    def _timing(self, job: ComposedJob) -> Timing:
+        return typed(Timing, job.config.hydra.launcher.timing, "hydra.launcher.timing")
+
+    def _ledger(self) -> Ledger:
+        return Ledger.open()
+
+    # --- the launch
+
+    def run_jobs(self, jobs: Sequence[ComposedJob]) -> list[JobReturn]:
+        from launchers.lifecycle.fleet import Fleet, claimed
+
+        if self._settings(jobs[0]).dry_run:
+            return [self._dry_run(job) for job in jobs]
+        home = launchers_home()
+        ledger = self._ledger()
+        launch = new_launch_id(_now())
+        tasks = self._tasks(jobs, launch, home, ledger)
+        with terminate_by_exception(), claimed(home, launch):
+            ledger.add_launch(launch, os.getcwd(), [task.job for task in tasks], _now())
+            log.info(
+                "launch %s: `python -m launchers attach %s` takes it up again should this process die", launch, launch
+            )
+            fleet = Fleet(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1)
+            try:
+                fleet.run()
+            finally:
+                close_if_done(ledger, launch)
+        records = {record.spec.number: record for record in ledger.jobs(launch)}
+        _show_summary(list(records.values()), ledger)
+        ledger.close()
+        _raise_if_still_billed(fleet)
+        return [_job_return(job, records[job.number]) for job in jobs]
+
+    def _tasks(self, jobs: Sequence[ComposedJob], launch: str, home: Path, ledger: Ledger) -> list[Task]:
+        from launchers.lifecycle.fleet import Task
+
+        ships = [_ship_paths(job, self._settings(job)) for job in jobs]
+        everything = tuple(dict.fromkeys(path for ship in ships for path in ship.values()))
+        first = self._settings(jobs[0])
+        # All jobs of a sweep get the same tree, as it is now.
+        results = tuple(Path(str(job.config.hydra.sweep.dir)).absolute() for job in jobs[:1])
+        capsule, places = pack(Path.cwd(), home, first.max_capsule_mb * 1e6, results, everything)
+        tasks = []
+        for job, ship in zip(jobs, ships, strict=True):
+            settings, timing = self._settings(job), self._timing(job)
+            spec = JobSpec(
+                id=f"{launch}-{job.number}",
+                number=job.number,
+                folder=str(job.folder),
+                entry_point=_entry_point(settings),
+                overrides=_remote_overrides(job, settings, {key: places[path] for key, path in ship.items()}),
+                capsule=capsule.digest,
+                settings=asdict(settings),
+                timing=asdict(timing),
+                hours=_expected_hours(job, settings),
+                config=OmegaConf.to_yaml(job.config, resolve=False),
+            )
+            tasks.append(Task(spec, self._office(launch, settings, timing, home, ledger), capsule))
+        return tasks
+
+    def _office(self, launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger) -> Office:
+        return open_office(launch, settings, timing, home, ledger)
+
+    def _dry_run(self, job: ComposedJob) -> JobReturn:
+        """Print the plan of one job and create nothing."""
+        from launchers.cli.market import ESTIMATE_FILE
+        from launchers.cli.tables import estimate_rows, plan_table, show
+        from launchers.lifecycle.rental import balance_of, plan_for
+        from launchers.plan import Forecast
+
+        settings = self._settings(job)
+        office = self._office("dry-run", settings, self._timing(job), launchers_home(), self._ledger())
+        hours = _expected_hours(job, settings)
+        plan = plan_for(office, Forecast(hours, hours < settings.max_hours, settings.expected_download_gb))
+        if os.environ.get(ESTIMATE_FILE):
+            with open(os.environ[ESTIMATE_FILE], "a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in estimate_rows(plan, _choice(job, "hardware")))
+        else:
+            show(plan_table(plan))
+            plan.require(settings.max_cost, balance_of(office))
+        return finished(job, JobStatus.COMPLETED, None)
+
+
+def open_office(launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger) -> Office:
+    """The surroundings of a launch, with the real provider, clock and keys."""
+    from launchers.lifecycle.office import Office, open_ssh_host
+    from launchers.providers import open_provider
+    from launchers.transport.keys import key_pair
+
+    provider = open_provider(settings.name, settings.api_url)
+    return Office(launch, provider, ledger, settings, timing, home, key_pair(home), open_ssh_host)
+
+
+def close_if_done(ledger: Ledger, launch: str) -> None:
+    """A launch whose jobs have all ended and whose machines are all gone needs no one any more."""
+    from launchers.capsule import forget_all_but
+    from launchers.job import Billing
+
+    done = all(job.outcome.ended for job in ledger.jobs(launch))
+    if done and all(machine.billing is Billing.gone for machine in ledger.machines(launch)):
+        ledger.close_launch(launch, _now())
+        wanted = {
+            job.spec.capsule for open_launch in ledger.launches(only_open=True) for job in ledger.jobs(open_launch)
+        }
+        forget_all_but(wanted, launchers_home())
+
+
+def _check_settings(settings: RentalSettings, jobs: int) -> None:
+    """Refuse what can't be meant."""
+    if settings.gpu:
+        find_card(settings.gpu)
+    for name in ("max_price", "max_hours", "machines", "sync_every_s", "disk_gb", "num_gpus"):
+        if getattr(settings, name) <= 0:
+            raise MendInput(f"provider.{name} is {getattr(settings, name)}: it must be above 0.")
+    if settings.disk_gb < settings.min_disk_gb:
+        raise MendInput(
+            f"provider.disk_gb {settings.disk_gb} is less than provider.min_disk_gb {settings.min_disk_gb}: "
+            "rent a larger disk, it cannot grow later."
+        )
+    if settings.detach and jobs > settings.machines:
+        raise MendInput(
+            f"provider.detach leaves {jobs} jobs on {settings.machines} machine(s) with nobody to start the next one: "
+            f"set provider.machines={jobs}, or do not detach."
+        )
+    if not settings.remote_root.startswith("/") or settings.remote_root.rstrip("/") in ("", "/root", "/home", "/tmp"):
+        raise MendInput(f"provider.remote_root {settings.remote_root!r} must be an absolute folder of our own.")
+
+
+def _check_no_secret(job: ComposedJob) -> None:
+    text = "\n".join(job.overrides) + "\n" + OmegaConf.to_yaml(job.config)
+    found = find_secret("the config", text.encode())
+    if found:
+        raise MendInput(
+            f"The config of job {job.number} holds {found}, which would be written to files: "
+            "set it in the environment and name the variable in provider.pass_environment."
+        )
+
+
+def _entry_point(settings: RentalSettings) -> str:
+    """The module or script to run: the one this process was started with, unless the config names another."""
+    if settings.entry_point:
+        return settings.entry_point
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return str(spec.name).removesuffix(".__main__")
+    path = Path(getattr(main, "__file__", None) or "").absolute()
+    if path.is_relative_to(Path.cwd()) and path.suffix == ".py":
+        return path.relative_to(Path.cwd()).as_posix()
+    raise MendInput("It is not clear what the machine should run: set provider.entry_point to your package's name.")
+
+
+def _ship_paths(job: ComposedJob, settings: RentalSettings) -> dict[str, Path]:
+    """Config key -> the file or folder of this machine that it names."""
+    found = {}
+    for key in settings.ship_keys:
+        value = OmegaConf.select(job.config, key)
+        if value is None or not isinstance(value, (str, Path)) or "://" in str(value) or str(value) == "-":
+            continue
+        path = Path(str(value)).expanduser()
+        if not path.exists():
+            raise MendInput(f"{key} names {path}, which is not here, so that it can't be sent to a machine.")
+        found[key] = path.absolute()
+    return found
+
+
+def _remote_overrides(job: ComposedJob, settings: RentalSettings, places: dict[str, str]) -> tuple[str, ...]:
+    """The job's own overrides without those of this side, then what makes it run in place there."""
+    both = [*job.config.hydra.overrides.hydra, *job.config.hydra.overrides.task]
+    kept = [o for o in both if not _is_local(o)]
+    return (*kept, *settings.remote_overrides, *(f"{key}='{place}'" for key, place in places.items()))
+
+
+def _is_local(override: str) -> bool:
+    key = override.lstrip("+~").partition("=")[0]
+    return any(key == name or key.startswith(f"{name}.") for name in _LOCAL_OVERRIDES)
+
+
+def _expected_hours(job: ComposedJob, settings: RentalSettings) -> float:
+    """What the app's own forecast says, at most max_hours."""
+    if not settings.forecast:
+        return settings.max_hours
+    module, _, function = settings.forecast.partition(":")
+    try:
+        forecast = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise MendInput(f"provider.forecast {settings.forecast!r} can't be used: {error}.") from None
+    config = copy.deepcopy(job.config)
+    with read_write(config), open_dict(config):
+        del config["hydra"]
+    hours = forecast(config)
+    return min(float(hours), settings.max_hours) if hours is not None else settings.max_hours
+
+
+def _show_summary(records: list[JobRecord], ledger: Ledger) -> None:
+    from launchers.cli.tables import jobs_table, show
+
+    show(jobs_table(records, _now()))
+
+
+def _raise_if_still_billed(fleet: Fleet) -> None:
+    if fleet.still_billed:
+        raise StillBilled(" ".join(str(error) for error in fleet.still_billed))
+
+
+def _job_return(job: ComposedJob, record: JobRecord) -> JobReturn:
+    if record.outcome is Outcome.finished or not record.outcome.ended:
+        return finished(job, JobStatus.COMPLETED, record.value)
+    return failed(job, JobNotFinished(f"Job {record.spec.id} is {record.outcome.value}: {record.note}."))
+
+
+def _choice(job: ComposedJob, group: str) -> str | None:
+    """The option a job takes of a config group."""
+    choice = job.config.hydra.runtime.choices.get(group)
+    return None if choice is None else str(choice)
+
+
+def _now() -> float:
+    import time
+
+    return time.time()

@@ -1,0 +1,150 @@
+"""What a user can get wrong is told in one sentence, and then nothing was created."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.launchers.conftest import CANARIES, Desk
+
+pytestmark = pytest.mark.slow
+
+
+def drop_key(desk: Desk) -> None:
+    desk.variables["VAST_API_KEY"] = ""
+    desk.variables["HOME"] = desk.variables["XDG_CONFIG_HOME"] = str(desk.folder)
+
+
+def change_key(desk: Desk) -> None:
+    desk.variables["VAST_API_KEY"] = "not-the-key"
+
+
+def open_key_file(desk: Desk) -> None:
+    drop_key(desk)
+    (desk.folder / ".vast_api_key").write_text(desk.market.key)
+    (desk.folder / ".vast_api_key").chmod(0o644)
+
+
+def open_private_key(desk: Desk) -> None:
+    assert desk.launchers("doctor", "--api-url", desk.market.url).returncode == 0
+    (desk.home / "ssh" / "id_ed25519").chmod(0o644)
+
+
+def corrupt_ledger(desk: Desk) -> None:
+    desk.home.mkdir()
+    (desk.home / "ledger.sqlite").write_bytes(b"not a data base" * 100)
+
+
+def newer_ledger(desk: Desk) -> None:
+    desk.home.mkdir()
+    with sqlite3.connect(desk.home / "ledger.sqlite") as ledger:
+        ledger.execute("PRAGMA user_version = 99")
+
+
+def plant_secret(desk: Desk) -> None:
+    (desk.project / ".env").write_text("NAME=value\n")
+
+
+def poor(desk: Desk) -> None:
+    desk.market.credit = 0.01
+
+
+def nothing(desk: Desk) -> None:
+    pass
+
+
+CASES: list[tuple[str, Callable[[Desk], None], list[str], str]] = [
+    ("no key", drop_key, [], "No Vast.ai key: set VAST_API_KEY"),
+    ("wrong key", change_key, [], "Vast.ai refuses the key in VAST_API_KEY"),
+    ("key file open to others", open_key_file, [], "Others can read the key file"),
+    ("ssh key open to others", open_private_key, [], "Others can read the private key"),
+    ("unreachable API", nothing, ["provider.api_url=http://127.0.0.1:9"], "does not answer"),
+    ("unknown card", nothing, ["provider.gpu=RTX4900"], "did you mean"),
+    ("price cap below the market", nothing, ["provider.max_price=0.1"], "nearest is 101 at $0.360/h"),
+    ("max_cost below the estimate", nothing, ["provider.max_cost=0.01", "provider.forecast=descent:hours"], "max_cost"),
+    ("disk below need", nothing, ["provider.disk_gb=5", "provider.min_disk_gb=50"], "rent a larger disk"),
+    ("no time", nothing, ["provider.max_hours=0"], "must be above 0"),
+    ("unknown knob", nothing, ["+provider.max_prize=1"], "max_prize"),
+    ("corrupted ledger", corrupt_ledger, [], "can't be read"),
+    ("ledger of a newer version", newer_ledger, [], "newer version"),
+    ("secret in the tree", plant_secret, [], ".env"),
+    ("secret in the config", nothing, [f"+note={CANARIES['HF_TOKEN']}"], "the value of HF_TOKEN"),
+    ("too large a tree", nothing, ["provider.max_capsule_mb=0.001"], "max_capsule_mb"),
+    ("balance below the estimate", poor, [], "account"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "arguments", "sentence"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_bad_input_is_refused_in_one_sentence_and_nothing_is_created(
+    desk: Desk, spoil: Callable[[Desk], None], arguments: list[str], sentence: str
+):
+    (desk.project / "descent" / "__init__.py").write_text("def hours(config):\n    return 0.5\n")
+    spoil(desk)
+    done = desk.run(*arguments)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert sentence in said
+    assert "Traceback" not in said
+    assert desk.market.history == []
+
+
+def test_a_missing_file_of_the_user_is_named(desk: Desk):
+    done = desk.run("+data_file=/nowhere/train.csv", "provider.ship_keys=[data_file]")
+    assert done.returncode != 0
+    assert "data_file names /nowhere/train.csv, which is not here" in done.stdout + done.stderr
+    assert desk.market.history == []
+
+
+@pytest.mark.parametrize("command", [["attach", "x"], ["logs", "x"], ["fetch", "x"], ["cancel", "x"], ["stop", "x"]])
+def test_an_unknown_job_is_said_to_be_unknown(desk: Desk, command: list[str]):
+    done = desk.launchers(*command)
+    assert done.returncode == 1
+    assert done.stderr.startswith("The ledger knows no job 'x'")
+
+
+def test_an_older_ledger_is_kept_and_brought_up_to_date(desk: Desk):
+    desk.home.mkdir()
+    sqlite3.connect(desk.home / "ledger.sqlite").close()
+    assert desk.run("steps=1").returncode == 0
+    mode = (desk.home / "ledger.sqlite").stat().st_mode & 0o777
+    assert mode == 0o600
+
+
+def test_a_foreign_machine_is_never_touched_whatever_its_label(desk: Desk):
+    foreign = [
+        desk.market.create(offer, {"label": label}).id
+        for offer, label in zip(
+            desk.market.offers[4:], ["", "launchers", "launchers-0a1b2c-20250101-000000-aaaa-0"], strict=False
+        )
+    ]
+    assert desk.run("steps=1").returncode == 0
+    done = desk.launchers("reap", "--yes", "--api-url", desk.market.url)
+    assert done.returncode == 0, done.stderr
+    assert desk.market.billed() == foreign
+
+
+def test_two_clients_cannot_attend_to_one_launch(desk: Desk):
+    process = desk.start("steps=30", "seconds_per_step=0.1")
+    desk.wait_for_step(2)
+    second = desk.launchers("attach", desk.launch)
+    assert second.returncode == 1
+    assert "Another client on this machine already attends" in second.stderr
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+
+
+def test_help_of_every_command_names_its_options():
+    root = Path(__file__).resolve().parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    for command in ("offers", "estimate", "doctor", "ps", "logs", "attach", "fetch", "cancel", "stop", "reap", "cost"):
+        done = subprocess.run(
+            [sys.executable, "-m", "launchers", command, "--help"], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert "--json" in done.stdout

@@ -1,0 +1,133 @@
+"""`python -m launchers`: what it prints is true, in a table and as JSON, and what it ends is gone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.launchers.conftest import Desk
+
+pytestmark = pytest.mark.slow
+JOB = ("steps=60", "seconds_per_step=0.1")
+
+
+def rows(desk: Desk, *arguments: str) -> list[dict[str, Any]]:
+    done = desk.launchers(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def abandoned(desk: Desk) -> str:
+    """A job that runs on a machine after its client was killed."""
+    process = desk.start(*JOB)
+    desk.wait_for_step(5)
+    process.kill()
+    process.wait()
+    return desk.launch
+
+
+def test_offers_are_those_of_the_market_cheapest_first(desk: Desk):
+    found = rows(desk, "offers", "--gpu", "4090", "--api-url", desk.market.url)
+    on_demand = [row for row in found if row["kind"] == "on-demand"]
+    assert [row["$/h"] for row in on_demand] == [0.36, 0.41, 0.44, 0.72]
+    spot = rows(desk, "offers", "--gpu", "4090", "--spot", "--max-price", "0.24", "--api-url", desk.market.url)
+    assert {(row["kind"], row["offer"]) for row in spot} == {("spot", "101"), ("spot", "102")}
+
+
+def test_doctor_says_what_is_missing_and_exits_by_it(desk: Desk):
+    assert desk.launchers("doctor", "--api-url", desk.market.url).returncode == 0
+    desk.market.credit = 0.0
+    done = desk.launchers("doctor", "--api-url", desk.market.url)
+    assert done.returncode == 1
+    assert "add credit" in done.stdout
+
+
+def test_ps_logs_fetch_cost_tell_of_a_job_and_cancel_ends_it(desk: Desk):
+    launch = abandoned(desk)
+    (both,) = rows(desk, "ps")
+    assert [(job["launch"], job["state"]) for job in both["jobs"]] == [(launch, "running")]
+    assert [machine["billing"] for machine in both["machines"]] == ["billed"]
+    assert "step 5 weight" in desk.launchers("logs", launch).stdout
+    (fetched,) = rows(desk, "fetch", launch)
+    assert fetched["files"] >= 0
+    assert json.loads((desk.output() / "checkpoints/last.json").read_text())["step"] >= 5
+    assert desk.market.billed() != []
+    done = desk.launchers("cancel", launch)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "verified" in done.stdout
+    assert desk.market.billed() == []
+    again = desk.launchers("cancel", launch)
+    assert again.returncode == 1
+    assert "has ended already (cancelled): nothing to cancel" in again.stderr
+    spent = {row["what"]: row["$"] for row in rows(desk, "cost")}
+    billed = sum(row["dollars"] for row in desk.market.bill())
+    assert spent["all machines"] == pytest.approx(billed, rel=0.2)
+    assert rows(desk, "ps")[0] == {"jobs": [], "machines": []}
+
+
+def test_logs_follows_a_job_without_a_client_to_its_end(desk: Desk):
+    launch = abandoned(desk)
+    done = desk.launchers("logs", "-f", launch)
+    assert done.returncode == 0, done.stderr
+    assert "step 60 weight" in done.stdout
+    assert desk.market.billed() != []  # looking at a log ends nothing
+    assert desk.launchers("attach", launch).returncode == 0
+    assert desk.market.billed() == []
+
+
+def test_a_living_client_ends_the_job_that_another_command_cancels(desk: Desk):
+    process = desk.start(*JOB)
+    desk.wait_for_step(5)
+    done = desk.launchers("cancel", desk.launch)
+    assert done.returncode == 0, done.stderr
+    assert "Told the client that attends" in done.stdout
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "cancelled" in output
+    assert desk.market.billed() == []
+
+
+def test_stop_and_reap_ask_first_and_end_what_is_ours(desk: Desk):
+    launch = abandoned(desk)
+    for command in (["stop", launch], ["reap"]):
+        done = desk.launchers(*command)
+        assert done.returncode == 1
+        assert "say --yes in a script" in done.stderr
+        assert len(desk.market.billed()) == 1
+    assert desk.launchers("stop", launch, "--yes").returncode == 0
+    assert desk.market.billed() == []
+
+
+def test_a_reaped_job_can_be_taken_up_again(desk: Desk):
+    launch = abandoned(desk)
+    assert desk.launchers("reap", "--yes").returncode == 0
+    assert desk.market.billed() == []
+    done = desk.launchers("attach", launch)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((desk.output() / "metrics.json").read_text())["loss"] == pytest.approx((7 * 0.5**60) ** 2)
+    assert len(desk.market.history) == 2
+    assert desk.market.billed() == []
+
+
+def test_reap_leaves_a_detached_job_alone(desk: Desk):
+    assert desk.run(*JOB, "provider.detach=true").returncode == 0
+    assert desk.launchers("reap", "--yes").returncode == 0
+    assert len(desk.market.billed()) == 1
+    assert desk.launchers("cancel", desk.launch).returncode == 0
+    assert desk.market.billed() == []
+
+
+def test_a_machine_that_cannot_be_ended_is_shouted_about_and_reaped_later(desk: Desk):
+    desk.market.faults.plant("DELETE", "instances", "refuse", times=1000)
+    done = desk.run("steps=1")
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "STILL BILLED: vast instance 7001" in said
+    assert "$0.360 per hour" in said
+    assert "vastai destroy instance 7001" in said
+    assert [machine["billing"] for machine in rows(desk, "ps")[0]["machines"]] == ["billing"]
+    desk.market.faults.planted.clear()
+    assert desk.launchers("reap", "--yes").returncode == 0
+    assert desk.market.billed() == []

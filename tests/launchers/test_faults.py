@@ -1,0 +1,248 @@
+"""Every stage of a job's life x every fault: the bill stops, what was synced stays, and the run ends well or says why.
+
+Each cell is a whole job on an emulated market of its own; the fault strikes when the stage is seen. Printed as a table.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.emulators import cage
+from tests.emulators.vast import Delays, Vast
+from tests.launchers.conftest import EXAMPLE, Desk
+
+pytestmark = pytest.mark.slow
+
+STEPS = 16
+JOB = (
+    f"steps={STEPS}", "seconds_per_step=0.08", "provider.sync_every_s=0.2", "provider.min_disk_gb=0", "provider.spot=true",
+)  # fmt: skip
+FINAL_LOSS = (7 * 0.5**STEPS) ** 2
+CELLS_AT_ONCE = 4
+
+STAGES = ("plan", "create", "boot", "login", "capsule", "run", "sync", "fetch", "destroy")
+ON_A_MACHINE = ("login", "capsule", "run", "sync", "fetch")
+REQUEST_OF = {
+    "plan": ("POST", "bundles"), "create": ("PUT", "asks"), "boot": ("GET", r"v0/instances/\d+"),
+    "destroy": ("DELETE", "instances"),
+}  # fmt: skip
+ANSWERS: dict[str, int | str] = {"429": 429, "500": 500, "502": 502, "no answer": "drop", "reply lost": "lost"}
+"""Fault -> what the emulator does instead of answering."""
+FAULTS = {
+    "client killed": ("create", "boot", *ON_A_MACHINE, "destroy"),
+    "connection cut": ON_A_MACHINE,
+    "machine exits": ("boot", *ON_A_MACHINE),
+    "preempted": ("boot", *ON_A_MACHINE),
+    "host lost": ("boot", *ON_A_MACHINE),
+    "disk full": ("capsule", "run"),
+    "offer taken": ("create",),
+    **{fault: tuple(REQUEST_OF) for fault in ANSWERS},
+    "success: false": ("create", "destroy"),
+}
+"""Fault -> the stages in which it can happen."""
+
+
+@dataclass
+class Result:
+    stage: str
+    fault: str
+    word: str
+    """finished, or told: it ended otherwise and said why in one sentence."""
+    problems: list[str]
+
+
+def desk_in(folder: Path) -> Desk:
+    project = folder / "project"
+    shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run(["git", "init", "--quiet", str(project)], check=True)
+    return Desk(folder, project, Vast(folder / "market", delays=Delays(loading=0.3, sshd=0.2)))
+
+
+def seen(desk: Desk, stage: str) -> bool:
+    """Whether the job has come to a stage; from the outside, never from the client's own word."""
+    market = desk.market
+    first = market.history[0] if market.history else None
+    if first is None:
+        return False
+    machine = Path(f"/proc/{first.cage.process.pid}/root{cage.PRIVATE}/launchers") if first.cage.process else None
+    log = desk.output() / "remote.log"
+    match stage:
+        case "create":
+            return True
+        case "boot":
+            return first.actual == "loading"
+        case "login":
+            return bool(first.cage.process and first.cage.sessions())
+        case "capsule":
+            return bool(machine and machine.is_dir() and any(machine.glob("blobs/*")))
+        case "run":
+            return log.exists() and "step 3 " in log.read_text()
+        case "sync":
+            return (desk.output() / ".sync" / "known.json").exists() and synced_step(desk) > 0
+        case "fetch":
+            ended = list(machine.glob("jobs/*/status.json")) if machine and machine.is_dir() else []
+            return any('"ended"' in path.read_text() for path in ended)
+        case "destroy":
+            return any(request.startswith("DELETE") for request in market.requests)
+    raise AssertionError(stage)
+
+
+def synced_step(desk: Desk) -> int:
+    try:
+        return int(json.loads((desk.output() / "checkpoints" / "last.json").read_text())["step"])
+    except (OSError, ValueError):
+        return 0
+
+
+def fill_disk(desk: Desk) -> None:
+    first = desk.market.history[0].cage
+    assert first.process is not None
+    target = Path(f"/proc/{first.process.pid}/root{cage.PRIVATE}/filler")
+    try:
+        with target.open("wb") as file:
+            while True:
+                file.write(b"\0" * (1 << 16))
+    except OSError:
+        desk.market.disk_mb = None  # the next machine has room
+
+
+def strike(desk: Desk, fault: str, client: subprocess.Popen[str]) -> None:
+    market = desk.market
+    first = market.history[0] if market.history else None
+    if fault == "client killed":
+        client.kill()
+    elif fault == "connection cut" and first:
+        deadline = time.monotonic() + 5
+        while not first.cage.cut() and time.monotonic() < deadline:
+            pass
+    elif fault == "machine exits" and first and first.ended is None:
+        market.preempt(first.id, "exited")
+    elif fault == "preempted" and first and first.ended is None:
+        market.preempt(first.id)
+    elif fault == "host lost" and first and first.ended is None:
+        market.lose_host(first.id)
+    elif fault == "disk full":
+        fill_disk(desk)
+
+
+def run_cell(folder: Path, stage: str, fault: str) -> Result:
+    desk = desk_in(folder)
+    plant(desk, stage, fault)
+    said: list[str] = []
+    step_at_fault = 0
+    with desk.market:
+        client = desk.start(*JOB)
+        assert client.stdout is not None
+        reader = threading.Thread(target=lambda: said.extend(client.stdout), daemon=True)  # type: ignore[arg-type]
+        reader.start()
+        if fault not in ANSWERS and fault not in ("offer taken", "success: false"):
+            wait(lambda: seen(desk, stage) or client.poll() is not None, 40)
+            step_at_fault = synced_step(desk)
+            strike(desk, fault, client)
+        try:
+            client.wait(60)
+            problems = []
+        except subprocess.TimeoutExpired:
+            client.kill()
+            problems = ["the client never ended"]
+        reader.join(10)
+        problems += after_client_died(desk, said) if fault == "client killed" else []
+        # A job whose disk is full writes a traceback of its own into its log, which is shown.
+        told = "".join(line for line in said if fault != "disk full" or "Traceback" not in line)
+        problems += judge(desk, told, step_at_fault)
+        finished = (desk.output() / "metrics.json").exists()
+    shutil.rmtree(folder, ignore_errors=True)
+    return Result(stage, fault, "finished" if finished else "told", problems)
+
+
+def plant(desk: Desk, stage: str, fault: str) -> None:
+    faults = desk.market.faults
+    if fault in ANSWERS:
+        faults.plant(*REQUEST_OF[stage], ANSWERS[fault], times=3 if stage != "create" else 1)
+    elif fault == "offer taken":
+        faults.plant("PUT", "asks", 404, body={"success": False, "error": "no_such_ask", "msg": "offer is gone"})
+    elif fault == "success: false":
+        faults.plant(*REQUEST_OF[stage], "refuse", times=2 if stage == "destroy" else 1)
+    elif fault == "disk full":
+        desk.market.disk_mb = 6
+
+
+def after_client_died(desk: Desk, said: list[str]) -> list[str]:
+    """Reap, see the bill stop, then take the launch up again."""
+    reaped = desk.launchers("reap", "--yes")
+    problems = [] if reaped.returncode == 0 else [f"reap: {reaped.stderr[-300:]}"]
+    if desk.market.billed():
+        problems.append(f"billed after reap: {desk.market.billed()}")
+    attached = desk.launchers("attach", desk.launch)
+    said.append(attached.stdout + attached.stderr)
+    if attached.returncode != 0:
+        problems.append(f"attach ended with {attached.returncode}")
+    return problems
+
+
+def judge(desk: Desk, said: str, step_at_fault: int) -> list[str]:
+    problems = []
+    if desk.market.billed():
+        problems.append(f"still billed: {desk.market.billed()}")
+    if "Traceback" in said:
+        problems.append("a traceback")
+    metrics, log = desk.output() / "metrics.json", desk.output() / "remote.log"
+    if metrics.exists():
+        if json.loads(metrics.read_text())["loss"] != pytest.approx(FINAL_LOSS):
+            problems.append("other metrics than an undisturbed run")
+        begins = [int(step) for step in re.findall(r"starts at step (\d+)", log.read_text())]
+        if len(begins) > 1 and begins[-1] < step_at_fault:
+            problems.append(f"began again at step {begins[-1]}, {step_at_fault} was synced")
+    elif synced_step(desk) < step_at_fault:
+        problems.append("a synced checkpoint is gone")
+    elif not re.search(r"(Job \S+ is|No machine could be had|disk is full)", said):
+        problems.append("did not finish and did not say why")
+    return [f"{problem}\n{said[-1500:]}" for problem in problems]
+
+
+def wait(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def table(results: list[Result]) -> str:
+    """A row a fault, a column a stage; a dot where the fault can't happen."""
+    by_cell = {(r.stage, r.fault): "FAILED" if r.problems else r.word for r in results}
+    width = max(map(len, FAULTS)) + 2
+    lines = ["", " " * width + "".join(f"{stage:10}" for stage in STAGES)]
+    for fault in FAULTS:
+        lines.append(f"{fault:{width}}" + "".join(f"{by_cell.get((stage, fault), '.'):10}" for stage in STAGES))
+    good = [r for r in results if not r.problems]
+    finished = sum(r.word == "finished" for r in good)
+    count = f"{len(results)} cells, {len(good)} good: {finished} finished, {len(good) - finished} told why"
+    return "\n".join([*lines, count, ""])
+
+
+@pytest.mark.timeout(900)
+def test_every_fault_at_every_stage_stops_the_bill_and_loses_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    reason = cage.why_not()
+    if reason:
+        pytest.skip(reason)
+    cells = [(stage, fault) for fault, stages in FAULTS.items() for stage in stages]
+    with ThreadPoolExecutor(CELLS_AT_ONCE) as pool:
+        runs = [
+            pool.submit(run_cell, tmp_path / f"{number}", stage, fault) for number, (stage, fault) in enumerate(cells)
+        ]
+        results = [run.result() for run in runs]
+    with capsys.disabled():
+        print(table(results))
+    assert not [f"{r.stage} x {r.fault}: {problem}" for r in results for problem in r.problems]
