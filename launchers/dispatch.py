@@ -155,8 +155,11 @@ class DispatchingLauncher(Launcher):
             for job in group:
                 log.info("job %d: %s", job.number, " ".join(filter_overrides(job.overrides)) or "(no overrides)")
             launcher = launchers[target]
-            ours = isinstance(launcher, DispatchingLauncher)
-            results = launcher.run_jobs(group) if ours else _run_with_foreign_launcher(launcher, group)
+            results = (
+                launcher.run_jobs(group)
+                if isinstance(launcher, DispatchingLauncher)
+                else _run_with_foreign_launcher(launcher, group)
+            )
             assert len(results) == len(group), f"{target} returned {len(results)} results for {len(group)} jobs"
             returns.update({job.number: result for job, result in zip(group, results, strict=True)})
         return [returns[job.number] for job in jobs]
