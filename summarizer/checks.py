@@ -19,6 +19,7 @@ CHOICES = {
     "hardware.precision": ("32-true", "bf16-mixed", "bf16-true"),
     "scheduler.name": SCHEDULERS,
     "optim.name": ("adamw", "adafactor"),
+    "trainer.packing": ("auto", "always", "never"),
     "trainer.strategy": ("auto", "ddp", "fsdp"),
     "callbacks.mode": ("min", "max"),
     "data.kind": ("auto", "debsum", "docstrings", "hub", "files"),

@@ -50,7 +50,8 @@ def sentence(error: BaseException) -> str | None:
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing:
         return f"{missing.group(1)} has no value: set it on the command line ({HELP})."
-    return " ".join(first_line(chain[-1]).split()) + f" ({HELP})."
+    said = " ".join(first_line(chain[-1]).split())
+    return said if said.endswith(".") else f"{said} ({HELP})."  # a whole sentence needs no help
 
 
 def causes(error: BaseException) -> list[BaseException]:

@@ -191,6 +191,8 @@ class TrainerConfig:
     max_steps: int = MISSING
     """Optimizer steps; -1 leaves the end to max_epochs. The learning rate decays over whichever ends first."""
     batch_size: int = MISSING
+    packing: str = MISSING
+    """auto, always or never: documents laid end to end in place of padded (training only)."""
     strategy: str = MISSING
     """auto, ddp or fsdp."""
     devices: int = MISSING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from summarizer.data.batches import WINDOW, BatchLimits, TrainingBatches, epoch_
 from summarizer.data.collate import CausalCollator, Pair, Seq2SeqCollator
 from summarizer.data.tokenized import TokenizedSplit, TokenizedStream
 from summarizer.errors import DataError
+from summarizer.packing.collate import PackedCausalCollator, PackedSeq2SeqCollator
+from summarizer.packing.planning import PackBudget, TrainingPacks
 
 Collator = Seq2SeqCollator | CausalCollator
 ENDLESS = 10**9  # batches in an epoch of a stream
@@ -86,12 +89,21 @@ class StreamedBatches(IterableDataset[dict[str, Any]]):
                 raise DataError(f"the stream of the train split gave no pair to rank {self.rank} of {self.world_size}.")
 
 
+@dataclass(frozen=True)
+class Packing:
+    """How training documents are packed; validation and summaries are padded all the same."""
+
+    budget: PackBudget
+    collator: PackedSeq2SeqCollator | PackedCausalCollator
+
+
 class SummarizationData(pl.LightningDataModule):
     """Batches of one corpus.
 
     Args:
         splits: tokenized splits by name.
         limits: of a forward pass on one device.
+        packing: None pads documents of like length instead.
         validation_samples: rows of the validation split that each validation summarizes (its loss is of the whole split); None takes all.
     """
 
@@ -106,8 +118,10 @@ class SummarizationData(pl.LightningDataModule):
         validation_samples: int | None = None,
         workers: int = 0,
         pin_memory: bool = False,
+        packing: Packing | None = None,
     ) -> None:
         super().__init__()
+        self.packing = packing
         self.splits, self.collator, self.limits = splits, collator, limits
         self.epochs, self.seed = epochs, seed
         self.validation_samples = validation_samples
@@ -133,13 +147,15 @@ class SummarizationData(pl.LightningDataModule):
         per_epoch = max(1, len(batches) // self.epochs)
         return per_epoch, len(train) / per_epoch
 
-    def training_batches(self, rank: int, world_size: int) -> TrainingBatches:
-        split = self.splits["train"]
-        assert isinstance(split, TokenizedSplit)
-        return TrainingBatches(
-            split.source_lengths, split.target_lengths, self.limits,
-            seed=self.seed, epochs=self.epochs, rank=rank, world_size=world_size,
-        )  # fmt: skip
+    def training_batches(self, rank: int, world_size: int) -> TrainingBatches | TrainingPacks:
+        """Every batch of this rank in the whole run; packs where documents are packed."""
+        split = self._stored("train")
+        sources, targets = split.source_lengths, split.target_lengths
+        seed, epochs = self.seed, self.epochs
+        if self.packing is not None:
+            budget = self.packing.budget
+            return TrainingPacks(sources, targets, budget, seed=seed, epochs=epochs, rank=rank, world_size=world_size)
+        return TrainingBatches(sources, targets, self.limits, seed=seed, epochs=epochs, rank=rank, world_size=world_size)
 
     @property
     def _ranks(self) -> tuple[int, int]:
@@ -156,7 +172,7 @@ class SummarizationData(pl.LightningDataModule):
             return DataLoader(streamed, batch_size=None, pin_memory=self.loader_options["pin_memory"])
         batches = self.training_batches(rank, world_size)
         batches.start = self.position
-        return self._loader("train", batches)
+        return self._loader("train", batches, self.packing.collator if self.packing else None)
 
     def validation_rows(self) -> np.ndarray:
         """The rows of the validation split that are summarized at each validation: always the same ones."""
@@ -177,13 +193,13 @@ class SummarizationData(pl.LightningDataModule):
         assert isinstance(split, TokenizedSplit), f"only the train split can be a stream, not {name}"
         return split
 
-    def _loader(self, split: str, batches: Any) -> DataLoader[Any]:
+    def _loader(self, split: str, batches: Any, collator: Any = None) -> DataLoader[Any]:
         import torch
 
         return DataLoader(
             Pairs(self._stored(split)),
             batch_sampler=batches,
-            collate_fn=self.collator,
+            collate_fn=collator or self.collator,
             # a generator of its own: making an iterator draws a number, which must not be the model's next dropout mask
             generator=torch.Generator().manual_seed(self.seed),
             **self.loader_options,

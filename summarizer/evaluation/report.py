@@ -101,6 +101,12 @@ def closing_report(run: Run, config: Any, metrics: Mapping[str, float], console:
         gain = (metrics.get(f"{split}/is_a/rougeL_gain_low"), metrics.get(f"{split}/is_a/rougeL_gain_high"))
         if gain[0] is not None:
             print(f'  ROUGE-L above the "X is a" rule, same rows: {gain[0]:+.2f} to {gain[1]:+.2f}')
+    if "train/tokens_per_second" in metrics:
+        padding, waiting = (100 * metrics[key] for key in ("train/non_padding_share", "train/data_wait_share"))
+        print(
+            f"Training: {metrics['train/tokens_per_second']:,.0f} tokens/s, {100 - padding:.1f} % padding, "
+            f"{waiting:.1f} % of the time waiting for data"
+        )
     folder = shlex.quote(str(run.folder))
     model = run.model if run.model.exists() else None
     print_table(

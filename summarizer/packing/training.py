@@ -18,22 +18,22 @@ from summarizer.packing.seq2seq import PackedSeq2Seq
 
 log = logging.getLogger(__name__)
 
-SETTINGS = ("auto", "true", "false")
+SETTINGS = ("auto", "always", "never")
 
 
 def wants_packing(setting: str, model: Any, device: torch.device, *, sharded: bool = False) -> bool:
     """Whether to train on packs.
 
     Args:
-        setting: auto packs on CUDA where the model can, because that is where padding costs most; true packs wherever
-            the model can; false never does.
+        setting: auto packs on CUDA where the model can, because that is where padding costs most; always packs wherever
+            the model can; never does not.
         sharded: the weights are divided over the devices (FSDP), layer by layer: the packed pass, which calls no layer's
             own forward, would find shards.
 
     A model that cannot is padded as before, with one warning that names the reason and the cost.
     """
     assert setting in SETTINGS, f"packing is one of {', '.join(SETTINGS)}, not {setting}"
-    if setting == "false" or (setting == "auto" and device.type != "cuda"):
+    if setting == "never" or (setting == "auto" and device.type != "cuda"):
         return False
     find = packing_obstacle if model.config.is_encoder_decoder else causal_packing_obstacle
     obstacle = "its weights are divided over the devices" if sharded else find(model)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
@@ -18,10 +19,11 @@ from pytorch_lightning.loggers import Logger
 from summarizer.config import Architecture
 from summarizer.data.batches import BatchLimits
 from summarizer.data.collate import CausalCollator, Seq2SeqCollator
-from summarizer.data.datamodule import SummarizationData
+from summarizer.data.datamodule import Packing, SummarizationData
 from summarizer.errors import HardwareError
 from summarizer.evaluation.report import opening_report
 from summarizer.models.loading import build_model, finished_model
+from summarizer.packing.training import budget_for, packed_collator, wants_packing
 from summarizer.run import Run
 from summarizer.training.checkpointing import (
     AtomicCheckpointIO,
@@ -146,6 +148,8 @@ def fit(
         epochs=config.trainer.max_epochs, seed=config.seed, validation_samples=config.trainer.validation_samples,
         workers=min(config.hardware.workers, 4) if on_gpu else 0, pin_memory=on_gpu,
     )  # fmt: skip
+    packs = choose_packing(config, splits["train"], model, tokenizer)
+    data.packing = packs
     schedule = plan_schedule(*data.epoch_size(rank, world_size), config.trainer.max_epochs, config)
 
     if rank == 0:
@@ -163,8 +167,14 @@ def fit(
         splits["validation"], data.validation_rows(), tokenizer, config.generation, config.logger.sample_predictions
     )
     throughput = Throughput()
-    module = SummarizationModule(model, config.optim, config.scheduler, schedule.total_steps)
-    if config.hardware.compile:
+    module = SummarizationModule(
+        model,
+        config.optim,
+        config.scheduler,
+        schedule.total_steps,
+        packing=packed_loss_settings(config) if packs else None,
+    )
+    if config.hardware.compile and not packs:
         compile_model(model)
     with quiet_lightning():
         trainer = build_trainer(run, config, schedule, validation, throughput, loggers)
@@ -183,6 +193,34 @@ def fit(
     if (documents := rows_of(splits["train"])) is not None:
         metrics["train/documents"] = float(documents)
     return best_model(run, config, tokenizer, module), metrics
+
+
+def choose_packing(
+    config: DictConfig, train: TokenizedSplit | TokenizedStream, model: Any, tokenizer: PreTrainedTokenizerBase
+) -> Packing | None:
+    """How training documents are packed; None where they are padded: on a CPU, a stream, or a model that cannot be packed."""
+    device = torch.device({"cuda": "cuda", "mps": "mps"}.get(config.hardware.accelerator, "cpu"))
+    if rows_of(train) is None or not wants_packing(
+        config.trainer.packing, model, device, sharded=config.trainer.strategy == "fsdp"
+    ):
+        return None
+    budget = budget_for(
+        train.source_lengths, train.target_lengths, tokens=config.hardware.tokens_per_step,
+        step_documents=config.optim.effective_batch_size, world_size=config.trainer.devices,
+    )  # fmt: skip
+    return Packing(budget, packed_collator(model, budget, tokenizer.pad_token_id))
+
+
+def packed_loss_settings(config: DictConfig) -> dict[str, Any]:
+    """What `PackedLoss` is made with."""
+    on_gpu = config.hardware.accelerator == "cuda"
+    compiled = bool(config.hardware.compile and on_gpu)
+    return {
+        "compiled": compiled,
+        "recorded": compiled and config.trainer.devices == 1,
+        "compute": torch.bfloat16 if config.hardware.precision == "bf16-mixed" else None,
+        "checkpoint_layers": bool(config.model.gradient_checkpointing),
+    }
 
 
 def rows_of(split: TokenizedSplit | TokenizedStream) -> int | None:

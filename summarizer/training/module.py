@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from summarizer.data.collate import IGNORED
+from summarizer.packing.training import PackedLoss
 from summarizer.training.optimizers import build_optimizer, build_schedule
 from summarizer.training.sharding import shard
 
@@ -28,10 +29,20 @@ class SummarizationModule(pl.LightningModule):
     Args:
         model: takes `input_ids`, `attention_mask` and `labels` and returns `loss` and `logits`.
         total_steps: optimizer steps of the whole run, over which the learning rate decays.
+        packing: settings of `PackedLoss`, where training batches are packs.
     """
 
-    def __init__(self, model: Any, optim: DictConfig, scheduler: DictConfig, total_steps: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        optim: DictConfig,
+        scheduler: DictConfig,
+        total_steps: int,
+        packing: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
+        self.packing = packing
+        self.packed_loss: PackedLoss | None = None
         self.model = model
         self.optim, self.scheduler, self.total_steps = optim, scheduler, total_steps
 
@@ -50,7 +61,12 @@ class SummarizationModule(pl.LightningModule):
         )
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss = self.loss(batch, self.optim.label_smoothing)
+        if self.packing is None:
+            loss = self.loss(batch, self.optim.label_smoothing)
+        else:
+            if self.packed_loss is None:  # made when the weights are where they stay
+                self.packed_loss = PackedLoss(self.model, label_smoothing=self.optim.label_smoothing, **self.packing)
+            loss = self.packed_loss(batch)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch["documents"])
         return loss
 

@@ -63,6 +63,28 @@ def test_a_hub_model_trains_and_its_folder_loads(option, hub, corpus, home, tmp_
         assert tied == (not option.startswith("flan"))
 
 
+@pytest.mark.parametrize("option", ["t5_small", "bart_base", "llm_lora"])
+def test_a_packed_run_learns_what_a_padded_one_does(option, hub, corpus, home, tmp_path):
+    # dropout off, one step that sees all documents: the same gradient whichever way they are laid out
+    same = [
+        f"model={option}",
+        "model.dropout=0.0",
+        "trainer.batch_size=12",
+        "optim.effective_batch_size=12",
+        "trainer.max_steps=1",
+    ]
+    if option == "llm_lora":
+        same.append("model.lora.dropout=0.0")
+    losses = {}
+    for packing in ("always", "never"):
+        arguments = [*SHORT, *corpus, *same, f"trainer.packing={packing}"]
+        folder = job_folder(summarizer(*arguments, cwd=tmp_path, **connected(hub, home)))
+        losses[packing] = json.loads((folder / "metrics.json").read_text())
+    for key in ("train/loss", "train/gradient_norm", "validation/loss"):
+        assert losses["always"][key] == pytest.approx(losses["never"][key], rel=2e-3), key
+    assert losses["always"]["train/non_padding_share"] != losses["never"]["train/non_padding_share"]
+
+
 @pytest.mark.parametrize(("option", "tied"), [("t5_small", True), ("flan_t5_base", False)])
 def test_fresh_weights_keep_the_shape_and_the_ties_of_the_hub_s(option, tied, hub, corpus, home, tmp_path):
     arguments = [*SHORT, *corpus, f"model={option}", "model.pretrained=false"]

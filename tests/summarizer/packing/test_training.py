@@ -28,8 +28,8 @@ def test_who_packs(caplog):
     )  # fmt: skip
     assert wants_packing("auto", t5, CUDA)
     assert not wants_packing("auto", t5, CPU)
-    assert wants_packing("true", t5, CPU)
-    assert not wants_packing("false", t5, CUDA)
+    assert wants_packing("always", t5, CPU)
+    assert not wants_packing("never", t5, CUDA)
     assert not caplog.records
     with caplog.at_level(logging.WARNING):
         assert not wants_packing("auto", led, CUDA)
