@@ -70,7 +70,8 @@ class Vast:
     """The market and its HTTP server. Use as a context manager."""
 
     folder: Path
-    key: str = "emulated-key"
+    key: str = field(default_factory=lambda: f"emulated-{secrets.token_hex(8)}")
+    """New in each emulator: one that stands in a file would be refused by the scan of what ships."""
     offers: list[dict[str, Any]] = field(default_factory=default_market)
     delays: Delays = field(default_factory=Delays)
     faults: Faults = field(default_factory=Faults)
