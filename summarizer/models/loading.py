@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,28 @@ def hub_errors(what: str) -> Iterator[None]:
         raise ModelError(f"{what} cannot be loaded ({' '.join(text.split())[:200]}): check model.hub_id.") from error
 
 
+def where(model: DictConfig) -> dict[str, bool]:
+    """Options of `from_pretrained` that look at this machine's files alone where the hub does not answer.
+
+    Without them huggingface_hub tries each file six times, 23 seconds long.
+    """
+    return {} if Path(model.hub_id).is_dir() or hub_answers() else {"local_files_only": True}
+
+
+@cache
+def hub_answers() -> bool:
+    """Whether the hub's address takes connections; asked once in a process."""
+    from huggingface_hub import constants, get_session, is_offline_mode
+
+    if is_offline_mode():
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception:  # the HTTP library below has changed twice; any failure to connect means the same here
+        return False
+    return True
+
+
 def load_tokenizer(model: DictConfig, training_texts: Callable[[], Iterable[str]]) -> PreTrainedTokenizerBase:
     """The model's tokenizer; a copy transformer's is trained on the texts of the train split.
 
@@ -63,7 +86,7 @@ def load_tokenizer(model: DictConfig, training_texts: Callable[[], Iterable[str]
     from transformers import AutoTokenizer
 
     with hub_errors(f"tokenizer {model.hub_id}"):
-        tokenizer = AutoTokenizer.from_pretrained(model.hub_id, revision=model.revision)
+        tokenizer = AutoTokenizer.from_pretrained(model.hub_id, revision=model.revision, **where(model))
     if tokenizer.pad_token_id is None:
         # decoder-only models often come without: padding is masked, so the end token serves
         tokenizer.pad_token = tokenizer.eos_token
@@ -117,7 +140,7 @@ def build_hub_model(model: DictConfig, attention: str) -> PreTrainedModel:
 
     auto: Any = AutoModelForCausalLM if model.architecture == Architecture.causal_lora else AutoModelForSeq2SeqLM
     with hub_errors(f"model {model.hub_id}"):
-        config = AutoConfig.from_pretrained(model.hub_id, revision=model.revision)
+        config = AutoConfig.from_pretrained(model.hub_id, revision=model.revision, **where(model))
         if model.dropout is not None:
             for key in ("dropout", "dropout_rate"):
                 if hasattr(config, key):
@@ -126,7 +149,7 @@ def build_hub_model(model: DictConfig, attention: str) -> PreTrainedModel:
         if config.model_type != "led":  # Longformer's windowed attention is its own
             options["attn_implementation"] = attention
         if model.pretrained:
-            return auto.from_pretrained(model.hub_id, revision=model.revision, **options)
+            return auto.from_pretrained(model.hub_id, revision=model.revision, **where(model), **options)
         fresh = auto.from_config(options.pop("config"), **options)
     if config.model_type == "t5" and not config.scale_decoder_outputs:
         untie_head(fresh)

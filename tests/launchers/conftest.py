@@ -130,6 +130,11 @@ class Desk:
 
         self.wait_for(reached, what=f"step {step}")
 
+    def synced_step(self, number: int = 0) -> int:
+        """The step of the newest checkpoint that came home; -1 while none has."""
+        last = self.output(number) / "checkpoints" / "last.json"
+        return int(json.loads(last.read_text())["step"]) if last.exists() else -1
+
 
 @pytest.fixture
 def desk(project: Path, tmp_path: Path) -> Iterator[Desk]:

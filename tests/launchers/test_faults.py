@@ -89,20 +89,13 @@ def seen(desk: Desk, stage: str) -> bool:
         case "run":
             return log.exists() and "step 3 " in log.read_text()
         case "sync":
-            return (desk.output() / ".sync" / "known.json").exists() and synced_step(desk) > 0
+            return (desk.output() / ".sync" / "known.json").exists() and desk.synced_step() > 0
         case "fetch":
             ended = list(machine.glob("jobs/*/status.json")) if machine and machine.is_dir() else []
             return any('"ended"' in path.read_text() for path in ended)
         case "destroy":
             return any(request.startswith("DELETE") for request in market.requests)
     raise AssertionError(stage)
-
-
-def synced_step(desk: Desk) -> int:
-    try:
-        return int(json.loads((desk.output() / "checkpoints" / "last.json").read_text())["step"])
-    except (OSError, ValueError):
-        return 0
 
 
 def fill_disk(desk: Desk) -> None:
@@ -148,7 +141,7 @@ def run_cell(folder: Path, stage: str, fault: str) -> Result:
         reader.start()
         if fault not in ANSWERS and fault not in ("offer taken", "success: false"):
             wait(lambda: seen(desk, stage) or client.poll() is not None, 40)
-            step_at_fault = synced_step(desk)
+            step_at_fault = desk.synced_step()
             strike(desk, fault, client)
         try:
             client.wait(60)
@@ -204,7 +197,7 @@ def judge(desk: Desk, said: str, step_at_fault: int) -> list[str]:
         begins = [int(step) for step in re.findall(r"starts at step (\d+)", log.read_text())]
         if len(begins) > 1 and begins[-1] < step_at_fault:
             problems.append(f"began again at step {begins[-1]}, {step_at_fault} was synced")
-    elif synced_step(desk) < step_at_fault:
+    elif desk.synced_step() < step_at_fault:
         problems.append("a synced checkpoint is gone")
     elif not re.search(r"(Job \S+ is|No machine could be had|disk is full)", said):
         problems.append("did not finish and did not say why")
