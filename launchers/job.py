@@ -169,6 +169,11 @@ class JobSpec:
     def home(self) -> Path:
         return Path(self.folder)
 
+    @property
+    def output_there(self) -> str:
+        """The job's output folder on the machine that runs it."""
+        return str(JobPaths(PurePosixPath(self.settings["remote_root"]), self.id).output)
+
 
 def machine_label(client: str, launch: str, number: int) -> str:
     """The label every cloud object carries: ours, from this client, for this launch, its n-th machine."""

@@ -268,9 +268,9 @@ def _expected_hours(job: ComposedJob, settings: RentalSettings) -> float:
 
 
 def _show_summary(records: list[JobRecord], ledger: Ledger) -> None:
-    from launchers.cli.tables import jobs_table, show
+    from launchers.cli.tables import show_ended
 
-    show(jobs_table(records, _now()))
+    show_ended(records, _now())
 
 
 def _raise_if_still_billed(fleet: Fleet) -> None:

@@ -173,6 +173,11 @@ def devices_fit(config: DictConfig) -> None:
         raise ConfigError(f"trainer.devices={devices} with hardware=mps: there is one such device.")
     if strategy == "fsdp" and devices == 1 and accelerator != "cuda":
         raise ConfigError("trainer=fsdp divides a model over several devices: set trainer.devices=2 or more.")
+    if strategy == "fsdp" and config.optim.ema_decay is not None:
+        raise ConfigError(
+            f"optim.ema_decay={config.optim.ema_decay} with trainer=fsdp: Lightning averages whole weights only; set "
+            "optim.ema_decay=null, or trainer=ddp."
+        )
     if config.hardware.precision.startswith("bf16") and accelerator == "cuda" and config.hardware.gpu == "T4":
         raise ConfigError("hardware.precision=bf16-mixed with hardware=t4: the card has no bf16; use 32-true.")
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 from launchers.capsule import load
-from launchers.cli.tables import Sheet, jobs_table, show
+from launchers.cli.tables import Sheet, jobs_table, show, show_ended
 from launchers.errors import LaunchError, MendInput, StillBilled
 from launchers.job import Billing, MachineState, Outcome
 from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
@@ -60,7 +60,7 @@ def logs(options: argparse.Namespace) -> int:
             with claimed(launchers_home(), record.launch):
                 # Nobody else keeps the local log growing.
                 rented = _rented(ledger, record)
-                mirror = LogMirror(record.spec.home, record.log_base)
+                mirror = LogMirror(record.spec.home, record.log_base, there=record.spec.output_there)
                 office = _office(ledger, record)
                 stream = LogStream(rented.host, record.spec, mirror, office.clock, office.timing.retry_first)
                 while rented.host.job_status(record.spec)["state"] == "running":
@@ -116,7 +116,7 @@ def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
                 close_if_done(ledger, launch)
             still += fleet.still_billed
     records = ledger.jobs(launch)
-    show(jobs_table(records, time.time()), as_json)
+    show_ended(records, time.time(), as_json)
     if still:
         raise still[0]
     return 0 if all(record.outcome is Outcome.finished for record in records) else 1

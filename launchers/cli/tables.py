@@ -104,6 +104,13 @@ def jobs_table(records: list[JobRecord], now: float) -> Sheet:
     return Sheet("Jobs", columns, [job_row(r, now) for r in records], right=frozenset({"metric", "minutes", "$"}))
 
 
+def show_ended(records: list[JobRecord], now: float, as_json: bool = False) -> None:
+    """How the jobs of a launch ended; of a single one, the folder too, on a line that scripts can read."""
+    show(jobs_table(records, now), as_json)
+    if len(records) == 1 and not as_json:
+        print(f"The job's folder: {records[0].spec.folder}", flush=True)
+
+
 def estimate_rows(plan: Plan, hardware: str | None) -> list[dict[str, Any]]:
     """The cheapest offer of each kind for a job, or why there is none."""
     rows = []

@@ -49,7 +49,7 @@ def run_job(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, pref
     if office.settings.detach and not office.stopping.is_set():
         raise Detached
     record = office.ledger.job(job.id)
-    mirror = LogMirror(job.home, record.log_base, prefix)
+    mirror = LogMirror(job.home, record.log_base, prefix, job.output_there)
     stream = LogStream(host, job, mirror, office.clock, office.timing.retry_first)
     try:
         status = _follow(office, rented, job)

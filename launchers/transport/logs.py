@@ -17,10 +17,17 @@ _console_lock = threading.Lock()
 
 
 class LogMirror:
-    """The local copy of a job's log. `base` is how long it was when the job came to its present machine."""
+    """The local copy of a job's log. `base` is how long it was when the job came to its present machine.
 
-    def __init__(self, folder: Path, base: int, prefix: str = "", console: TextIO | None = None) -> None:
+    On the console, where the job names its output folder on the machine (`there`), this machine's `folder` is named: that
+    is where a command that it proposes will find its results. The copy keeps every byte as it was.
+    """
+
+    def __init__(
+        self, folder: Path, base: int, prefix: str = "", there: str | None = None, console: TextIO | None = None
+    ) -> None:
         self.path = folder / LOG_NAME
+        self._folder, self._there = folder, there
         self._base = base
         self._prefix = prefix
         self._console = console if console is not None else sys.stdout
@@ -48,6 +55,8 @@ class LogMirror:
 
     def _show(self, lines: list[bytes]) -> None:
         text = "".join(f"{self._prefix}{line.decode(errors='replace')}\n" for line in lines if line.strip())
+        if self._there:
+            text = text.replace(self._there, str(self._folder))
         if text:
             with _console_lock:
                 self._console.write(text)

@@ -325,6 +325,7 @@ class quiet_lightning:
         "Consider setting `persistent_workers",
         "Checkpoint directory",
         "is not resumable",
+        "You're using the WeightAveraging callback with a model that overrides",  # refused where it would matter, in checks.py
     )
 
     def __enter__(self) -> None:
