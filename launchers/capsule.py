@@ -21,6 +21,8 @@ from launchers.errors import CapsuleRefused, MendInput
 from launchers.secrecy import find_secret
 
 SUPPORT = ".launchers"
+SOURCE = f"{SUPPORT}/source"
+"""Holds `commit` and `changes.diff`: the tree travels without its history, and a result must still say what made it."""
 """Folder of the shipped tree that holds this package itself, and the data of other places."""
 _JUNK = (".git", ".venv", "venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "node_modules")
 
@@ -87,6 +89,7 @@ def pack(
         entries += extra
         places[path] = os.path.relpath(place, start.as_posix())
     entries += [e for e in _support_entries(store) if e.path not in known]
+    entries += _source_entries(top, store)
     unique = tuple(sorted({entry.path: entry for entry in entries}.values(), key=lambda e: e.path))
     capsule = Capsule(_digest_of_tree(unique), unique, start.as_posix(), store)
     if capsule.size > max_bytes:
@@ -145,9 +148,7 @@ def _entry(path: Path, relative: str, top: Path, store: Path, patterns: bool) ->
     found = find_secret(relative, content, patterns)
     if found:
         raise CapsuleRefused(f"{relative} holds {found} and would travel to a rented machine: add it to .gitignore.")
-    digest = hashlib.sha256(content).hexdigest()
-    _keep(content, store / "blobs" / digest)
-    return Entry(relative, digest, len(content), bool(path.stat().st_mode & 0o100))
+    return _written(content, relative, store, bool(path.stat().st_mode & 0o100))
 
 
 def _keep(content: bytes, blob: Path) -> None:
@@ -189,6 +190,27 @@ def _support_entries(store: Path) -> list[Entry]:
             if not relative.startswith("hydra_plugins/"):
                 found.append(_entry(path, f"{SUPPORT}/{name}/{relative}", source, store, patterns=False))
     return found
+
+
+def _source_entries(top: Path, store: Path) -> list[Entry]:
+    """The commit and the uncommitted changes, as text; no diff where it holds a secret, a removed line perhaps."""
+    commit = _git(top, "rev-parse", "HEAD")
+    if not commit:
+        return []
+    diff = _git(top, "diff", "HEAD")
+    kept = {"commit": commit.strip()} | ({} if find_secret("changes.diff", diff) else {"changes.diff": diff})
+    return [_written(content, f"{SOURCE}/{name}", store) for name, content in kept.items()]
+
+
+def _git(top: Path, *arguments: str) -> bytes:
+    done = subprocess.run(["git", "-C", str(top), *arguments], capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else b""
+
+
+def _written(content: bytes, relative: str, store: Path, executable: bool = False) -> Entry:
+    digest = hashlib.sha256(content).hexdigest()
+    _keep(content, store / "blobs" / digest)
+    return Entry(relative, digest, len(content), executable)
 
 
 def _digest_of_tree(entries: tuple[Entry, ...]) -> str:

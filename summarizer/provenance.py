@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -33,6 +34,13 @@ def git(*arguments: str) -> str | None:
     return done.stdout
 
 
+def sent(name: str) -> str:
+    """A file beside a working tree that was sent here without its history (`SOURCE_PROVENANCE` names their folder); else ""."""
+    folder = os.environ.get("SOURCE_PROVENANCE")
+    path = Path(folder, name) if folder else None
+    return path.read_text(errors="replace") if path and path.is_file() else ""
+
+
 def versions() -> dict[str, str]:
     """Installed versions of what decides a result."""
     found = {"python": platform.python_version()}
@@ -46,10 +54,10 @@ def versions() -> dict[str, str]:
 
 def collect(device: Device, seed: int) -> dict[str, Any]:
     """The facts of a run at its start. Environment variables are not among them: they may hold secrets."""
-    commit = git("rev-parse", "HEAD")
+    commit = sent("commit") or git("rev-parse", "HEAD")
     return {
         "commit": commit.strip() if commit else None,
-        "dirty": bool((git("status", "--porcelain") or "").strip()),
+        "dirty": bool((git("status", "--porcelain") or "").strip() or sent("changes.diff")),
         "versions": versions(),
         "seed": seed,
         "machine": {
@@ -67,4 +75,4 @@ def collect(device: Device, seed: int) -> dict[str, Any]:
 
 def changes() -> str:
     """The uncommitted diff of the code, empty when there is none (or no git)."""
-    return git("diff", "HEAD") or ""
+    return git("diff", "HEAD") or sent("changes.diff")

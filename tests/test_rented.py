@@ -36,6 +36,14 @@ def test_a_rented_job_comes_home_as_a_local_one_would(tmp_path):
         if (ROOT / name).is_file():
             (project / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, project / name)
+    for step in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-qm", "All"],
+    ):
+        subprocess.run(["git", "-C", project, *step], check=True)
+    (project / "README.md").write_text("Changed and not committed.\n")
+    commit = subprocess.check_output(["git", "-C", project, "rev-parse", "HEAD"], text=True).strip()
     corpus = write_corpus(tmp_path / "corpus")
     results = tmp_path / "outputs"
     with Vast(tmp_path / "market") as market:
@@ -50,6 +58,9 @@ def test_a_rented_job_comes_home_as_a_local_one_would(tmp_path):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert {"test/rougeL", "test/lead1/rougeL", "test/is_a/rougeL"} <= metrics.keys()
     assert (folder / "predictions.parquet").exists()
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert (provenance["commit"], provenance["dirty"]) == (commit, True)
+    assert "+Changed and not committed." in (folder / "changes.diff").read_text()
     assert f"python -m summarizer task=predict run={folder} input=-" in done.stdout
     again = summarizer("task=evaluate", f"run={folder}", *corpus, "hardware=cpu", cwd=tmp_path)
     assert json.loads((job_folder(again) / "metrics.json").read_text())["test/rougeL"] == metrics["test/rougeL"]

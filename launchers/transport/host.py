@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from launchers.callbacks import OVERRIDE
-from launchers.capsule import SUPPORT, Capsule
+from launchers.capsule import SOURCE, SUPPORT, Capsule
 from launchers.errors import BadMachine, RemoteError
 from launchers.host import RemoteFile
 from launchers.job import JobPaths, JobSpec
@@ -84,7 +84,10 @@ class SshHost:
             f"hydra.job.id='{job.number}'",
             OVERRIDE,
         ]  # fmt: skip
-        environment = {"PYTHONPATH": str(self._tree(capsule) / SUPPORT), "PYTHONUNBUFFERED": "1", **secrets}
+        tree = self._tree(capsule)
+        environment = {
+            "PYTHONPATH": str(tree / SUPPORT), "PYTHONUNBUFFERED": "1", "SOURCE_PROVENANCE": str(tree / SOURCE), **secrets,
+        }  # fmt: skip
         request = {
             "job": job.id, "command": command, "directory": str(directory), "environment": environment, "grace": grace,
         }  # fmt: skip

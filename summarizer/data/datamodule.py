@@ -155,7 +155,9 @@ class SummarizationData(pl.LightningDataModule):
         if self.packing is not None:
             budget = self.packing.budget
             return TrainingPacks(sources, targets, budget, seed=seed, epochs=epochs, rank=rank, world_size=world_size)
-        return TrainingBatches(sources, targets, self.limits, seed=seed, epochs=epochs, rank=rank, world_size=world_size)
+        return TrainingBatches(
+            sources, targets, self.limits, seed=seed, epochs=epochs, rank=rank, world_size=world_size
+        )
 
     @property
     def _ranks(self) -> tuple[int, int]:
