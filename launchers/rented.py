@@ -26,7 +26,7 @@ from launchers.errors import MendInput, StillBilled
 from launchers.gpus import find_card
 from launchers.job import JobSpec, Outcome, new_launch_id
 from launchers.ledger import JobRecord, Ledger, launchers_home
-from launchers.local import failed, finished, terminate_by_exception
+from launchers.local import INTERRUPTED, failed, finished, terminate_by_exception
 from launchers.secrecy import find_secret
 from launchers.settings import RentalSettings, Timing, typed
 
@@ -107,6 +107,8 @@ class RentedJobs(DispatchingLauncher):
             fleet = Fleet(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1)
             try:
                 fleet.run()
+            except KeyboardInterrupt:
+                raise SystemExit(INTERRUPTED) from None  # all has been said
             finally:
                 close_if_done(ledger, launch)
         records = {record.spec.number: record for record in ledger.jobs(launch)}

@@ -137,6 +137,8 @@ class Timing:
     """How long a machine waits, after its job ended, for someone to fetch the results before it ends itself."""
     grace: float = 60.0
     """Between asking a job to stop, so that it can write a checkpoint, and killing it."""
+    second_interrupt: float = 5.0
+    """After a Ctrl-C that leaves jobs running, in which another one ends them."""
     retry_first: float = 1.0
     """First pause after a failed request; each next one is twice as long, up to a minute."""
     retry_total: float = 180.0

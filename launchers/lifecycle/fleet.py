@@ -256,17 +256,14 @@ class Applications:
                 shared.host.close()
 
 
-SECOND_INTERRUPT_S = 5.0
-
-
 def _asked_twice(office: Office) -> bool:
     """Whether Ctrl-C comes again soon: once leaves the jobs alone, twice ends them."""
     log.warning(
         "Interrupted: the jobs run on without this client, and `python -m launchers attach %s` brings them home; "
-        "Ctrl-C again within %.0f s ends them now.", office.launch, SECOND_INTERRUPT_S,
+        "Ctrl-C again within %.0f s ends them now.", office.launch, office.timing.second_interrupt,
     )  # fmt: skip
     try:
-        time.sleep(SECOND_INTERRUPT_S)
+        time.sleep(office.timing.second_interrupt)
     except KeyboardInterrupt:
         return True
     return False

@@ -19,8 +19,8 @@ from tests.launchers.test_vast import readable
 
 pytestmark = pytest.mark.slow
 
-SLOW = ("steps=40", "seconds_per_step=0.1")
-FINAL_LOSS = (7 * 0.5**40) ** 2
+SLOW = ("steps=30", "seconds_per_step=0.1")
+FINAL_LOSS = (7 * 0.5**30) ** 2
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_parallelism_caps_the_containers(desk: ModalDesk):
 @pytest.mark.parametrize("loss_of_container", ["preempt", "crash"])
 def test_a_job_goes_on_in_a_new_container_with_the_same_result(desk: ModalDesk, loss_of_container: str):
     process = desk.start(*SLOW)
-    desk.wait_for_step(15)
+    desk.wait_for_step(12)
     getattr(desk.modal, loss_of_container)()
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
@@ -89,22 +89,25 @@ def test_a_job_goes_on_in_a_new_container_with_the_same_result(desk: ModalDesk, 
     resumed = [int(s) for s in re.findall(r"starts at step (\d+)", (desk.output() / "remote.log").read_text())]
     assert resumed[0] == 0
     # Asked to stop, it saves all; killed, it goes on from the last commit.
-    assert resumed[1] >= (15 if loss_of_container == "preempt" else 5)
+    assert resumed[1] >= (12 if loss_of_container == "preempt" else 5)
     assert [len(attempts) for attempts in desk.modal.attempts()] == [2]
     assert desk.modal.live_apps() == []
 
 
 def test_a_job_longer_than_an_attempt_goes_on_in_the_next(desk: ModalDesk):
-    done = desk.run(*SLOW, "provider.timeout_s=3", "provider.max_hours=0.002", "provider.grace_s=0.5")
+    # Half of so short an attempt is kept for its end.
+    done = desk.run("steps=50", "seconds_per_step=0.1", "provider.timeout_s=6", "provider.max_hours=0.01")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert loss(desk) == pytest.approx(FINAL_LOSS)
+    assert loss(desk) == pytest.approx((7 * 0.5**50) ** 2)
     assert len(desk.modal.attempts()[0]) >= 2
 
 
 def test_a_job_that_modal_times_out_keeps_its_last_commit(desk: ModalDesk):
     source = desk.project / "descent/__main__.py"
     # A job that ignores every request to stop: only Modal's own end is left.
-    source.write_text(source.read_text().replace("import json\n", "import json, signal\nsignal.signal(15, lambda *_: 0)\n"))
+    source.write_text(
+        source.read_text().replace("import json\n", "import json, signal\nsignal.signal(15, lambda *_: 0)\n")
+    )
     done = desk.run("steps=200", "seconds_per_step=0.1", "provider.timeout_s=3", "provider.max_restarts=0",
                     "provider.max_hours=0.0008", "provider.grace_s=60")  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
@@ -121,7 +124,7 @@ def test_a_killed_client_leaves_the_job_running_and_attach_brings_it_home(desk: 
     assert desk.modal.running() == 1
     done = desk.launchers("attach", desk.launch)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert steps_in((desk.output() / "remote.log").read_text()) == list(range(1, 41))
+    assert steps_in((desk.output() / "remote.log").read_text()) == list(range(1, 31))
     assert loss(desk) == pytest.approx(FINAL_LOSS)
     assert [len(attempts) for attempts in desk.modal.attempts()] == [1]
     assert desk.modal.live_apps() == []
@@ -138,7 +141,7 @@ def test_results_of_an_application_that_has_ended_come_home(desk: ModalDesk):
 
 
 def test_ctrl_c_once_leaves_the_job_and_twice_ends_it(desk: ModalDesk):
-    process = desk.start(*SLOW)
+    process = desk.start("steps=120", "seconds_per_step=0.1")
     desk.wait_for_step(5)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
@@ -152,9 +155,9 @@ def test_ctrl_c_once_leaves_the_job_and_twice_ends_it(desk: ModalDesk):
     assert desk.modal.running() == 1
     done = desk.launchers("attach", attached)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert loss(desk) == pytest.approx(FINAL_LOSS)
+    assert loss(desk) == pytest.approx((7 * 0.5**120) ** 2)
 
-    process = desk.start(*SLOW, "hydra.sweep.dir=outputs/second")
+    process = desk.start("steps=300", "seconds_per_step=0.1", "hydra.sweep.dir=outputs/second")
     log = desk.project / "outputs/second/0/remote.log"
     desk.wait_for(lambda: log.exists() and "step 5 " in log.read_text())
     process.send_signal(signal.SIGINT)
@@ -168,7 +171,7 @@ def test_ctrl_c_once_leaves_the_job_and_twice_ends_it(desk: ModalDesk):
 
 
 def test_ps_logs_fetch_cost_tell_of_a_job_and_cancel_ends_it(desk: ModalDesk):
-    process = desk.start(*SLOW)
+    process = desk.start("steps=600", "seconds_per_step=0.1")
     desk.wait_for_step(5)
     process.kill()
     process.wait()
@@ -192,7 +195,7 @@ def test_ps_logs_fetch_cost_tell_of_a_job_and_cancel_ends_it(desk: ModalDesk):
 
 
 def test_reap_ends_what_a_dead_client_left_and_the_job_can_be_taken_up_again(desk: ModalDesk):
-    process = desk.start(*SLOW)
+    process = desk.start("steps=120", "seconds_per_step=0.1")
     desk.wait_for_step(5)
     process.kill()
     process.wait()
@@ -203,8 +206,10 @@ def test_reap_ends_what_a_dead_client_left_and_the_job_can_be_taken_up_again(des
     assert desk.modal.live_apps() == []
     done = desk.launchers("attach", desk.launch)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert loss(desk) == pytest.approx(FINAL_LOSS)
-    assert "starts at step 0" in (desk.output() / "remote.log").read_text()
+    assert loss(desk) == pytest.approx((7 * 0.5**120) ** 2)
+    resumed = [int(s) for s in re.findall(r"starts at step (\d+)", (desk.output() / "remote.log").read_text())]
+    assert len(resumed) == 2
+    assert resumed[1] >= 5
     assert desk.modal.live_apps() == []
 
 
@@ -216,17 +221,17 @@ def test_bursts_of_unavailable_are_ridden_out(desk: ModalDesk):
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert loss(desk) == pytest.approx(FINAL_LOSS)
-    assert steps_in((desk.output() / "remote.log").read_text()) == list(range(1, 41))
+    assert steps_in((desk.output() / "remote.log").read_text()) == list(range(1, 31))
     assert desk.modal.live_apps() == []
 
 
 def test_an_application_that_was_made_without_an_answer_is_ended(desk: ModalDesk):
-    desk.modal.faults.plant("rpc", "AppPublish", "lost", times=9)
+    desk.modal.faults.plant("rpc", "FunctionCreate", "lost", times=4)
     done = desk.run("steps=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert loss(desk) == pytest.approx((7 * 0.5**2) ** 2)
     assert desk.modal.live_apps() == []
-    assert desk.modal.counts()["AppStop"] >= 2
+    assert len(desk.modal.requested("FunctionPrecreate")) == 2
 
 
 def test_a_failed_build_is_told_once_and_leaves_nothing(desk: ModalDesk):
@@ -243,7 +248,7 @@ def test_a_failed_build_is_told_once_and_leaves_nothing(desk: ModalDesk):
 def test_the_second_launch_uploads_and_builds_nothing_again(desk: ModalDesk):
     assert desk.run("steps=1").returncode == 0
     uploads, builds = desk.modal.control.storage.uploads, desk.modal.control.cold_builds
-    done = desk.run("steps=2", "hydra.sweep.dir=outputs/second")
+    done = desk.run("steps=2")
     assert done.returncode == 0, done.stdout
     assert desk.modal.control.cold_builds == builds
     assert desk.modal.control.storage.uploads == uploads
@@ -279,7 +284,9 @@ def test_no_secret_reaches_any_file_or_request(desk: ModalDesk):
     assert process.returncode == 0, output
     assert f"token {len(CANARIES['CANARY_TOKEN'])}" in output  # it came to the job all the same
     requests = "\n".join(str(request) for _, request in desk.modal.requests)
-    files = [path for place in (desk.home, desk.project, desk.modal.folder) for path in place.rglob("*") if path.is_file()]
+    files = [
+        path for place in (desk.home, desk.project, desk.modal.folder) for path in place.rglob("*") if path.is_file()
+    ]
     assert len(files) > 50
     for secret in [*CANARIES.values(), desk.modal.token_id, desk.modal.token_secret]:
         assert secret.encode() not in arguments
@@ -313,21 +320,6 @@ CASES = [
     ("no token", no_token, [], "No Modal token: run `modal token new`"),
     ("wrong token", wrong_token, [], "Modal refuses the token"),
     ("unknown card", nothing, ["provider.gpu=A1000"], "did you mean"),
-    ("card that Modal lacks", nothing, ["provider.gpu='4090'"], "Modal has no RTX 4090; it has T4"),
-    ("too many cards", nothing, ["provider.num_gpus=9"], "at most 8 A100"),
-    ("unknown fallback", nothing, ["provider.gpu_fallback=[H1000]"], "did you mean"),
-    ("too long an attempt", nothing, ["provider.timeout_s=90000"], "for a longer job raise provider.max_hours"),
-    ("no time", nothing, ["provider.timeout_s=0"], "must be from 1 to 86400"),
-    ("negative retries", nothing, ["provider.max_restarts=-1"], "must be from 0 to 10"),
-    ("long delay", nothing, ["provider.retry_delay_s=61"], "must be from 0 to 60"),
-    ("too many hours", nothing, ["provider.max_hours=400", "provider.timeout_s=86400"], "Modal allows 10"),
-    ("relative mount", nothing, ["provider.mount_path=outputs"], "must be an absolute folder of our own"),
-    ("taken mount", nothing, ["provider.cache_path=/root"], "must be an absolute folder of our own"),
-    ("nested mounts", nothing, ["provider.cache_path=/mnt/outputs/cache"], "lie in one another"),
-    ("volume name", nothing, ["provider.volume='a b'"], "is no name for a Volume"),
-    ("one volume twice", nothing, ["provider.cache_volume=descent-outputs"], "mounts one only once"),
-    ("spot", nothing, ["provider.spot=true"], "Modal has no spot market"),
-    ("address in the config", nothing, ["provider.api_url=http://127.0.0.1:9"], "MODAL_SERVER_URL"),
     ("price cap", nothing, ["provider.max_price=1"], "it costs more than provider.max_price"),
     ("stored secret missing", nothing, ["provider.secrets=[wandb]"], "Secret 'wandb' not found"),
     ("no dependencies named", nothing, ["provider.python=null"], "neither uv.lock nor pyproject.toml"),

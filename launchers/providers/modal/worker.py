@@ -64,6 +64,7 @@ class _Attempt:
         task = os.environ.get("MODAL_TASK_ID", "")
         self.attempts.append({"task": task, "call": call, "started": self.began, "seconds": 0.0})
         self.publishing = threading.Lock()
+        self.held: list[str] = []
         self.ended = threading.Event()
 
     def run(self) -> dict[str, Any]:
@@ -134,7 +135,9 @@ class _Attempt:
                 return
             self.attempts[-1]["seconds"] = time.time() - self.began
             self.agent.write_json(self.folder / "attempts.json", self.attempts)
-            rows = self.agent.manifest(self.root, self.job)
+            # Who reads the manifest of the last commit must still find its files in this one.
+            rows = self.agent.manifest(self.root, self.job, self.held)
+            self.held = [row["digest"] for row in rows]
             self.agent.write_json(self.folder / "manifest.json", rows)
             self.outputs.commit()
             if last:

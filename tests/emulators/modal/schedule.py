@@ -57,6 +57,14 @@ class Schedule:
         """Kill every container and wait until all that was begun here is over."""
         for task in self.tasks.values():
             task.kill()
+        for _ in range(200):
+            for task in self.tasks.values():
+                task.kill()  # again: one may just have been started
+            if all(task.function.tasks == [] for task in self.tasks.values()):
+                break
+            await asyncio.sleep(0.05)
+        for work in self._background:
+            work.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
 
     def _start_ready(self, function: Function) -> None:
@@ -103,15 +111,15 @@ class Schedule:
 
     def _end_overdue(self) -> None:
         for task in list(self.tasks.values()):
-            limit = task.function.definition.timeout_secs
-            if task.fetched and not task.given_up and limit and time.time() - task.fetched > limit:
-                put = task.reserved
+            put, limit = task.reserved, task.function.definition.timeout_secs
+            if put is None or put.task is not task or put.output is not None or task.given_up or not task.fetched:
+                continue
+            if time.time() - task.fetched > limit:
                 task.given_up = True
                 task.kill()
-                if put is not None and put.output is None:
-                    put.task = None
-                    text = f"Task's current input hit its timeout of {limit}s"
-                    self._attempt_failed(put, Result(status=Result.GENERIC_STATUS_TIMEOUT, exception=text), 0)
+                put.task = None
+                text = f"Task's current input hit its timeout of {limit}s"
+                self._attempt_failed(put, Result(status=Result.GENERIC_STATUS_TIMEOUT, exception=text), 0)
 
     def _miss_clients(self) -> None:
         """A client that was killed says no goodbye; its heartbeat stops."""

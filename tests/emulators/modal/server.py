@@ -127,7 +127,7 @@ class Modal:
         application = web.Application(client_max_size=1 << 30)
         application.add_routes(storage.routes())
         application.add_routes([web.post("/control/{act}", self._control_by_hand), web.get("/control", self._look)])
-        self._web = web.AppRunner(application)
+        self._web = web.AppRunner(application, shutdown_timeout=0.5)
         await self._web.setup()
         site = web.TCPSite(self._web, "127.0.0.1", 0)
         await site.start()
@@ -139,7 +139,6 @@ class Modal:
         await asyncio.gather(self._scheduler, return_exceptions=True)
         await self.control.end()
         self._grpc.close()
-        await self._grpc.wait_closed()
         await self._web.cleanup()
 
     def admit(self, name: str, request: Any, metadata: Any) -> str:
