@@ -124,9 +124,9 @@ def test_a_killed_client_leaves_the_job_running_and_attach_brings_it_home(desk: 
     assert desk.modal.running() == 1
     done = desk.launchers("attach", desk.launch)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert steps_in((desk.output() / "remote.log").read_text()) == list(range(1, 31))
-    assert loss(desk) == pytest.approx(FINAL_LOSS)
     assert [len(attempts) for attempts in desk.modal.attempts()] == [1]
+    assert steps_in((desk.output() / "remote.log").read_text()) == list(range(1, 31)), done.stdout
+    assert loss(desk) == pytest.approx(FINAL_LOSS)
     assert desk.modal.live_apps() == []
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 TICK_S = 0.2
+COMMIT_TRIES = 3
 PREEMPTED = "the container was taken away"
 CANCELLED = "cancelled"
 MAX_HOURS = "provider.max_hours is reached"
@@ -91,7 +92,7 @@ class _Attempt:
         finally:
             self.ended.set()
             shown.copy()
-            self._publish(last=True)
+            self._publish_last()
         status: dict[str, Any] = self.agent.job_status(self.root, self.job)
         if status.get("stopped") == SLICE_OVER:
             raise AttemptOver(f"Job {self.job} goes on in the next attempt.")
@@ -121,18 +122,30 @@ class _Attempt:
             elif now - self.began >= payload["slice_seconds"]:
                 self._stop(SLICE_OVER)
             if now >= next_commit:
-                self._publish()
+                try:
+                    self._publish()
+                except Exception as error:
+                    # The next one may succeed; until then what was committed before is what a next attempt goes on from.
+                    print(f"a commit of the results failed: {error!r}", file=sys.stderr, flush=True)
                 next_commit = time.time() + payload["commit_every"]
 
     def _stop(self, reason: str) -> None:
         if not (self.folder / "stop.json").exists():
             self.agent.supervisor.stop(self.root, self.job, reason)
 
-    def _publish(self, last: bool = False) -> None:
+    def _publish_last(self) -> None:
+        for left in reversed(range(COMMIT_TRIES)):
+            try:
+                self._publish()
+                return self.cache.commit()
+            except Exception:
+                if not left:
+                    raise
+                time.sleep(1)
+
+    def _publish(self) -> None:
         """Write down what there is, and make it visible outside."""
         with self.publishing:
-            if self.ended.is_set() and not last:
-                return
             self.attempts[-1]["seconds"] = time.time() - self.began
             self.agent.write_json(self.folder / "attempts.json", self.attempts)
             # Who reads the manifest of the last commit must still find its files in this one.
@@ -140,8 +153,6 @@ class _Attempt:
             self.held = [row["digest"] for row in rows]
             self.agent.write_json(self.folder / "manifest.json", rows)
             self.outputs.commit()
-            if last:
-                self.cache.commit()
 
 
 class _Tail:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +23,7 @@ class Volume:
     published: Path
     version: int
     commits: int = 0
+    publishing: threading.Lock = field(default_factory=threading.Lock)
 
     def path(self, relative: str) -> Path:
         clean = PurePosixPath(relative.lstrip("/"))
@@ -43,6 +45,10 @@ class WorkingCopy:
         self.base = self._marks()
 
     def publish(self) -> None:
+        with self.volume.publishing:
+            self._publish()
+
+    def _publish(self) -> None:
         now = self._marks()
         for relative, mark in now.items():
             if self.base.get(relative) != mark:
