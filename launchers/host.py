@@ -44,7 +44,8 @@ class Host(Protocol):
         """Start the job, unless it runs already."""
 
     def job_status(self, job: JobSpec) -> dict[str, Any]:
-        """state (absent, running, ended, lost), exit_code, stopped, value; billed_s where only running jobs are billed."""
+        """state (absent, running, ended, lost), exit_code, stopped, value; billed_s and queued where only running jobs
+        are billed, why where the provider gave words."""
 
     def stop(self, job: JobSpec, reason: str) -> None:
         """Ask the job to save its state and end."""

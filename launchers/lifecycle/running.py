@@ -19,6 +19,7 @@ from launchers.transport.logs import LogMirror, LogStream
 
 LOG_DRAIN_S = 60.0
 LOW_DISK_GB = 0.2
+QUEUED_WORD_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def _raise_if_lost(office: Office, rented: Rented) -> None:
 def _follow(office: Office, rented: Rented, job: JobSpec) -> dict[str, Any]:
     """Watch the job until it has ended; fetch what is new, stop it when a cap is reached or the user says so."""
     next_pull = office.clock.now() + office.settings.sync_every_s
+    next_word = office.clock.now() + QUEUED_WORD_S
     stopped = False
     while True:
         status: dict[str, Any] = _reach(office, rented, lambda: rented.host.job_status(job))
@@ -138,6 +140,9 @@ def _follow(office: Office, rented: Rented, job: JobSpec) -> dict[str, Any]:
             return status
         if office.leaving.is_set():
             raise Detached
+        if status.get("queued") and office.clock.now() >= next_word:
+            office.say(job.id, "waits for a free card")
+            next_word = office.clock.now() + QUEUED_WORD_S
         reason = _reason_to_stop(office, rented, job, status.get("billed_s"))
         if reason and not stopped:
             stopped = True
@@ -219,6 +224,8 @@ def _judge(office: Office, job: JobSpec, status: dict[str, Any]) -> Ended:
         why = "the machine's disk is full: raise provider.disk_gb"
     elif code in (-9, 137):
         why = "it was killed, most likely for lack of memory"
+    elif status.get("why"):
+        why = str(status["why"]).rstrip(".")
     else:
         why = f"exit code {code}"
     office.say(job.id, f"failed: {why}", logging.ERROR)

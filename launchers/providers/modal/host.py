@@ -102,7 +102,7 @@ class ModalHost:
             with translated():
                 return dict(modal.FunctionCall.from_id(call_id).get(timeout=0))
         except TimeoutError:  # the builtin one: no result yet
-            return {"state": "running", "billed_s": self._running_s(job)}
+            return {"state": "running", "billed_s": self._running_s(job), "queued": job.id not in self._started}
         except (BadMachine, SystemExit, KeyboardInterrupt) as error:
             # The last two can only come from the container: this is never the main thread.
             return self._without_result(job, error)
