@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import reference_trainer, shapes
 from summarizer.packing.anatomy import start_token
-from summarizer.packing.arithmetic import peak_flops, training_flops
+from summarizer.packing.arithmetic import device_peak, training_flops
 from summarizer.packing.collate import PackedSeq2SeqCollator
 from summarizer.packing.planning import PackBudget, TrainingPacks, choose_budget
 from summarizer.packing.training import PackedLoss
@@ -143,7 +143,7 @@ def measure_packed(setup: Setup, steps: int) -> dict[str, Any]:
     assert bool(torch.isfinite(loss)), f"the loss became {float(loss)}"
     counted = np.concatenate(packs[WARM_UP_STEPS : WARM_UP_STEPS + steps])
     source, target = setup.documents.source_lengths[counted], setup.documents.target_lengths[counted]
-    tokens, peak = int(source.sum() + target.sum()), peak_flops(device)
+    tokens, peak = int(source.sum() + target.sum()), device_peak(device)
     slots = steps * (setup.budget.source_tokens + setup.budget.target_tokens)
     return {
         "tokens_per_s": tokens / seconds,

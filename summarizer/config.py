@@ -103,6 +103,17 @@ class ModelConfig:
 
 
 @dataclass
+class DataSize:
+    """What the source says of its data; read only by the forecast of a job's hours. null: not known."""
+
+    train_pairs: int | None = None
+    test_pairs: int | None = None
+    document_words: float | None = None
+    """Mean, as `summary_words`."""
+    summary_words: float | None = None
+
+
+@dataclass
 class DataConfig:
     name: str = MISSING
     kind: str = MISSING
@@ -132,6 +143,7 @@ class DataConfig:
     source: str = MISSING
     license: str = MISSING
     citation: str = MISSING
+    expected: DataSize = field(default_factory=DataSize)
 
 
 @dataclass

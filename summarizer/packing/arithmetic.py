@@ -7,30 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from summarizer.cards import peak_flops
 from summarizer.packing.anatomy import Attention, FeedForward, anatomy_of
 
-# dense bfloat16 products a second, from the makers' data sheets; matched in this order within the device's name
-PEAKS = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "A10G": 70e12,
-    "A10": 125e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "RTX 4090": 165e12,
-    "RTX 3090": 71e12,
-    "B200": 2250e12,
-}
-
-
-def peak_flops(device: torch.device) -> float | None:
+def device_peak(device: torch.device) -> float | None:
     """Dense bfloat16 operations a second of a device; None where it is not known."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for known, peak in PEAKS.items() if known in name), None)
+    return peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
 
 
 def training_flops(model: Any, source_lengths: np.ndarray, target_lengths: np.ndarray) -> float:
