@@ -44,7 +44,8 @@ class Host(Protocol):
         """Start the job, unless it runs already."""
 
     def job_status(self, job: JobSpec) -> dict[str, Any]:
-        """state (absent, running, ended, lost), exit_code, stopped, value."""
+        """state (absent, running, ended, lost), exit_code, stopped, value; billed_s and queued where only running jobs
+        are billed, why where the provider gave words."""
 
     def stop(self, job: JobSpec, reason: str) -> None:
         """Ask the job to save its state and end."""
@@ -56,5 +57,8 @@ class Host(Protocol):
 
     def follow(self, job: JobSpec, offset: int) -> Iterator[bytes]:
         """The job's log from a byte offset on, as it grows; ends when the job has ended and all was sent."""
+
+    def discard(self, job: JobSpec) -> None:
+        """The results are home: remove what would outlive the machine, where the settings say so."""
 
     def close(self) -> None: ...

@@ -76,6 +76,8 @@ class Offer:
     download_price: float = 0.0
     upload_price: float = 0.0
     price_without_disk: float | None = None
+    per_job: bool = False
+    """Billed by the time that jobs run, each at `price`; what they run in costs nothing by itself."""
 
 
 class MachineState(StrEnum):

@@ -20,7 +20,7 @@ from typing import Any
 from launchers.errors import MendInput, UnknownJob
 from launchers.job import Billing, JobSpec, Offer, Outcome, Results
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _TABLES = """
 CREATE TABLE client (id TEXT NOT NULL);
 CREATE TABLE launches (id TEXT PRIMARY KEY, created REAL NOT NULL, directory TEXT NOT NULL, closed REAL);
@@ -35,6 +35,11 @@ CREATE TABLE machines (
     host_key TEXT, note TEXT, accounted REAL);
 CREATE TABLE events (at REAL NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL);
 """
+_MACHINES = (
+    "SELECT *, (SELECT COALESCE(SUM(cost), 0) FROM jobs WHERE jobs.machine = machines.label) AS spent FROM machines"
+)
+_CHANGES = {1: "ALTER TABLE jobs ADD COLUMN handle TEXT"}
+"""From each version to the next."""
 
 
 def launchers_home() -> Path:
@@ -66,6 +71,8 @@ class JobRecord:
     cancel: bool
     log_base: int
     """Bytes the local log had when the job came to its present machine."""
+    handle: str | None
+    """What a serverless provider calls it."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +91,13 @@ class MachineRecord:
     note: str | None
     accounted: float | None
     """Until when its cost was put on jobs."""
+    spent: float
+    """What its jobs cost."""
 
     def cost(self, now: float) -> float:
         """$ so far, by the meter; an estimate until the provider's bill."""
+        if self.offer.per_job:
+            return self.spent
         if self.instance is None:
             return 0.0
         return max((self.ended or now) - self.created, 0.0) / 3600 * self.price
@@ -135,7 +146,10 @@ class Ledger:
                     if statement.strip():
                         self._db.execute(statement)
                 self._db.execute("INSERT INTO client VALUES (?)", (secrets.token_hex(3),))
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                version = 1
+            for step in range(version, SCHEMA_VERSION):
+                self._db.execute(_CHANGES[step])
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -225,10 +239,10 @@ class Ledger:
 
     def machines(self, launch: str | None = None) -> list[MachineRecord]:
         where, values = ("WHERE launch = ?", (launch,)) if launch else ("", ())
-        return [_machine(row) for row in self._rows(f"SELECT * FROM machines {where} ORDER BY created", *values)]
+        return [_machine(row) for row in self._rows(f"{_MACHINES} {where} ORDER BY created", *values)]
 
     def machine(self, label: str) -> MachineRecord:
-        return _machine(self._rows("SELECT * FROM machines WHERE label = ?", label)[0])
+        return _machine(self._rows(f"{_MACHINES} WHERE label = ?", label)[0])
 
     def _update(self, table: str, key: str, value: str, changes: dict[str, Any]) -> None:
         names = ", ".join(f"{name} = ?" for name in changes)

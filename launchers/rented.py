@@ -26,7 +26,7 @@ from launchers.errors import MendInput, StillBilled
 from launchers.gpus import find_card
 from launchers.job import JobSpec, Outcome, new_launch_id
 from launchers.ledger import JobRecord, Ledger, launchers_home
-from launchers.local import failed, finished, terminate_by_exception
+from launchers.local import INTERRUPTED, failed, finished, terminate_by_exception
 from launchers.secrecy import find_secret
 from launchers.settings import RentalSettings, Timing, typed
 
@@ -62,13 +62,22 @@ class RentedJobs(DispatchingLauncher):
 
         for job in jobs:
             settings = self._settings(job)
-            _check_settings(settings, len(jobs))
+            _check_settings(settings)
+            self.check_settings(settings, len(jobs))
             _check_no_secret(job)
             _entry_point(settings)
             _ship_paths(job, settings)
         open_provider(self.provider, self._settings(jobs[0]).api_url)
         key_pair(launchers_home())
         self._ledger().close()
+
+    def check_settings(self, settings: RentalSettings, jobs: int) -> None:
+        """Raise `MendInput` for what this provider can't be asked for."""
+        if settings.detach and jobs > settings.machines:
+            raise MendInput(
+                f"provider.detach leaves {jobs} jobs on {settings.machines} machine(s) with nobody to start the next one: "
+                f"set provider.machines={jobs}, or do not detach."
+            )
 
     def _settings(self, job: ComposedJob) -> RentalSettings:
         return typed(self.schema, job.config.hydra.launcher.rental, "provider")
@@ -98,6 +107,8 @@ class RentedJobs(DispatchingLauncher):
             fleet = Fleet(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1)
             try:
                 fleet.run()
+            except KeyboardInterrupt:
+                raise SystemExit(INTERRUPTED) from None  # all has been said
             finally:
                 close_if_done(ledger, launch)
         records = {record.spec.number: record for record in ledger.jobs(launch)}
@@ -158,12 +169,14 @@ class RentedJobs(DispatchingLauncher):
 
 def open_office(launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger) -> Office:
     """The surroundings of a launch, with the real provider, clock and keys."""
-    from launchers.lifecycle.office import Office, open_ssh_host
+    from launchers.lifecycle.office import Office, open_serverless_host, open_ssh_host
     from launchers.providers import open_provider
+    from launchers.providers.base import Serverless
     from launchers.transport.keys import key_pair
 
     provider = open_provider(settings.name, settings.api_url)
-    return Office(launch, provider, ledger, settings, timing, home, key_pair(home), open_ssh_host)
+    open_host = open_serverless_host if isinstance(provider, Serverless) else open_ssh_host
+    return Office(launch, provider, ledger, settings, timing, home, key_pair(home), open_host)
 
 
 def close_if_done(ledger: Ledger, launch: str) -> None:
@@ -180,7 +193,7 @@ def close_if_done(ledger: Ledger, launch: str) -> None:
         forget_all_but(wanted, launchers_home())
 
 
-def _check_settings(settings: RentalSettings, jobs: int) -> None:
+def _check_settings(settings: RentalSettings) -> None:
     """Refuse what can't be meant."""
     if settings.gpu:
         find_card(settings.gpu)
@@ -191,11 +204,6 @@ def _check_settings(settings: RentalSettings, jobs: int) -> None:
         raise MendInput(
             f"provider.disk_gb {settings.disk_gb} is less than provider.min_disk_gb {settings.min_disk_gb}: "
             "rent a larger disk, it cannot grow later."
-        )
-    if settings.detach and jobs > settings.machines:
-        raise MendInput(
-            f"provider.detach leaves {jobs} jobs on {settings.machines} machine(s) with nobody to start the next one: "
-            f"set provider.machines={jobs}, or do not detach."
         )
     if not settings.remote_root.startswith("/") or settings.remote_root.rstrip("/") in ("", "/root", "/home", "/tmp"):
         raise MendInput(f"provider.remote_root {settings.remote_root!r} must be an absolute folder of our own.")

@@ -85,6 +85,40 @@ class VastSettings(RentalSettings):
 
 
 @dataclass
+class ModalSettings(RentalSettings):
+    """What Modal understands beyond that."""
+
+    gpu_fallback: list[str] = field(default_factory=list)
+    """Cards to take, in this order, while none of `gpu` is free."""
+    parallelism: int | None = None
+    """Containers at once; null: as many as the workspace allows. The rest of a sweep queues at Modal."""
+    timeout_s: int = MISSING
+    """Seconds of one attempt, at most 86400; a job with more max_hours goes on in the next attempt, from its checkpoint."""
+    startup_timeout_s: int = MISSING
+    retry_delay_s: float = MISSING
+    grace_s: float = MISSING
+    """Between asking a job to stop and killing it; Modal itself kills an interrupted container after about 30 s."""
+    environment: str | None = None
+    """Modal's environment; null: the profile's."""
+    volume: str = MISSING
+    """Holds the jobs' folders."""
+    mount_path: str = MISSING
+    cache_volume: str = MISSING
+    """Holds what may be used again: models, prepared data."""
+    cache_path: str = MISSING
+    cpu: float | None = None
+    """Cores to reserve; null: Modal's default."""
+    memory_mib: int | None = None
+    cloud: str | None = None
+    apt: list[str] = field(default_factory=list)
+    """Debian packages of the image."""
+    secrets: list[str] = field(default_factory=list)
+    """Names of Secrets stored at Modal, handed to the job."""
+    keep_remote: bool = MISSING
+    """false: a job's folder on the Volume is removed once its results are here and verified."""
+
+
+@dataclass
 class Timing:
     """Deadlines and intervals of the machinery, in seconds."""
 
@@ -103,6 +137,8 @@ class Timing:
     """How long a machine waits, after its job ended, for someone to fetch the results before it ends itself."""
     grace: float = 60.0
     """Between asking a job to stop, so that it can write a checkpoint, and killing it."""
+    second_interrupt: float = 5.0
+    """After a Ctrl-C that leaves jobs running, in which another one ends them."""
     retry_first: float = 1.0
     """First pause after a failed request; each next one is twice as long, up to a minute."""
     retry_total: float = 180.0

@@ -16,11 +16,11 @@ from launchers.lifecycle.office import Office
 from launchers.lifecycle.rental import Rented
 from launchers.local import terminate_by_exception
 from launchers.rented import close_if_done, open_office
-from launchers.settings import RentalSettings, Timing, VastSettings, typed
+from launchers.settings import ModalSettings, RentalSettings, Timing, VastSettings, typed
 from launchers.transport import sync
 from launchers.transport.logs import LOG_NAME, LogMirror, LogStream
 
-SCHEMAS: dict[str, type[RentalSettings]] = {"vast": VastSettings}
+SCHEMAS: dict[str, type[RentalSettings]] = {"modal": ModalSettings, "vast": VastSettings}
 
 
 def ps(options: argparse.Namespace) -> int:
@@ -181,6 +181,8 @@ def _rented(ledger: Ledger, record: JobRecord) -> Rented:
     """
     office = _office(ledger, record)
     machine = ledger.machine(record.machine) if record.machine else None
+    if machine is not None and machine.instance is not None and machine.offer.per_job:
+        return Rented(machine, office.open_host(office, machine, None), time.time())
     if machine is None or machine.instance is None or machine.billing is Billing.gone:
         raise MendInput(
             f"Job {record.spec.id} is on no machine ({record.outcome.value}); what is here lies in {record.spec.folder}."

@@ -24,7 +24,7 @@ from launchers.transport.keys import key_pair, rotate
 
 ESTIMATE_FILE = "LAUNCHERS_ESTIMATE_FILE"
 """Names a file that dry runs append their plan to, one JSON row a line."""
-PACKAGES = ("hydra-core", "paramiko", "vastai", "rich")
+PACKAGES = ("hydra-core", "modal", "paramiko", "vastai", "rich")
 
 
 def offers(options: argparse.Namespace) -> int:
@@ -128,7 +128,10 @@ def doctor(options: argparse.Namespace) -> int:
             if options.rotate_key:
                 check(f"{name}: new ssh key", lambda name=name: _register(name, options.api_url, home))
     show(Sheet("Doctor", ("check", "ok", "found"), checks), options.json)
-    return 0 if all(row["ok"] for row in checks) else 1
+    # One provider is enough: a key that is missing counts only where no other is there.
+    keys = [row for row in checks if str(row["check"]).endswith(": key")]
+    counted = [row for row in checks if row not in keys or not any(key["ok"] for key in keys)]
+    return 0 if all(row["ok"] for row in counted) else 1
 
 
 def _lack(text: str) -> str:

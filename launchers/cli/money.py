@@ -197,8 +197,11 @@ def _settle_gone(ledger: Ledger, api_url: str | None) -> None:
         if record.instance not in alive and record.label not in alive:
             ledger.update_machine(record.label, billing=Billing.gone, ended=now)
     for launch in ledger.launches(only_open=True):
-        if any(m.billing is not Billing.gone for m in ledger.machines(launch)) or _is_attended(ledger, launch):
+        machines = ledger.machines(launch)
+        if any(m.billing is not Billing.gone for m in machines) or _is_attended(ledger, launch):
             continue
+        if any(m.offer.per_job for m in machines):
+            continue  # an application ends with its last job: their results wait for `attach`
         for job in ledger.jobs(launch):
             if job.outcome is Outcome.running:
                 # It may be taken up again: what was synced is here.

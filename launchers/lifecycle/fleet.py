@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,8 +20,10 @@ from launchers.lifecycle.office import Office
 from launchers.lifecycle.rental import Excluded, Rented, extend_lease, find_by_label, give_back, rent
 from launchers.lifecycle.running import Detached, account, run_job
 from launchers.plan import Forecast
+from launchers.providers.base import Serverless
 from launchers.settings import RentalSettings
 
+log = logging.getLogger("launchers")
 SAME_MACHINE = (
     "name", "gpu", "num_gpus", "spot", "disk_gb", "min_gpu_memory_gib", "image", "region", "api_url", "remote_root",
 )  # fmt: skip
@@ -50,28 +53,35 @@ class Fleet:
         self._prefixed = prefixed
         self._lock = threading.Lock()
         self._excluded = Excluded()
-        self._idle: list[tuple[Rented, Task]] = []
+        self._applications = Applications()
         self.still_billed: list[StillBilled] = []
 
     def run(self, held: list[tuple[Rented, Task]] = []) -> None:  # noqa: B006
         """Until every job has ended. `held`: machines that exist already, each with the job it runs or ran."""
         offices = [task.office for task in self._waiting] + [task.office for _, task in held]
         starts: list[tuple[Rented | None, Task | None]] = list(held)
-        starts += [(None, None)] * max(0, min(self._machines, len(self._waiting) + len(held)) - len(held))
+        for rented_before, _ in held:
+            self._applications.join(rented_before)
+        serverless = any(isinstance(office.provider, Serverless) for office in offices)
+        # Where no machine is, each job has its own container: they all start, and queue at the provider.
+        limit = len(offices) if serverless else self._machines
+        starts += [(None, None)] * max(0, min(limit, len(self._waiting) + len(held)) - len(held))
         workers = [threading.Event() for _ in starts]
         for number, (done, (rented, task)) in enumerate(zip(workers, starts, strict=True)):
             arguments = (done, rented, task)
             threading.Thread(target=self._work_and_say, args=arguments, name=f"machine-{number}").start()
         try:
             _wait_for(workers)
-        except BaseException:
+        except BaseException as error:
+            leaves = serverless and isinstance(error, KeyboardInterrupt) and not _asked_twice(offices[0])
             # Ctrl-C, SIGTERM: jobs save their state, results come home, machines are given back; then it passes on.
             for office in offices:
-                office.stopping.set()
+                (office.leaving if leaves else office.stopping).set()
             _wait_for(workers)
             raise
         finally:
             self._settle_waiting()
+            self._applications.close()
 
     def _work_and_say(self, done: threading.Event, rented: Rented | None, task: Task | None) -> None:
         try:
@@ -94,12 +104,17 @@ class Fleet:
                 rented = self._attempt(task, rented)
                 task = None
         except Detached:
+            assert task is not None
+            assert office is not None
+            # Not an orphan: `reap` leaves it alone until its hours are over.
+            task.job.settings["detach"] = True
+            office.ledger.update_job(task.job.id, spec=task.job.to_json())
             rented = None
         except StillBilled as error:
             self._note_still_billed(error)
             rented = None
         except LaunchError as error:
-            logging.getLogger("launchers").error("%s", error)
+            log.error("%s", error)
         finally:
             if rented is not None and office is not None:
                 self._return(office, rented)
@@ -114,7 +129,7 @@ class Fleet:
             if not is_there and (record.cancel or office.stopping.is_set()):
                 raise Cancelled("cancelled by the user")
             if rented is None:
-                rented = rent(office, forecast_of(job, office.settings, task.capsule), self._excluded)
+                rented = self._applications.find_or_rent(task, self._excluded)
             else:
                 extend_lease(office, rented.host, rented.record.label)
             prefix = f"[{job.number}] " if self._prefixed else ""
@@ -142,9 +157,11 @@ class Fleet:
         office.say(job.id, f"lost its machine: {error}", logging.WARNING)
         if rented is not None:
             account(office, rented, job)
-            self._excluded.hosts.add(rented.record.offer.host)
-            rented.host.close()
-            give_back(office, rented.record.label)
+            if not rented.record.offer.per_job:
+                self._excluded.hosts.add(rented.record.offer.host)
+            if self._applications.leave(rented, lost=True):
+                rented.host.close()
+                give_back(office, rented.record.label)
         record = office.ledger.job(job.id)
         restarts, limit = record.restarts, office.settings.max_restarts
         cost, cap = record.cost, office.settings.max_cost
@@ -171,6 +188,8 @@ class Fleet:
 
     def _return(self, office: Office | None, rented: Rented) -> None:
         assert office is not None
+        if not self._applications.leave(rented):
+            return
         rented.host.close()
         try:
             give_back(office, rented.record.label)
@@ -184,8 +203,70 @@ class Fleet:
     def _settle_waiting(self) -> None:
         """Jobs that no worker could take: those of a stopped launch."""
         for task in self._waiting:
-            if not task.office.settings.detach:
+            if not task.office.settings.detach and not task.office.leaving.is_set():
                 task.office.ledger.update_job(task.job.id, outcome=Outcome.cancelled, note="never started")
+
+
+class Applications:
+    """What all jobs of a launch share at a provider without machines; with machines, each worker has one of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[tuple[object, ...], Rented] = {}
+        self._users: dict[str, int] = {}
+        self._refused: dict[tuple[object, ...], MendInput] = {}
+
+    def find_or_rent(self, task: Task, excluded: Excluded) -> Rented:
+        """The application for this kind of job, made by the first one that asks, or a new machine."""
+        office = task.office
+        forecast = forecast_of(task.job, office.settings, task.capsule)
+        if not isinstance(office.provider, Serverless):
+            return rent(office, forecast, excluded)
+        with self._lock:
+            if task.kind in self._refused:
+                raise self._refused[task.kind]
+            if task.kind not in self._open:
+                try:
+                    self._open[task.kind] = rent(office, forecast, excluded, task.capsule)
+                except MendInput as error:
+                    self._refused[task.kind] = error
+                    raise
+            shared = self._open[task.kind]
+            self._users[shared.record.label] = self._users.get(shared.record.label, 0) + 1
+            return replace(shared, accounted=office.clock.now())
+
+    def join(self, rented: Rented) -> None:
+        """Use one that exists."""
+        with self._lock:
+            self._users[rented.record.label] = self._users.get(rented.record.label, 0) + 1
+
+    def leave(self, rented: Rented, lost: bool = False) -> bool:
+        """Whether nobody uses it any more. A lost one is not handed out again."""
+        label = rented.record.label
+        with self._lock:
+            self._users[label] = self._users.get(label, 1) - 1
+            if lost:
+                self._open = {kind: shared for kind, shared in self._open.items() if shared.record.label != label}
+            return self._users[label] <= 0
+
+    def close(self) -> None:
+        """Let go of what jobs that run on still use."""
+        for shared in self._open.values():
+            if self._users[shared.record.label] > 0:
+                shared.host.close()
+
+
+def _asked_twice(office: Office) -> bool:
+    """Whether Ctrl-C comes again soon: once leaves the jobs alone, twice ends them."""
+    log.warning(
+        "Interrupted: the jobs run on without this client, and `python -m launchers attach %s` brings them home; "
+        "Ctrl-C again within %.0f s ends them now.", office.launch, office.timing.second_interrupt,
+    )  # fmt: skip
+    try:
+        time.sleep(office.timing.second_interrupt)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def _wait_for(workers: list[threading.Event]) -> None:
@@ -206,13 +287,21 @@ def held_machines(office: Office, tasks: list[Task]) -> tuple[list[tuple[Rented,
 
     Settles intents whose answer was never seen, and gives back machines that hold no job.
     """
-    by_machine = {record.machine: record for record in office.ledger.jobs(office.launch) if not record.outcome.ended}
+    unfinished = [record for record in office.ledger.jobs(office.launch) if not record.outcome.ended]
+    by_machine = {record.machine: record for record in unfinished}
     by_id = {task.job.id: task for task in tasks}
     held: list[tuple[Rented, Task]] = []
     for machine in office.ledger.machines(office.launch):
+        job = by_machine.get(machine.label)
+        if machine.offer.per_job and machine.instance is not None and job is not None:
+            # Whether the application still exists or not: each job's call tells what became of it.
+            now = office.clock.now()
+            on_it = [record for record in unfinished if record.machine == machine.label]
+            host = office.open_host(office, machine, None)
+            held += [(Rented(machine, host, now), by_id.pop(record.spec.id)) for record in on_it]
+            continue
         if machine.billing is Billing.gone:
             continue
-        job = by_machine.get(machine.label)
         rented = _reconnect(office, machine, job)
         if rented is not None and job is not None:
             held.append((rented, by_id.pop(job.spec.id)))

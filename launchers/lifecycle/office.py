@@ -13,7 +13,7 @@ from launchers.errors import Cancelled
 from launchers.host import Host
 from launchers.job import MachineStatus
 from launchers.ledger import Ledger, MachineRecord
-from launchers.providers.base import Provider
+from launchers.providers.base import JobHandles, Provider, Serverless
 from launchers.settings import RentalSettings, Timing
 from launchers.transport.keys import KeyPair
 
@@ -31,9 +31,11 @@ class Office:
     timing: Timing
     home: Path
     keys: KeyPair
-    open_host: Callable[[Office, MachineRecord, MachineStatus], Host]
+    open_host: Callable[[Office, MachineRecord, MachineStatus | None], Host]
     clock: Clock = field(default_factory=WallClock)
     stopping: threading.Event = field(default_factory=threading.Event)
+    leaving: threading.Event = field(default_factory=threading.Event)
+    """The user goes and the jobs stay, where that costs nothing but the jobs."""
 
     def retry(self, call: Callable[[], Result]) -> Result:
         """A request to the provider, repeated while the trouble may pass."""
@@ -55,7 +57,19 @@ class Office:
         self.ledger.note(subject, text, self.clock.now())
 
 
-def open_ssh_host(office: Office, machine: MachineRecord, status: MachineStatus) -> Host:
+def open_serverless_host(office: Office, machine: MachineRecord, status: MachineStatus | None) -> Host:
+    """Where no machine is: the provider's own way to its jobs."""
+
+    def put(job: str, handle: str) -> None:
+        office.ledger.update_job(job, handle=handle)
+
+    handles = JobHandles(lambda job: office.ledger.job(job).handle, put)
+    assert isinstance(office.provider, Serverless)
+    assert machine.instance is not None
+    return office.provider.host(machine.instance, office.settings, handles)
+
+
+def open_ssh_host(office: Office, machine: MachineRecord, status: MachineStatus | None) -> Host:
     """A machine with ssh; its host key is pinned in the ledger at the first contact."""
     from launchers.transport.host import SshHost
     from launchers.transport.ssh import Connection
@@ -63,5 +77,6 @@ def open_ssh_host(office: Office, machine: MachineRecord, status: MachineStatus)
     def pin(host_key: str) -> None:
         office.ledger.update_machine(machine.label, host_key=host_key)
 
+    assert status is not None
     connection = Connection(status.addresses, office.keys, machine.host_key, pin)
     return SshHost(connection, office.settings.remote_root, office.timing.setup)

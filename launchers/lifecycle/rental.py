@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from launchers.capsule import Capsule
 from launchers.clock import pauses
 from launchers.errors import (
     BadMachine,
@@ -33,6 +34,7 @@ from launchers.providers.base import (
     Need,
     Provider,
     SelfDestruct,
+    Serverless,
     stop_command,
 )
 from launchers.settings import RentalSettings
@@ -100,7 +102,7 @@ def balance_of(office: Office) -> float | None:
     return office.retry(provider.balance) if isinstance(provider, KnowsBalance) else None
 
 
-def rent(office: Office, forecast: Forecast, excluded: Excluded) -> Rented:
+def rent(office: Office, forecast: Forecast, excluded: Excluded, capsule: Capsule | None = None) -> Rented:
     """Rent the best machine that comes up and is what was paid for.
 
     Raises:
@@ -114,23 +116,28 @@ def rent(office: Office, forecast: Forecast, excluded: Excluded) -> Rented:
             break
         offer = plan.require(office.settings.max_cost, balance_of(office))[0].offer
         try:
-            return _rent_offer(office, offer)
+            return _rent_offer(office, offer, capsule)
         except OfferTaken as error:
             problem = error
             excluded.offers.add(offer.id)
             office.say(office.launch, f"offer {offer.id} could not be had: {error}")
         except (BadMachine, RetryLater) as error:
             problem = error
+            if isinstance(office.provider, Serverless):
+                # There is no other host to go to.
+                office.say(office.launch, f"trying again: {error}")
+                office.rest(office.timing.poll)
+                continue
             excluded.hosts.add(offer.host)
             office.say(office.launch, f"host {offer.host} is left out from now on: {error}")
     raise NoOffer(f"No machine could be had after {office.timing.max_attempts} tries; the last problem: {problem}")
 
 
-def _rent_offer(office: Office, offer: Offer) -> Rented:
+def _rent_offer(office: Office, offer: Offer, capsule: Capsule | None) -> Rented:
     label = _free_label(office)
     office.ledger.intend_machine(label, office.launch, office.settings.api_url, offer, office.clock.now())
     try:
-        instance = _create(office, offer, label)
+        instance = _create(office, offer, label, capsule)
         office.ledger.update_machine(label, instance=instance, billing=Billing.billed)
         office.say(
             label, f"rented {offer.gpu or 'a machine'} as {offer.provider} instance {instance} at ${offer.price:.3f}/h"
@@ -156,17 +163,20 @@ def _free_label(office: Office) -> str:
         number += 1
 
 
-def _create(office: Office, offer: Offer, label: str) -> str:
+def _create(office: Office, offer: Offer, label: str, capsule: Capsule | None) -> str:
     """One create call. When its answer is an error or never comes, the label tells whether it acted all the same."""
     provider = office.provider
     if isinstance(provider, DirectSsh):
         office.retry(lambda: provider.register_key(office.keys.public))
     request = CreateRequest(
-        offer, label, office.settings.image, office.settings.disk_gb, office.keys.public, office.settings.max_hours
-    )
+        offer, label, office.settings.image, office.settings.disk_gb, office.keys.public, office.settings.max_hours,
+        capsule, office.settings,
+    )  # fmt: skip
     try:
         return provider.create(request)
     except RetryLater as error:
+        if isinstance(provider, Serverless):
+            raise  # half an application is of no use: the caller ends what carries the label
         found = find_by_label(office, label, LOOKS)
         if found is None:
             raise OfferTaken(f"the provider did not rent it ({error})") from error
@@ -190,6 +200,8 @@ def _bring_up(office: Office, label: str, offer: Offer) -> Rented:
     record = office.ledger.machine(label)
     assert record.instance is not None
     provider, instance = office.provider, record.instance
+    if isinstance(provider, Serverless):
+        return Rented(record, office.open_host(office, record, None), office.clock.now())
     if isinstance(provider, DirectSsh):
         office.retry(lambda: provider.authorize(instance, office.keys.public))
     status = _wait_until_running(office, instance)

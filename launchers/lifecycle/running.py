@@ -19,6 +19,7 @@ from launchers.transport.logs import LogMirror, LogStream
 
 LOG_DRAIN_S = 60.0
 LOW_DISK_GB = 0.2
+QUEUED_WORD_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def run_job(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, pref
     state = _reach(office, rented, lambda: host.job_status(job))["state"]
     if state in ("absent", "lost"):
         _begin(office, rented, job, capsule)
-    if office.settings.detach and not office.stopping.is_set():
+    if (office.settings.detach or office.leaving.is_set()) and not office.stopping.is_set():
         raise Detached
     record = office.ledger.job(job.id)
     mirror = LogMirror(job.home, record.log_base, prefix, job.output_there)
@@ -110,6 +111,8 @@ def _raise_if_lost(office: Office, rented: Rented) -> None:
     """Tell apart why a silent machine is silent, as far as the provider knows."""
     instance = rented.record.instance
     assert instance is not None
+    if rented.record.offer.per_job:
+        return  # it moves its jobs itself
     try:
         status = office.provider.status(instance)
     except RetryLater:
@@ -128,13 +131,19 @@ def _raise_if_lost(office: Office, rented: Rented) -> None:
 def _follow(office: Office, rented: Rented, job: JobSpec) -> dict[str, Any]:
     """Watch the job until it has ended; fetch what is new, stop it when a cap is reached or the user says so."""
     next_pull = office.clock.now() + office.settings.sync_every_s
+    next_word = office.clock.now() + QUEUED_WORD_S
     stopped = False
     while True:
         status: dict[str, Any] = _reach(office, rented, lambda: rented.host.job_status(job))
-        account(office, rented, job)
+        account(office, rented, job, status.get("billed_s"))
         if status["state"] != "running":
             return status
-        reason = _reason_to_stop(office, rented, job)
+        if office.leaving.is_set():
+            raise Detached
+        if status.get("queued") and office.clock.now() >= next_word:
+            office.say(job.id, "waits for a free card")
+            next_word = office.clock.now() + QUEUED_WORD_S
+        reason = _reason_to_stop(office, rented, job, status.get("billed_s"))
         if reason and not stopped:
             stopped = True
             office.say(job.id, f"asked to save and end: {reason}")
@@ -155,9 +164,14 @@ def early_pull(office: Office, rented: Rented, job: JobSpec) -> None:
         office.ledger.update_job(job.id, results=Results.partial)
 
 
-def account(office: Office, rented: Rented, job: JobSpec) -> None:
-    """Put what the machine cost since the last time on the job."""
+def account(office: Office, rented: Rented, job: JobSpec, billed_s: float | None = None) -> None:
+    """Put what the machine cost since the last time on the job, or what the job itself ran so far."""
     now = office.clock.now()
+    if rented.record.offer.per_job:
+        if billed_s is not None:
+            cost = max(billed_s / 3600 * rented.record.price, office.ledger.job(job.id).cost)
+            office.ledger.update_job(job.id, cost=cost)
+        return
     cost = office.ledger.job(job.id).cost + (now - rented.accounted) / 3600 * rented.record.price
     rented.accounted = now
     office.ledger.update_job(job.id, cost=cost)
@@ -169,14 +183,15 @@ MAX_COST = "provider.max_cost is reached"
 MAX_HOURS = "provider.max_hours is reached"
 
 
-def _reason_to_stop(office: Office, rented: Rented, job: JobSpec) -> str | None:
+def _reason_to_stop(office: Office, rented: Rented, job: JobSpec, billed_s: float | None) -> str | None:
     record = office.ledger.job(job.id)
     settings = office.settings
     if record.cancel or office.stopping.is_set():
         return CANCELLED
     if settings.max_cost is not None and record.cost >= settings.max_cost:
         return MAX_COST
-    if office.clock.now() - rented.record.created >= settings.max_hours * 3600:
+    elapsed = office.clock.now() - rented.record.created if billed_s is None else billed_s
+    if elapsed >= settings.max_hours * 3600:
         return MAX_HOURS
     return None
 
@@ -189,6 +204,7 @@ def _bring_home(office: Office, rented: Rented, job: JobSpec) -> None:
             sync.finish(job)
             account(office, rented, job)
             office.ledger.update_job(job.id, results=Results.verified)
+            _reach(office, rented, lambda: rented.host.discard(job))
             return
         except RetryLater as error:
             problem = error
@@ -208,6 +224,8 @@ def _judge(office: Office, job: JobSpec, status: dict[str, Any]) -> Ended:
         why = "the machine's disk is full: raise provider.disk_gb"
     elif code in (-9, 137):
         why = "it was killed, most likely for lack of memory"
+    elif status.get("why"):
+        why = str(status["why"]).rstrip(".")
     else:
         why = f"exit code {code}"
     office.say(job.id, f"failed: {why}", logging.ERROR)

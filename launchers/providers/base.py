@@ -7,10 +7,16 @@ No verb repeats itself: whether a second call is safe is the caller's knowledge.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from launchers.job import MachineStatus, Offer
+
+if TYPE_CHECKING:
+    from launchers.capsule import Capsule
+    from launchers.host import Host
+    from launchers.settings import RentalSettings
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,9 @@ class CreateRequest:
     """Of the key pair that must be able to log in."""
     max_hours: float
     """After which the machine may end itself, should nobody ever have spoken to it."""
+    capsule: Capsule | None = None
+    settings: RentalSettings | None = None
+    """Of the launch, for a provider that builds what runs before it starts."""
 
 
 class Provider(Protocol):
@@ -114,7 +123,26 @@ class SpotBidding(Protocol):
         """The lowest bid that would run this machine now, $ per hour; None when unknown."""
 
 
+@dataclass(frozen=True)
+class JobHandles:
+    """What the provider calls a job that it runs, kept in the ledger; `put` returns when it is on disk."""
+
+    get: Callable[[str], str | None]
+    put: Callable[[str, str], None]
+
+
+@runtime_checkable
+class Serverless(Protocol):
+    """No machine to log in to: `create` makes an application, which runs all jobs of a launch at once.
+
+    Nothing but running jobs is billed. A job lives on without its client, may be moved to another container by the provider
+    itself, and its results outlive the application, so that `host` works for an instance that is gone.
+    """
+
+    def host(self, instance: str, settings: RentalSettings, handles: JobHandles) -> Host: ...
+
+
 def stop_command(provider: str, instance: str) -> str:
     """What a person types to end a rental without this package."""
-    commands = {"vast": f"vastai destroy instance {instance}"}
+    commands = {"vast": f"vastai destroy instance {instance}", "modal": f"modal app stop {instance}"}
     return commands.get(provider, f"python -m launchers stop {instance}")

@@ -123,11 +123,11 @@ def place(root, job, entries):
     return {"placed": len(entries)}
 
 
-def manifest(root, job):
+def manifest(root, job, kept=()):
     """Every file of a job's output folder with size and digest; digests of unchanged files are remembered.
 
     Each file is held by a second name until the next manifest: a checkpoint that is replaced while it is fetched, as most
-    are, would otherwise never arrive whole.
+    are, would otherwise never arrive whole. `kept`: digests that must stay longer.
     """
     folder = job_folder(root, job)
     output, held = os.path.join(folder, "output"), os.path.join(folder, "held")
@@ -153,7 +153,7 @@ def manifest(root, job):
                 continue  # replaced or removed while we looked: the next manifest has it
             fresh[relative] = [mark, digest, size]
             rows.append({"path": relative, "kind": "file", "size": size, "digest": digest})
-    wanted = {row["digest"] for row in rows}
+    wanted = {row["digest"] for row in rows} | set(kept)
     for name in os.listdir(held):
         if name not in wanted:
             os.remove(os.path.join(held, name))

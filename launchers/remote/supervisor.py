@@ -25,6 +25,21 @@ def start(root, request):
     if status_of(root, job)["state"] == "running":
         return {"started": False}
     folder = job_folder(root, job)
+    make_ready(folder)
+    if os.fork() == 0:
+        _become_independent()
+        try:
+            supervise(folder, request)
+        finally:
+            os._exit(0)
+    deadline = time.time() + 30
+    while status_of(root, job)["state"] == "absent" and time.time() < deadline:
+        time.sleep(0.02)
+    return {"started": True}
+
+
+def make_ready(folder):
+    """The job's folder, without what an earlier run of the job said about itself."""
     os.makedirs(os.path.join(folder, "output"), exist_ok=True)
     for name in ("stop.json", "status.json", "return.json"):
         if os.path.exists(os.path.join(folder, name)):
@@ -32,16 +47,6 @@ def start(root, request):
     with open(os.path.join(folder, "reserve"), "wb") as file:
         file.write(b"\0" * RESERVE)
     os.makedirs(os.path.join(folder, "held"), exist_ok=True)
-    if os.fork() == 0:
-        _become_independent()
-        try:
-            _supervise(folder, request)
-        finally:
-            os._exit(0)
-    deadline = time.time() + 30
-    while status_of(root, job)["state"] == "absent" and time.time() < deadline:
-        time.sleep(0.02)
-    return {"started": True}
 
 
 def _become_independent():
@@ -54,7 +59,8 @@ def _become_independent():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def _supervise(folder, request):
+def supervise(folder, request):
+    """Run a job to its end; `request` as in `start`."""
     status_file = os.path.join(folder, "status.json")
     status = {"state": "running", "pid": os.getpid(), "birth": birth_of(os.getpid()), "started": time.time()}
     environment = dict(os.environ)

@@ -12,8 +12,8 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from launchers.callbacks import OVERRIDE
-from launchers.capsule import SOURCE, SUPPORT, Capsule
+from launchers.capsule import Capsule
+from launchers.command import arguments_of, environment_of
 from launchers.errors import BadMachine, RemoteError
 from launchers.host import RemoteFile
 from launchers.job import JobPaths, JobSpec
@@ -71,23 +71,8 @@ class SshHost:
     def start(self, job: JobSpec, python: str, capsule: Capsule, secrets: dict[str, str], grace: float) -> None:
         directory = self._directory(capsule)
         output = self._paths(job).output
-        is_script = job.entry_point.endswith(".py")
-        command = [
-            python, "-u", *([] if is_script else ["-m"]), job.entry_point,
-            *job.overrides,
-            # Not MULTIRUN: a sweeper's own settings, which are part of the job's config, must not start a sweep there.
-            "hydra.mode=RUN",
-            f"hydra.run.dir={output}",
-            f"hydra.sweep.dir={output.parent}",
-            f"hydra.sweep.subdir={output.name}",
-            f"hydra.job.num={job.number}",
-            f"hydra.job.id='{job.number}'",
-            OVERRIDE,
-        ]  # fmt: skip
-        tree = self._tree(capsule)
-        environment = {
-            "PYTHONPATH": str(tree / SUPPORT), "PYTHONUNBUFFERED": "1", "SOURCE_PROVENANCE": str(tree / SOURCE), **secrets,
-        }  # fmt: skip
+        command = [python, *arguments_of(job, output)]
+        environment = environment_of(self._tree(capsule)) | secrets
         request = {
             "job": job.id, "command": command, "directory": str(directory), "environment": environment, "grace": grace,
         }  # fmt: skip
@@ -109,6 +94,9 @@ class SshHost:
 
     def follow(self, job: JobSpec, offset: int) -> Iterator[bytes]:
         return self._connection.stream(self._command("follow", job.id, str(offset)))
+
+    def discard(self, job: JobSpec) -> None:
+        """Nothing to do: it all goes with the machine."""
 
     def close(self) -> None:
         self._connection.close()

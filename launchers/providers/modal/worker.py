@@ -1,0 +1,175 @@
+"""What runs in the container: a supervisor of one job, which is a child process, as on any rented machine.
+
+Light on purpose: Modal imports this module in every container before anything is logged. The programs of `launchers/remote`
+do the work, on a folder of the Volume:
+
+    ROOT/jobs/JOB/output/           the job's own folder; its checkpoints are what a next container goes on from
+    ROOT/jobs/JOB/manifest.json     the files and digests of the last commit
+    ROOT/jobs/JOB/attempts.json     each container that had the job, and for how long
+    ROOT/jobs/JOB/{status,return}.json, log   as the supervisor writes them
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, BinaryIO
+
+TICK_S = 0.2
+COMMIT_TRIES = 3
+PREEMPTED = "the container was taken away"
+CANCELLED = "cancelled"
+MAX_HOURS = "provider.max_hours is reached"
+SLICE_OVER = "the attempt's time is over"
+
+
+class AttemptOver(RuntimeError):
+    """Modal allows 24 h in one piece: the job saved its state, and the next attempt goes on from there."""
+
+
+def run_job(payload: dict[str, Any]) -> dict[str, Any]:
+    """Run a job, from its newest checkpoint if there is one, and return what became of it.
+
+    A job that ends by itself, well or badly, is a result. Only what another container can mend is raised: then Modal
+    starts one with the same payload.
+    """
+    import modal
+
+    volumes = [modal.Volume.from_name(name) for name in (payload["volume"], payload["cache_volume"])]
+    return _Attempt(payload, volumes, modal.current_function_call_id() or "").run()
+
+
+def _remote() -> Any:
+    """The programs of a rented machine; they import one another as a folder, not as a package."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "remote"))
+    import agent
+
+    return agent
+
+
+class _Attempt:
+    """One container's part of a job."""
+
+    def __init__(self, payload: dict[str, Any], volumes: list[Any], call: str) -> None:
+        self.agent = _remote()
+        self.payload, self.root, self.job = payload, payload["root"], payload["job"]
+        self.outputs, self.cache = volumes
+        self.folder = Path(self.agent.job_folder(self.root, self.job))
+        self.began = time.time()
+        self.attempts: list[dict[str, Any]] = self.agent.read_json(self.folder / "attempts.json", [])
+        self.before = sum(attempt["seconds"] for attempt in self.attempts)
+        task = os.environ.get("MODAL_TASK_ID", "")
+        self.attempts.append({"task": task, "call": call, "started": self.began, "seconds": 0.0})
+        self.publishing = threading.Lock()
+        self.held: list[str] = []
+        self.ended = threading.Event()
+
+    def run(self) -> dict[str, Any]:
+        supervisor = self.agent.supervisor
+        supervisor.make_ready(str(self.folder))
+        log = self.folder / "log"
+        log.touch()
+        shown = _Tail(log, sys.stdout.buffer)
+        child = threading.Thread(target=supervisor.supervise, args=(str(self.folder), self._request()), daemon=True)
+        watch = threading.Thread(target=self._watch, daemon=True)
+        try:
+            child.start()
+            watch.start()
+            while child.is_alive():
+                shown.copy()
+                time.sleep(TICK_S)
+        except BaseException as error:
+            # SIGINT: Modal takes the container away. InputCancellation: the user ends the job. Both must pass on: a job that
+            # swallows them would count as finished.
+            _ignore_interrupts()
+            self._stop(CANCELLED if "Cancellation" in type(error).__name__ else PREEMPTED)
+            child.join(self.payload["grace"] + 5)
+            raise
+        finally:
+            self.ended.set()
+            shown.copy()
+            self._publish_last()
+        status: dict[str, Any] = self.agent.job_status(self.root, self.job)
+        if status.get("stopped") == SLICE_OVER:
+            raise AttemptOver(f"Job {self.job} goes on in the next attempt.")
+        return status | {"billed_s": self.before + time.time() - self.began}
+
+    def _request(self) -> dict[str, Any]:
+        payload = self.payload
+        # The launcher put the working tree beside its own package.
+        top = Path(__file__).resolve().parents[3]
+        command = [payload["python"] or sys.executable, *payload["arguments"]]
+        environment = {name: str(top / value) if "/" in value else value for name, value in payload["paths"].items()}
+        # The same run at Weights & Biases in every attempt.
+        environment |= {"WANDB_RUN_ID": os.environ.get("WANDB_RUN_ID", self.job), "WANDB_RESUME": "allow"}
+        directory = str(top / payload["directory"])
+        return {
+            "job": self.job, "command": command, "directory": directory, "environment": environment,
+            "grace": payload["grace"],
+        }  # fmt: skip
+
+    def _watch(self) -> None:
+        """Commit now and then, and end the attempt in good order before Modal ends it in bad."""
+        payload, next_commit = self.payload, 0.0
+        while not self.ended.wait(TICK_S):
+            now = time.time()
+            if self.before + now - self.began >= payload["max_seconds"]:
+                self._stop(MAX_HOURS)
+            elif now - self.began >= payload["slice_seconds"]:
+                self._stop(SLICE_OVER)
+            if now >= next_commit:
+                try:
+                    self._publish()
+                except Exception as error:
+                    # The next one may succeed; until then what was committed before is what a next attempt goes on from.
+                    print(f"a commit of the results failed: {error!r}", file=sys.stderr, flush=True)
+                next_commit = time.time() + payload["commit_every"]
+
+    def _stop(self, reason: str) -> None:
+        if not (self.folder / "stop.json").exists():
+            self.agent.supervisor.stop(self.root, self.job, reason)
+
+    def _publish_last(self) -> None:
+        for left in reversed(range(COMMIT_TRIES)):
+            try:
+                self._publish()
+                return self.cache.commit()
+            except Exception:
+                if not left:
+                    raise
+                time.sleep(1)
+
+    def _publish(self) -> None:
+        """Write down what there is, and make it visible outside."""
+        with self.publishing:
+            self.attempts[-1]["seconds"] = time.time() - self.began
+            self.agent.write_json(self.folder / "attempts.json", self.attempts)
+            # Who reads the manifest of the last commit must still find its files in this one.
+            rows = self.agent.manifest(self.root, self.job, self.held)
+            self.held = [row["digest"] for row in rows]
+            self.agent.write_json(self.folder / "manifest.json", rows)
+            self.outputs.commit()
+
+
+class _Tail:
+    """Copies what a growing file has got since the last look: the container's output is what Modal streams."""
+
+    def __init__(self, path: Path, out: BinaryIO) -> None:
+        self._file = path.open("rb")
+        self._file.seek(0, os.SEEK_END)
+        self._out = out
+
+    def copy(self) -> None:
+        chunk = self._file.read()
+        if chunk:
+            self._out.write(chunk)
+            self._out.flush()
+
+
+def _ignore_interrupts() -> None:
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

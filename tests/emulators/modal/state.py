@@ -1,0 +1,93 @@
+"""Apps, Functions, calls, inputs and tasks: what the control plane knows. Everything lives on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import string
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from modal_proto import api_pb2
+
+if TYPE_CHECKING:
+    from tests.emulators.modal.containers import Task
+
+ALPHABET = string.ascii_letters + string.digits
+Result = api_pb2.GenericResult
+
+
+def new_id(prefix: str) -> str:
+    """An id of the form the client expects: a prefix and 22 characters."""
+    return f"{prefix}-{''.join(secrets.choice(ALPHABET) for _ in range(22))}"
+
+
+@dataclass
+class App:
+    id: str
+    description: str
+    state: int
+    tags: dict[str, str]
+    created: float = field(default_factory=time.time)
+    stopped: float | None = None
+    heartbeat: float = field(default_factory=time.time)
+    functions: dict[str, str] = field(default_factory=dict)
+    log: list[api_pb2.TaskLogsBatch] = field(default_factory=list)
+    grown: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def live(self) -> bool:
+        return self.stopped is None
+
+    async def say(self, task_id: str, text: str, descriptor: int, call: str) -> None:
+        """A piece of a task's output, whatever its ends cut through."""
+        item = api_pb2.TaskLogs(data=text, file_descriptor=descriptor, timestamp=time.time(), function_call_id=call)
+        async with self.grown:
+            entry = f"{len(self.log) + 1:012d}"
+            self.log.append(api_pb2.TaskLogsBatch(task_id=task_id, items=[item], entry_id=entry))
+            self.grown.notify_all()
+
+
+@dataclass
+class Function:
+    id: str
+    app: App
+    name: str
+    definition: api_pb2.Function = field(default_factory=api_pb2.Function)
+    cards: list[str] = field(default_factory=list)
+    """As "A100:2", in the order they may be taken."""
+    queue: list[Input] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+
+    @property
+    def limit(self) -> int | None:
+        wanted = self.definition.autoscaler_settings.max_containers or self.definition.concurrency_limit
+        return wanted or None
+
+
+@dataclass
+class Input:
+    """One input of a call; the same one may run in several containers, one after another."""
+
+    id: str
+    call: Call
+    message: api_pb2.FunctionInput
+    not_before: float = 0.0
+    retries: int = 0
+    preemptions: int = 0
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    task: Task | None = None
+    output: api_pb2.FunctionGetOutputsItem | None = None
+
+
+@dataclass
+class Call:
+    id: str
+    function: Function
+    inputs: list[Input] = field(default_factory=list)
+    created: float = field(default_factory=time.time)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def total(self, *statuses: int) -> int:
+        return sum(i.output is not None and i.output.result.status in statuses for i in self.inputs)
