@@ -38,6 +38,10 @@ class Instance:
     state: str = "running"
     message: str = ""
     ended: float | None = None
+    asked: float = 0.0
+    """When the request to rent came."""
+    answers: float | None = None
+    """Since when its ssh answers."""
 
     @property
     def rate(self) -> float:
@@ -137,6 +141,7 @@ class Vast:
     # --- what the API does
 
     def create(self, offer: dict[str, Any], body: dict[str, Any], number: int | None = None) -> Instance:
+        asked = time.time()
         with self.lock:
             self._next += 1
             number = number or self._next
@@ -152,7 +157,7 @@ class Vast:
             boot = self.boots.pop(0) if self.boots else "ok"
             instance = Instance(
                 number, offer, body.get("label") or "", None if boot == "ondemand" else bid, body.get("disk", 10), cage,
-                key, time.time(),
+                key, time.time(), asked=asked,
             )  # fmt: skip
             offer["rented"] = True
             self.instances[number] = instance
@@ -179,6 +184,7 @@ class Vast:
         with self.lock:
             if instance.ended is None and instance.state == "running":
                 instance.cage.start()
+                instance.answers = time.time()
 
     def destroy(self, number: int) -> None:
         with self.lock:
