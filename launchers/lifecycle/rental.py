@@ -46,6 +46,8 @@ RATE_TOLERANCE = 1.05
 MIN_SHM_MB = 64
 LOOKS = 3
 """Times the provider's list is read before a label counts as absent: it may lag behind a create call."""
+FIRST_POLL_S = 2.0
+"""A machine whose image is there already runs within seconds: the first questions come closer than `timing.poll`."""
 LOGIN_PAUSE_S = 0.5
 """Between two tries to log in to a machine that has just come up."""
 _DRIVER_FOR_CUDA = ((12.8, 570), (12.4, 550), (12.1, 530), (11.8, 520))
@@ -230,6 +232,7 @@ def _bring_up(office: Office, label: str, offer: Offer) -> Rented:
 def _wait_until_running(office: Office, instance: str) -> MachineStatus:
     end = office.clock.now() + office.timing.boot
     status: MachineStatus | None = None
+    pause = min(office.timing.poll, FIRST_POLL_S)
     while office.clock.now() < end:
         with contextlib.suppress(RetryLater):
             status = office.provider.status(instance)
@@ -237,7 +240,8 @@ def _wait_until_running(office: Office, instance: str) -> MachineStatus:
                 return status
             if status.state in (MachineState.failed, MachineState.stopped, MachineState.gone):
                 raise BadMachine(f"instance {instance} did not come up ({status.detail})")
-        office.rest(office.timing.poll)
+        office.rest(pause)
+        pause = min(pause * 1.5, office.timing.poll)
     words = status.detail if status else "no answer"
     raise BadMachine(f"instance {instance} did not run after {office.timing.boot:.0f} s ({words})")
 

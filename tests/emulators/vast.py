@@ -1,6 +1,6 @@
 """An emulated Vast.ai on loopback: its REST API, a real sshd for each instance, faults on demand, and a bill.
 
-By hand: `python -m tests.emulators.vast` prints the address and what to set; see docs/launchers.md.
+By hand: `python -m tests.emulators.vast` prints the address and what to set; see docs/launching.md.
 """
 
 from __future__ import annotations
@@ -337,7 +337,8 @@ def main() -> None:
         print(f"  export VAST_API_KEY={market.key}")
         print(
             f"  python -m summarizer provider=vast hardware=4090 provider.api_url={market.url} "
-            f"provider.remote_root={PRIVATE}/launchers provider.check_gpu=false provider.python=$(which python)"
+            f"provider.remote_root={PRIVATE}/launchers provider.check_gpu=false provider.python=$(which python) "
+            "hardware.accelerator=cpu hardware.precision=32-true hardware.compile=false experiment=smoke"
         )
         print(f"  curl {market.url}/bill              what it costs")
         print(f"  curl {market.url}/preempt/INSTANCE  take a machine away")
