@@ -82,6 +82,8 @@ class Vast:
     credit: float = 25.0
     gpu_on_machine: str | None = None
     """What a fake nvidia-smi reports; null installs none."""
+    lemons: list[dict[str, Any]] = field(default_factory=list)
+    """How the next machines differ from what was offered: gpu_on_machine, shm_mb."""
     disk_mb: int | None = None
     boots: list[str] = field(default_factory=list)
     """How the next machines come up: ok, stuck, exited, offline, silent (no sshd), ondemand (spot asked, not given)."""
@@ -147,12 +149,14 @@ class Vast:
             number = number or self._next
             key = f"container-{secrets.token_hex(8)}"
             variables = {"CONTAINER_ID": str(number), "CONTAINER_API_KEY": key}
-            cage = Cage(self.folder / f"instance-{number}", variables, self.disk_mb)
+            lemon = self.lemons.pop(0) if self.lemons else {}
+            cage = Cage(self.folder / f"instance-{number}", variables, self.disk_mb, lemon.get("shm_mb"))
             cage.prepare()
             for known in self.account_keys:
                 cage.authorize(known["public_key"])
-            if self.gpu_on_machine:
-                cage.install("nvidia-smi", f"#!/bin/sh\necho '{self.gpu_on_machine}'\n")
+            gpu_on_machine = lemon.get("gpu_on_machine", self.gpu_on_machine)
+            if gpu_on_machine:
+                cage.install("nvidia-smi", f"#!/bin/sh\necho '{gpu_on_machine}'\n")
             bid = body.get("price")
             boot = self.boots.pop(0) if self.boots else "ok"
             instance = Instance(
