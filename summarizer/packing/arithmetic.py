@@ -10,6 +10,7 @@ import torch
 from summarizer.cards import peak_flops
 from summarizer.packing.anatomy import Attention, FeedForward, anatomy_of
 
+
 def device_peak(device: torch.device) -> float | None:
     """Dense bfloat16 operations a second of a device; None where it is not known."""
     return peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
