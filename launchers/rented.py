@@ -124,8 +124,7 @@ class RentedJobs(DispatchingLauncher):
         everything = tuple(dict.fromkeys(path for ship in ships for path in ship.values()))
         first = self._settings(jobs[0])
         # All jobs of a sweep get the same tree, as it is now.
-        results = tuple(Path(str(job.config.hydra.sweep.dir)).absolute() for job in jobs[:1])
-        capsule, places = pack(Path.cwd(), home, first.max_capsule_mb * 1e6, results, everything)
+        capsule, places = pack(Path.cwd(), home, first.max_capsule_mb * 1e6, _results(jobs), everything)
         tasks = []
         for job, ship in zip(jobs, ships, strict=True):
             settings, timing = self._settings(job), self._timing(job)
@@ -247,11 +246,21 @@ def _ship_paths(job: ComposedJob, settings: RentalSettings) -> dict[str, Path]:
     return found
 
 
+def _results(jobs: Sequence[ComposedJob]) -> tuple[Path, ...]:
+    """The folders of this launch's results, which do not ship."""
+    sweep = Path(str(jobs[0].config.hydra.sweep.dir)).absolute()
+    # A sweep folder around the working tree (hydra.sweep.dir=.) would leave nothing to ship.
+    return tuple(job.folder for job in jobs) if Path.cwd().is_relative_to(sweep) else (sweep,)
+
+
 def _remote_overrides(job: ComposedJob, settings: RentalSettings, places: dict[str, str]) -> tuple[str, ...]:
     """The job's own overrides without those of this side, then what makes it run in place there."""
     both = [*job.config.hydra.overrides.hydra, *job.config.hydra.overrides.task]
     kept = [o for o in both if not _is_local(o)]
-    return (*kept, *settings.remote_overrides, *(f"{key}='{place}'" for key, place in places.items()))
+    # The app's own default unless this command named another; argparse wants options before overrides.
+    name = job.config.hydra.job.config_name
+    primary = [f"--config-name={name}"] if name else []
+    return (*primary, *kept, *settings.remote_overrides, *(f"{key}='{place}'" for key, place in places.items()))
 
 
 def _is_local(override: str) -> bool:

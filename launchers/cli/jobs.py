@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 
@@ -55,6 +56,9 @@ def logs(options: argparse.Namespace) -> int:
     record = _one(ledger, options.job)
     path = record.spec.home / LOG_NAME
     shown = _print_from(path, 0)
+    if not options.follow and record.outcome is Outcome.running:
+        with contextlib.suppress(MendInput):  # a living client keeps the local log up to date
+            _catch_up(ledger, record)
     while options.follow and not ledger.job(record.spec.id).outcome.ended:
         try:
             with claimed(launchers_home(), record.launch):
@@ -72,6 +76,21 @@ def logs(options: argparse.Namespace) -> int:
             shown = _print_from(path, shown)
             time.sleep(0.5)
     return 0
+
+
+def _catch_up(ledger: Ledger, record: JobRecord) -> None:
+    """Bring and show what the log of a job without a client holds by now."""
+    with claimed(launchers_home(), record.launch):
+        rented = _rented(ledger, record)
+        mirror = LogMirror(record.spec.home, record.log_base)
+        size = rented.host.job_status(record.spec)["log_size"]
+        if mirror.offset < size:
+            for chunk in rented.host.follow(record.spec, mirror.offset):
+                mirror.feed(chunk)
+                if mirror.offset >= size:
+                    break
+        mirror.close()
+        rented.host.close()
 
 
 def _print_from(path: object, offset: int) -> int:

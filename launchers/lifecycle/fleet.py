@@ -138,7 +138,11 @@ class Fleet:
             office.ledger.update_job(job.id, outcome=ended.outcome, note=ended.note, value=ended.value, ended=now)
             return rented
         except (Preempted, BadMachine, Unreachable) as error:
-            self._lose(task, rented, error)
+            if rented is None and office.ledger.job(job.id).started is None:
+                # The market never answered: there was no machine to lose, and the same again would take as long.
+                office.ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=office.clock.now())
+            else:
+                self._lose(task, rented, error)
             return None
         except (Cancelled, MendInput) as error:
             outcome = Outcome.cancelled if isinstance(error, Cancelled) else Outcome.failed

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launchers.clock import Clock, Result, WallClock, retried
-from launchers.errors import Cancelled
+from launchers.errors import Cancelled, RetryLater
 from launchers.host import Host
 from launchers.job import MachineStatus
 from launchers.ledger import Ledger, MachineRecord
@@ -39,7 +39,19 @@ class Office:
 
     def retry(self, call: Callable[[], Result]) -> Result:
         """A request to the provider, repeated while the trouble may pass."""
-        return retried(call, self.clock, self.timing.retry_first, self.timing.retry_total)
+        told = False
+
+        def attempt() -> Result:
+            nonlocal told
+            try:
+                return call()
+            except RetryLater as error:
+                if not told:
+                    self.say(self.launch, f"{error} Trying again for {self.timing.retry_total:.0f} s.", logging.WARNING)
+                told = True
+                raise
+
+        return retried(attempt, self.clock, self.timing.retry_first, self.timing.retry_total)
 
     def rest(self, seconds: float) -> None:
         """Sleep, but not into a stop.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,12 +39,17 @@ from launchers.providers.base import (
     stop_command,
 )
 from launchers.settings import RentalSettings
+from launchers.transport import ssh
 
 RATE_TOLERANCE = 1.05
 """Billed over quoted price above which a machine is given back."""
 MIN_SHM_MB = 64
 LOOKS = 3
 """Times the provider's list is read before a label counts as absent: it may lag behind a create call."""
+FIRST_POLL_S = 2.0
+"""A machine whose image is there already runs within seconds: the first questions come closer than `timing.poll`."""
+LOGIN_PAUSE_S = 0.5
+"""Between two tries to log in to a machine that has just come up."""
 _DRIVER_FOR_CUDA = ((12.8, 570), (12.4, 550), (12.1, 530), (11.8, 520))
 GIVE_BACK_S = 1800.0
 """Results are fetched after the last hour that was asked for: the machine's own end comes this much later."""
@@ -139,6 +145,8 @@ def _rent_offer(office: Office, offer: Offer, capsule: Capsule | None) -> Rented
     try:
         instance = _create(office, offer, label, capsule)
         office.ledger.update_machine(label, instance=instance, billing=Billing.billed)
+        if isinstance(office.provider, DirectSsh):
+            threading.Thread(target=ssh.preload, daemon=True).start()
         office.say(
             label, f"rented {offer.gpu or 'a machine'} as {offer.provider} instance {instance} at ${offer.price:.3f}/h"
         )
@@ -224,6 +232,7 @@ def _bring_up(office: Office, label: str, offer: Offer) -> Rented:
 def _wait_until_running(office: Office, instance: str) -> MachineStatus:
     end = office.clock.now() + office.timing.boot
     status: MachineStatus | None = None
+    pause = min(office.timing.poll, FIRST_POLL_S)
     while office.clock.now() < end:
         with contextlib.suppress(RetryLater):
             status = office.provider.status(instance)
@@ -231,7 +240,8 @@ def _wait_until_running(office: Office, instance: str) -> MachineStatus:
                 return status
             if status.state in (MachineState.failed, MachineState.stopped, MachineState.gone):
                 raise BadMachine(f"instance {instance} did not come up ({status.detail})")
-        office.rest(office.timing.poll)
+        office.rest(pause)
+        pause = min(pause * 1.5, office.timing.poll)
     words = status.detail if status else "no answer"
     raise BadMachine(f"instance {instance} did not run after {office.timing.boot:.0f} s ({words})")
 
@@ -247,7 +257,7 @@ def _first_contact(office: Office, host: Host, instance: str) -> dict[str, Any]:
                 raise BadMachine(
                     f"instance {instance} runs but let nobody in for {office.timing.ssh:.0f} s ({error})"
                 ) from None
-            office.rest(min(office.timing.poll, 2.0))
+            office.rest(min(office.timing.poll, LOGIN_PAUSE_S))
 
 
 def _check_machine(probe: dict[str, Any], settings: RentalSettings) -> None:

@@ -44,7 +44,8 @@ def run_job(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, pref
         Cancelled is not raised: a stop asks the job to save its state and then ends it like any other.
     """
     host = rented.host
-    state = _reach(office, rented, lambda: host.job_status(job))["state"]
+    is_known_there = office.ledger.job(job.id).machine == rented.record.label
+    state = _reach(office, rented, lambda: host.job_status(job))["state"] if is_known_there else "absent"
     if state in ("absent", "lost"):
         _begin(office, rented, job, capsule)
     if (office.settings.detach or office.leaving.is_set()) and not office.stopping.is_set():
@@ -53,7 +54,7 @@ def run_job(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, pref
     mirror = LogMirror(job.home, record.log_base, prefix, job.output_there)
     stream = LogStream(host, job, mirror, office.clock, office.timing.retry_first)
     try:
-        status = _follow(office, rented, job)
+        status = _follow(office, rented, job, stream)
         stream.finish(LOG_DRAIN_S)
     finally:
         stream.stop()
@@ -128,7 +129,7 @@ def _raise_if_lost(office: Office, rented: Rented) -> None:
     raise Preempted(f"the host of instance {instance} was lost ({status.detail})")
 
 
-def _follow(office: Office, rented: Rented, job: JobSpec) -> dict[str, Any]:
+def _follow(office: Office, rented: Rented, job: JobSpec, stream: LogStream) -> dict[str, Any]:
     """Watch the job until it has ended; fetch what is new, stop it when a cap is reached or the user says so."""
     next_pull = office.clock.now() + office.settings.sync_every_s
     next_word = office.clock.now() + QUEUED_WORD_S
@@ -151,7 +152,7 @@ def _follow(office: Office, rented: Rented, job: JobSpec) -> dict[str, Any]:
         if office.clock.now() >= next_pull:
             early_pull(office, rented, job)
             next_pull = office.clock.now() + office.settings.sync_every_s
-        office.clock.sleep(office.timing.status)
+        stream.wait(office.timing.status)  # the end of the log is the end of the job: no need to sleep over it
 
 
 def early_pull(office: Office, rented: Rented, job: JobSpec) -> None:

@@ -1,5 +1,7 @@
-"""One question or act a call: `python3 agent.py ROOT COMMAND [ARGUMENT...]`, JSON or raw bytes on standard input and output."""
+"""What the client asks of the machine. `python3 agent.py ROOT serve` answers questions, one JSON line each, until the client hangs
+up; bytes in bulk go through a process of their own: `receive`, `send JOB PATH ...`, `follow JOB OFFSET`."""
 
+import base64
 import json
 import os
 import shutil
@@ -27,7 +29,7 @@ from files import (
 )
 from setup import prepare
 
-ORPHAN_LOG_S = 2.0
+FOLLOW_S = 0.05
 
 
 def probe(root):
@@ -63,24 +65,41 @@ def receive(root):
     source = sys.stdin.buffer
     for line in iter(source.readline, b""):
         header = json.loads(line)
-        partial = os.path.join(folder, ".%s.%d" % (header["digest"], os.getpid()))
-        left = header["size"]
-        try:
-            with open(partial, "wb") as file:
-                while left:
-                    chunk = source.read(min(left, CHUNK))
-                    if not chunk:
-                        raise EOFError("the sender stopped")
-                    file.write(chunk)
-                    left -= len(chunk)
-            if digest_of(partial) != header["digest"]:
-                raise ValueError("damaged on the way: {}".format(header["digest"]))
-            os.replace(partial, os.path.join(folder, header["digest"]))
-        finally:
-            if os.path.exists(partial):
-                os.remove(partial)
+        _store(folder, header["digest"], _take(source, header["size"]))
         received += 1
     return {"received": received}
+
+
+def keep(root, blobs):
+    """Small blobs that came with the question: `digest` and `content`, in base64."""
+    folder = os.path.join(root, "blobs")
+    os.makedirs(folder, exist_ok=True)
+    for blob in blobs:
+        _store(folder, blob["digest"], [base64.b64decode(blob["content"])])
+    return {"received": len(blobs)}
+
+
+def _take(source, left):
+    while left:
+        chunk = source.read(min(left, CHUNK))
+        if not chunk:
+            raise EOFError("the sender stopped")
+        yield chunk
+        left -= len(chunk)
+
+
+def _store(folder, digest, chunks):
+    partial = os.path.join(folder, ".%s.%d" % (digest, os.getpid()))
+    try:
+        with open(partial, "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+        if digest_of(partial) != digest:
+            raise ValueError(f"damaged on the way: {digest}")
+        os.replace(partial, os.path.join(folder, digest))
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
 
 
 def checkout(root, digest, entries):
@@ -178,6 +197,17 @@ def _hold(path, held):
 
 def send(root, job, path, offset, size, digest):
     """`size` bytes, less the first `offset`, of an output file as the manifest described it."""
+    for chunk in _read(root, job, path, int(offset), int(size), digest):
+        sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
+
+
+def content(root, job, path, offset, size, digest):
+    """The same of a small file, in base64."""
+    return base64.b64encode(b"".join(_read(root, job, path, offset, size, digest))).decode()
+
+
+def _read(root, job, path, offset, size, digest):
     folder = job_folder(root, job)
     target = safe_join(os.path.join(folder, "held"), digest)
     if not os.path.exists(target):
@@ -189,9 +219,8 @@ def send(root, job, path, offset, size, digest):
             chunk = file.read(min(CHUNK, left))
             if not chunk:
                 break
-            sys.stdout.buffer.write(chunk)
+            yield chunk
             left -= len(chunk)
-    sys.stdout.buffer.flush()
 
 
 def follow(root, job, offset):
@@ -201,7 +230,7 @@ def follow(root, job, offset):
     while not os.path.exists(log):
         if status_of(root, job)["state"] in ("ended", "lost"):
             return
-        time.sleep(0.1)
+        time.sleep(FOLLOW_S)
     last_touch = 0.0
     with open(log, "rb") as file:
         file.seek(offset)
@@ -217,7 +246,7 @@ def follow(root, job, offset):
             if time.time() - last_touch > 5:
                 last_touch = time.time()
                 touch_contact(root)
-            time.sleep(0.1)
+            time.sleep(FOLLOW_S)
 
 
 def job_status(root, job):
@@ -234,27 +263,43 @@ def job_status(root, job):
     return status
 
 
+ACTS = {
+    "probe": probe, "missing": missing, "keep": keep, "checkout": checkout, "place": place, "prepare": prepare,
+    "start": supervisor.start, "status": job_status, "stop": supervisor.stop, "manifest": manifest, "content": content,
+    "lease": watchdog.lease,
+}  # fmt: skip
+
+
+def serve(root):
+    """Answer questions until standard input ends. A failed act is an answer too."""
+    _say({"python": sys.executable})
+    for line in iter(sys.stdin.buffer.readline, b""):
+        question = json.loads(line)
+        touch_contact(root)
+        try:
+            answer = {"answer": ACTS[question["act"]](root, *question["arguments"])}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        _say(answer)
+
+
+def _say(value):
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
 def main(arguments):
     root, command, rest = arguments[0], arguments[1], arguments[2:]
     os.makedirs(root, mode=0o700, exist_ok=True)
     touch_contact(root)
     if command == "receive":
-        answer = receive(root)
-    elif command == "send":
-        return send(root, rest[0], rest[1], int(rest[2]), int(rest[3]), rest[4])
+        _say(receive(root))
     elif command == "follow":
-        return follow(root, rest[0], int(rest[1]))
-    elif command in ("probe", "manifest", "status", "stop"):
-        acts = {"probe": probe, "manifest": manifest, "status": job_status, "stop": supervisor.stop}
-        answer = acts[command](root, *rest)
+        follow(root, rest[0], int(rest[1]))
+    elif command == "send":
+        send(root, *rest)
     else:
-        request = json.load(sys.stdin)
-        acts = {
-            "missing": missing, "checkout": checkout, "place": place, "prepare": prepare, "start": supervisor.start,
-            "lease": watchdog.lease,
-        }  # fmt: skip
-        answer = acts[command](root, *rest, request)
-    json.dump(answer, sys.stdout)
+        serve(root)
 
 
 if __name__ == "__main__":

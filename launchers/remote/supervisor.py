@@ -26,12 +26,14 @@ def start(root, request):
         return {"started": False}
     folder = job_folder(root, job)
     make_ready(folder)
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         _become_independent()
         try:
             supervise(folder, request)
         finally:
             os._exit(0)
+    os.waitpid(child, 0)
     deadline = time.time() + 30
     while status_of(root, job)["state"] == "absent" and time.time() < deadline:
         time.sleep(0.02)
@@ -105,7 +107,8 @@ def _wait(child, folder, grace):
             _signal(child, signal.SIGTERM)
         if kill_at is not None and now >= kill_at:
             _signal(child, signal.SIGKILL)
-        time.sleep(POLL_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(POLL_S)
     # What the job started and left behind must not hold the card, nor write into results that are being fetched.
     _signal(child, signal.SIGKILL)
     return reason

@@ -3,8 +3,6 @@
 import os
 import sys
 import time
-import urllib.error
-import urllib.request
 
 from files import all_jobs, birth_of, read_json, status_of, write_json
 from supervisor import stop
@@ -24,7 +22,8 @@ def lease(root, terms):
     watcher = read_json(os.path.join(root, "watchdog.json"))
     if watcher and birth_of(watcher["pid"]) == watcher["birth"]:
         return {"watching": watcher["pid"]}
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         os.setsid()
         if os.fork() > 0:
             os._exit(0)
@@ -36,11 +35,14 @@ def lease(root, terms):
             watch(root)
         finally:
             os._exit(0)
+    os.waitpid(child, 0)
     return {"watching": True}
 
 
 def watch(root):
     """Until the machine is gone."""
+    import urllib.request  # noqa: F401 - now, while all is well; and not in every agent, which has no use for it
+
     began = time.time()
     while True:
         time.sleep(POLL_S)
@@ -88,6 +90,9 @@ def container_environment():
 
 
 def _destroy(root, request):
+    import urllib.error
+    import urllib.request
+
     variables = container_environment()
     try:
         url = request["url"].format(**variables)

@@ -1,14 +1,11 @@
-"""`Host` over ssh: each method is one call of the agent on the machine, and each is safe to repeat."""
+"""`Host` over ssh: each method is a question to the agent on the machine, and each is safe to repeat."""
 
 from __future__ import annotations
 
-import io
+import base64
 import json
-import shlex
-import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,13 +14,12 @@ from launchers.command import arguments_of, environment_of
 from launchers.errors import BadMachine, RemoteError
 from launchers.host import RemoteFile
 from launchers.job import JobPaths, JobSpec
+from launchers.transport.agent import Agent
 from launchers.transport.ssh import Connection
 
 CHUNK = 1 << 18
-_UNPACK = (
-    "import os,sys,tarfile,io; d=sys.argv[1]; os.makedirs(d,mode=0o700,exist_ok=True); "
-    "tarfile.open(fileobj=io.BytesIO(sys.stdin.buffer.read())).extractall(d)"
-)
+SMALL = 1 << 20
+"""Bytes up to which files travel with a question instead of through a process of their own."""
 
 
 class SshHost:
@@ -33,7 +29,8 @@ class SshHost:
         self._connection = connection
         self._root = PurePosixPath(root)
         self._setup_timeout = setup_timeout
-        self._agent: str | None = None
+        self._agent = Agent(connection, root)
+        self._ask = self._agent.ask
 
     # --- the machine
 
@@ -41,32 +38,32 @@ class SshHost:
         return dict(self._ask("probe"))
 
     def lease(self, terms: dict[str, Any]) -> None:
-        self._ask("lease", request=terms)
+        self._ask("lease", terms)
 
     def ship(self, capsule: Capsule) -> int:
         sizes = {entry.digest: entry.size for entry in capsule.entries if entry.link is None}
-        wanted = self._ask("missing", request=sorted(sizes))
+        wanted = self._ask("missing", sorted(sizes))
         blobs = [(digest, capsule.blob(digest)) for digest in wanted]
         if blobs:
             self._send_blobs(blobs)
-        self._ask("checkout", capsule.digest, request=[asdict(entry) for entry in capsule.entries])
+        self._ask("checkout", capsule.digest, [asdict(entry) for entry in capsule.entries])
         return sum(sizes[digest] for digest in wanted)
 
     def prepare(self, capsule: Capsule, python: str | None) -> str:
         request = {"tree": str(self._directory(capsule)), "python": python}
         try:
-            return str(self._ask("prepare", request=request, timeout=self._setup_timeout)["python"])
+            return str(self._ask("prepare", request, timeout=self._setup_timeout)["python"])
         except RemoteError as error:
             raise BadMachine(f"The set-up failed on the machine: {error}.") from None
 
     # --- a job
 
     def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:
-        wanted = set(self._ask("missing", request=sorted({file.digest for file in files})))
+        wanted = set(self._ask("missing", sorted({file.digest for file in files})))
         self._send_blobs(
             [(f.digest, folder / f.path) for f in {f.digest: f for f in files}.values() if f.digest in wanted]
         )
-        self._ask("place", job.id, request=[{"path": f.path, "digest": f.digest} for f in files])
+        self._ask("place", job.id, [{"path": f.path, "digest": f.digest} for f in files])
 
     def start(self, job: JobSpec, python: str, capsule: Capsule, secrets: dict[str, str], grace: float) -> None:
         directory = self._directory(capsule)
@@ -76,7 +73,7 @@ class SshHost:
         request = {
             "job": job.id, "command": command, "directory": str(directory), "environment": environment, "grace": grace,
         }  # fmt: skip
-        self._ask("start", request=request)
+        self._ask("start", request)
 
     def job_status(self, job: JobSpec) -> dict[str, Any]:
         return dict(self._ask("status", job.id))
@@ -89,16 +86,20 @@ class SshHost:
         return [RemoteFile(row["path"], row["size"], row["digest"], row["kind"] == "file") for row in rows]
 
     def read(self, job: JobSpec, file: RemoteFile, offset: int) -> Iterator[bytes]:
-        command = self._command("send", job.id, file.path, str(offset), str(file.size), file.digest)
-        return self._connection.stream(command, timeout=120)
+        if file.size - offset <= SMALL:
+            yield base64.b64decode(self._ask("content", job.id, file.path, offset, file.size, file.digest))
+            return
+        command = self._agent.command("send", job.id, file.path, str(offset), str(file.size), file.digest)
+        yield from self._connection.stream(command, timeout=120)
 
     def follow(self, job: JobSpec, offset: int) -> Iterator[bytes]:
-        return self._connection.stream(self._command("follow", job.id, str(offset)))
+        return self._connection.stream(self._agent.command("follow", job.id, str(offset)))
 
     def discard(self, job: JobSpec) -> None:
         """Nothing to do: it all goes with the machine."""
 
     def close(self) -> None:
+        self._agent.close()
         self._connection.close()
 
     # --- how it speaks
@@ -114,40 +115,16 @@ class SshHost:
 
     def _send_blobs(self, blobs: list[tuple[str, Path]]) -> None:
         try:
-            self._connection.run(self._command("receive"), _frames(blobs), timeout=None)
+            if sum(path.stat().st_size for _, path in blobs) <= SMALL:
+                self._ask("keep", [{"digest": digest, "content": _text(path)} for digest, path in blobs])
+            else:
+                self._connection.run(self._agent.command("receive"), _frames(blobs), timeout=None)
         except RemoteError as error:
             raise BadMachine(f"The machine could not take our files: {error}.") from None
 
-    def _ask(self, command: str, *arguments: str, request: Any = None, timeout: float | None = 120) -> Any:
-        source = [json.dumps(request).encode()] if request is not None else []
-        return json.loads(self._connection.run(self._command(command, *arguments), source, timeout))
 
-    def _command(self, command: str, *arguments: str) -> str:
-        if self._agent is None:
-            self._agent = self._install_agent()
-        return shlex.join(["python3", f"{self._agent}/agent.py", str(self._root), command, *arguments])
-
-    def _install_agent(self) -> str:
-        """Copy the agent there, under a name that changes with its text; once a connection's life."""
-        archive = _archive(Path(__file__).parents[1] / "remote")
-        folder = f"{self._root}/agent/{sha256(archive).hexdigest()[:12]}"
-        try:
-            self._connection.run(shlex.join(["python3", "-c", _UNPACK, folder]), [archive])
-        except RemoteError as error:
-            raise BadMachine(f"The machine has no usable Python 3: {error}.") from None
-        return folder
-
-
-def _archive(folder: Path) -> bytes:
-    """A tar of the folder's modules, the same bytes for the same text."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path in sorted(folder.glob("*.py")):
-            info = tarfile.TarInfo(path.name)
-            info.size = path.stat().st_size
-            info.mode = 0o600
-            archive.addfile(info, io.BytesIO(path.read_bytes()))
-    return buffer.getvalue()
+def _text(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
 
 
 def _frames(blobs: list[tuple[str, Path]]) -> Iterable[bytes]:

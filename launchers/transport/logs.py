@@ -70,6 +70,7 @@ class LogStream:
         self._host, self._job, self._mirror = host, job, mirror
         self._clock, self._first_pause = clock, first_pause
         self._stop = threading.Event()
+        self._at_end = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name=f"log-{job.id}")
         self._thread.start()
 
@@ -82,12 +83,18 @@ class LogStream:
                     pause = self._first_pause
                     if self._stop.is_set():
                         return
+                self._at_end.set()
                 return
             except (Unreachable, BadMachine):
                 self._stop.wait(pause)
                 pause = min(pause * 2, 30.0)
             except LaunchError:
                 return
+
+    def wait(self, seconds: float) -> None:
+        """Until the log has come to its end, which it does once, or the time is over."""
+        if self._at_end.wait(seconds):
+            self._at_end.clear()
 
     def finish(self, seconds: float) -> None:
         """Wait for the rest of the log of a job that has ended, then let go."""

@@ -24,6 +24,11 @@ SILENCE_MS = 20_000
 WINDOW = 1 << 21
 
 
+def preload() -> None:
+    """Import what a login needs, while the machine still boots: it takes longer than the login."""
+    import paramiko  # noqa: F401
+
+
 @dataclass
 class Connection:
     """Runs commands on a machine over one connection. Methods may be called from several threads."""
@@ -65,14 +70,8 @@ class Connection:
                 yield chunk
             _check(channel, command, channel.recv_stderr(4000))
 
-    def close(self) -> None:
-        with self._lock:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
-
-    @contextlib.contextmanager
-    def _channel(self, command: str, timeout: float | None) -> Iterator[Any]:
+    def open(self, command: str, timeout: float | None) -> Any:
+        """Start a command to talk with; the caller closes the channel."""
         transport = self._transport()
 
         def open_channel() -> Any:
@@ -81,7 +80,34 @@ class Connection:
             channel.exec_command(command)
             return channel
 
-        channel = _guarded(open_channel)
+        return _guarded(open_channel)
+
+    def send(self, channel: Any, data: bytes) -> None:
+        # A command that has ended takes nothing: what it said about that comes with `receive` and `check`.
+        with contextlib.suppress(OSError):
+            channel.sendall(data)
+
+    def receive(self, channel: Any) -> bytes:
+        """What came; nothing at the end."""
+        return bytes(_guarded(lambda: channel.recv(1 << 16)))
+
+    def check(self, channel: Any, command: str) -> None:
+        """Raise unless the command ended well."""
+        _check(channel, command, channel.recv_stderr(4000))
+
+    @staticmethod
+    def is_open(channel: Any) -> bool:
+        return not channel.closed and not channel.eof_received and channel.get_transport().is_active()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    @contextlib.contextmanager
+    def _channel(self, command: str, timeout: float | None) -> Iterator[Any]:
+        channel = self.open(command, timeout)
         try:
             yield channel
         finally:

@@ -1,7 +1,8 @@
 """Token ids of several documents as the tensors of one forward pass.
 
 Shapes: B documents, S source tokens, T target tokens (padded to the longest of the batch). Beside its tensors a batch
-carries three plain numbers: `documents`, `tokens` (real ones) and `slots` (padded ones too).
+carries plain numbers: `documents`, `tokens` (real ones), `slots` (padded ones too), and `length_sums`, from which its
+arithmetic follows (`summarizer.packing.arithmetic`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,18 @@ IGNORED = -100  # transformers' and torch's label of a position that carries no 
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def counts(pairs: Sequence[Pair], batch: dict[str, torch.Tensor]) -> dict[str, Any]:
+def counts(pairs: Sequence[Pair], slots: int) -> dict[str, Any]:
     """Plain numbers about a batch, counted here because reading them off the device would stall it."""
-    slots = sum(batch[key].numel() for key in ("input_ids", "labels") if key in batch)
-    return {"documents": len(pairs), "tokens": sum(len(s) + len(t) for s, t in pairs), "slots": slots}
+    source, target = ([len(pair[side]) for pair in pairs] for side in (0, 1))
+    return {
+        "documents": len(pairs),
+        "tokens": sum(source) + sum(target),
+        "slots": slots,
+        "length_sums": (
+            sum(source), sum(target), sum(s * s for s in source), sum(t * t for t in target),
+            sum(s * t for s, t in zip(source, target, strict=True)),
+        ),
+    }  # fmt: skip
 
 
 def padded(rows: Sequence[np.ndarray], value: int, *, left: bool = False, multiple: int = 1) -> torch.Tensor:
@@ -60,7 +69,7 @@ class Seq2SeqCollator:
         }
         if self.global_first_token:
             batch["global_attention_mask"] = torch.zeros_like(mask).index_fill_(1, torch.tensor(0), 1)
-        return batch | counts(pairs, batch)
+        return batch | counts(pairs, input_ids.numel() + batch["labels"].numel())
 
 
 class CausalCollator:
@@ -80,4 +89,4 @@ class CausalCollator:
             "attention_mask": mask,
             "labels": padded(labels, IGNORED, multiple=self.multiple),
         }
-        return batch | counts(pairs, {"input_ids": input_ids})
+        return batch | counts(pairs, input_ids.numel())

@@ -106,6 +106,7 @@ def closing_report(run: Run, config: Any, metrics: Mapping[str, float], console:
         print(
             f"Training: {metrics['train/tokens_per_second']:,.0f} tokens/s, {100 - padding:.1f} % padding, "
             f"{waiting:.1f} % of the time waiting for data"
+            + (f", {100 * metrics['train/mfu']:.1f} % of the card's peak" if "train/mfu" in metrics else "")
         )
     folder = shlex.quote(str(run.folder))
     model = run.model if run.model.exists() else None

@@ -19,14 +19,21 @@ def device_peak(device: torch.device) -> float | None:
 def training_flops(model: Any, source_lengths: np.ndarray, target_lengths: np.ndarray) -> float:
     """Operations of one forward and backward pass over these documents, padding and recomputation not counted.
 
-    Two a weight and token, and twice the forward pass for the backward; the decoder's own attention counts half of its
-    square, because it sees only what came before.
-
     Args:
         source_lengths, target_lengths: [documents] tokens.
     """
-    anatomy = anatomy_of(model)
     source, target = np.asarray(source_lengths, dtype=np.float64), np.asarray(target_lengths, dtype=np.float64)
+    sums = source.sum(), target.sum(), (source**2).sum(), (target**2).sum(), (source * target).sum()
+    return float(training_arithmetic(model) @ np.array(sums))
+
+
+def training_arithmetic(model: Any) -> np.ndarray:
+    """[5] operations of training for each source token, target token, and their squares and product in each document.
+
+    Two a weight and token, and twice the forward pass for the backward; the decoder's own attention counts half of its
+    square, because it sees only what came before. For models that `supports_packing`.
+    """
+    anatomy = anatomy_of(model)
 
     def of_queries(part: Attention) -> int:
         return part.query.weight.numel() + part.output.weight.numel()
@@ -37,18 +44,16 @@ def training_flops(model: Any, source_lengths: np.ndarray, target_lengths: np.nd
     def of_feed_forward(part: FeedForward) -> int:
         return sum(piece.weight.numel() for piece in part.inner) + part.output.weight.numel()
 
-    total = 0.0
+    total = np.zeros(5)
     for layer in anatomy.encoder.layers:
         attention = layer.self_attention
         weights = of_queries(attention) + of_keys(attention) + of_feed_forward(layer.feed_forward)
-        total += (2 * weights * source + 4 * attention.query.weight.shape[0] * source * source).sum()
+        total += [2 * weights, 0, 4 * attention.query.weight.shape[0], 0, 0]
     for layer in anatomy.decoder.layers:
         attention, cross = layer.self_attention, layer.cross_attention
         assert cross is not None
         weights = of_queries(attention) + of_keys(attention) + of_queries(cross) + of_feed_forward(layer.feed_forward)
         width = attention.query.weight.shape[0]
-        total += (
-            2 * weights * target + 2 * of_keys(cross) * source + 4 * width * (target * target / 2 + source * target)
-        ).sum()
-    total += (2 * anatomy.head.weight.numel() * target).sum()
-    return 3 * float(total)
+        total += [2 * of_keys(cross), 2 * weights, 0, 2 * width, 4 * width]
+    total[1] += 2 * anatomy.head.weight.numel()
+    return 3 * total

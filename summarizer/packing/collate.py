@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from summarizer.data.collate import IGNORED, Pair, counts
 from summarizer.packing.planning import PackBudget
 
-IGNORED = -100  # transformers' and torch's label of a position that carries no loss
-
-Pair = tuple[np.ndarray, np.ndarray]
 Pack = dict[str, Any]
 
 
@@ -89,9 +87,7 @@ class PackedSeq2SeqCollator:
             "labels": laid_out(targets, budget.target_tokens, IGNORED),
             "longest_source": budget.longest_source,
             "longest_target": budget.longest_target,
-            "documents": len(pairs),
-            "tokens": sum(len(source) + len(target) for source, target in pairs),
-            "slots": budget.source_tokens + budget.target_tokens,
+            **counts(pairs, budget.source_tokens + budget.target_tokens),
         }
 
 
@@ -119,7 +115,5 @@ class PackedCausalCollator:
             "label_rows": laid_out(predicting, budget.target_tokens, 0),
             "labels": laid_out([np.asarray(target) for _, target in pairs], budget.target_tokens, IGNORED),
             "longest": longest,
-            "documents": len(pairs),
-            "tokens": sum(map(len, rows)),
-            "slots": total,
+            **counts(pairs, total),
         }

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-IGNORED = -100
+from summarizer.data.collate import IGNORED
+
 CHUNK_ROWS = 4096
 
 

@@ -23,6 +23,8 @@ from summarizer.data.datamodule import Packing, SummarizationData
 from summarizer.errors import HardwareError
 from summarizer.evaluation.report import opening_report
 from summarizer.models.loading import build_model, finished_model
+from summarizer.packing.anatomy import supports_packing
+from summarizer.packing.arithmetic import device_peak, training_arithmetic
 from summarizer.packing.training import budget_for, packed_collator, wants_packing
 from summarizer.run import Run
 from summarizer.training.checkpointing import (
@@ -166,7 +168,7 @@ def fit(
     validation = GenerativeValidation(
         splits["validation"], data.validation_rows(), tokenizer, config.generation, config.logger.sample_predictions
     )
-    throughput = Throughput()
+    throughput = measured_throughput(model, config)
     module = SummarizationModule(
         model,
         config.optim,
@@ -221,6 +223,14 @@ def packed_loss_settings(config: DictConfig) -> dict[str, Any]:
         "compute": torch.bfloat16 if config.hardware.precision == "bf16-mixed" else None,
         "checkpoint_layers": bool(config.model.gradient_checkpointing),
     }
+
+
+def measured_throughput(model: Any, config: DictConfig) -> Throughput:
+    """A meter that knows the share of the cards' peak where both the model's arithmetic and the card are known."""
+    if config.hardware.accelerator != "cuda" or not supports_packing(model):
+        return Throughput()
+    peak = device_peak(torch.device("cuda"))
+    return Throughput(training_arithmetic(model), peak * config.trainer.devices if peak else None)
 
 
 def rows_of(split: TokenizedSplit | TokenizedStream) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
 import psutil
 import pytorch_lightning as pl
 import torch
@@ -19,14 +20,20 @@ def memory_gib(device: torch.device) -> float:
 
 
 class Throughput(Callback):
-    """Logs `train/tokens_per_second` (real tokens, all ranks), `train/non_padding_share`, `train/data_wait_share` and
-    `train/memory_gib` every `log_every_n_steps`, and keeps the sums of the whole run.
+    """Logs `train/tokens_per_second` (real tokens, all ranks), `train/non_padding_share`, `train/data_wait_share`,
+    `train/memory_gib` and, where it is known, `train/mfu` every `log_every_n_steps`, and keeps the sums of the whole run.
 
     Validation and checkpoints are not counted: a window that one falls into is closed before it.
+
+    Args:
+        arithmetic: [5] operations of training by a batch's `length_sums` (`training_arithmetic`); None: not known.
+        peak: operations a second that the devices could do together; None: not known. MFU is the share of it that is done.
     """
 
-    def __init__(self) -> None:
-        self.totals = {"tokens": 0.0, "slots": 0.0, "documents": 0.0, "seconds": 0.0, "data_wait_seconds": 0.0}
+    def __init__(self, arithmetic: np.ndarray | None = None, peak: float | None = None) -> None:
+        names = ("tokens", "slots", "documents", "seconds", "data_wait_seconds", "operations")
+        self.totals = dict.fromkeys(names, 0.0)
+        self._arithmetic, self._peak = arithmetic, peak
         self._window: dict[str, float] = {}
         self._mark = 0.0
 
@@ -53,6 +60,8 @@ class Throughput(Callback):
         self._mark = now
         for key in ("tokens", "slots", "documents"):
             self._window[key] += batch[key] * trainer.world_size
+        if self._arithmetic is not None:
+            self._window["operations"] += float(self._arithmetic @ batch["length_sums"]) * trainer.world_size
         loop = trainer.fit_loop.epoch_loop
         if trainer.global_step % trainer.log_every_n_steps == 0 and not loop._should_accumulate():
             self._close(trainer, pl_module)
@@ -62,12 +71,7 @@ class Throughput(Callback):
         for key, amount in window.items():
             self.totals[key] += amount
         if window["seconds"] > 0:
-            values = {
-                "train/tokens_per_second": window["tokens"] / window["seconds"],
-                "train/non_padding_share": window["tokens"] / max(window["slots"], 1),
-                "train/data_wait_share": window["data_wait_seconds"] / window["seconds"],
-                "train/memory_gib": memory_gib(pl_module.device),
-            }
+            values = {**self._rates(window), "train/memory_gib": memory_gib(pl_module.device)}
             pl_module.log_dict(values, rank_zero_only=True)
             pl_module.log(
                 "tokens/s", values["train/tokens_per_second"], prog_bar=True, logger=False, rank_zero_only=True
@@ -83,18 +87,22 @@ class Throughput(Callback):
 
     def summary(self) -> dict[str, float]:
         """The run's means, for metrics.json; empty when nothing was trained."""
-        t = self.totals
-        if not t["seconds"]:
-            return {}
-        return {
-            "train/tokens_per_second": t["tokens"] / t["seconds"],
-            "train/documents_per_second": t["documents"] / t["seconds"],
-            "train/non_padding_share": t["tokens"] / max(t["slots"], 1),
-            "train/data_wait_share": t["data_wait_seconds"] / t["seconds"],
+        return self._rates(self.totals) if self.totals["seconds"] else {}
+
+    def _rates(self, sums: dict[str, float]) -> dict[str, float]:
+        seconds = sums["seconds"]
+        rates = {
+            "train/tokens_per_second": sums["tokens"] / seconds,
+            "train/documents_per_second": sums["documents"] / seconds,
+            "train/non_padding_share": sums["tokens"] / max(sums["slots"], 1),
+            "train/data_wait_share": sums["data_wait_seconds"] / seconds,
         }
+        if self._peak and sums["operations"]:
+            rates["train/mfu"] = sums["operations"] / seconds / self._peak
+        return rates
 
     def state_dict(self) -> dict[str, Any]:
         return {"totals": dict(self.totals)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.totals = dict(state_dict["totals"])
+        self.totals = {**self.totals, **state_dict["totals"]}

@@ -57,6 +57,8 @@ class Cage:
     variables: dict[str, str] = field(default_factory=dict)
     disk_mb: int | None = None
     """Size of the private folder; null leaves it on the host's disk."""
+    shm_mb: int | None = None
+    """Size of its shared memory; null leaves it the host's."""
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
@@ -93,6 +95,8 @@ class Cage:
             if self.disk_mb
             else f"mount --bind {private} {PRIVATE}"
         )
+        if self.shm_mb:
+            disk += f" && mount -t tmpfs -o size={self.shm_mb}m tmpfs /dev/shm"
         # A shell stays process 1: sshd overwrites the memory that /proc/1/environ shows, where the machine's key is read.
         inside = f"{disk} && {SSHD} -D -e -f {self.folder}/sshd_config & wait"
         clean = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.folder / "home")}

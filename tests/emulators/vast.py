@@ -1,6 +1,6 @@
 """An emulated Vast.ai on loopback: its REST API, a real sshd for each instance, faults on demand, and a bill.
 
-By hand: `python -m tests.emulators.vast` prints the address and what to set; see docs/launchers.md.
+By hand: `python -m tests.emulators.vast` prints the address and what to set; see docs/launching.md.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ class Instance:
     state: str = "running"
     message: str = ""
     ended: float | None = None
+    asked: float = 0.0
+    """When the request to rent came."""
+    answers: float | None = None
+    """Since when its ssh answers."""
 
     @property
     def rate(self) -> float:
@@ -78,6 +82,8 @@ class Vast:
     credit: float = 25.0
     gpu_on_machine: str | None = None
     """What a fake nvidia-smi reports; null installs none."""
+    lemons: list[dict[str, Any]] = field(default_factory=list)
+    """How the next machines differ from what was offered: gpu_on_machine, shm_mb."""
     disk_mb: int | None = None
     boots: list[str] = field(default_factory=list)
     """How the next machines come up: ok, stuck, exited, offline, silent (no sshd), ondemand (spot asked, not given)."""
@@ -137,22 +143,25 @@ class Vast:
     # --- what the API does
 
     def create(self, offer: dict[str, Any], body: dict[str, Any], number: int | None = None) -> Instance:
+        asked = time.time()
         with self.lock:
             self._next += 1
             number = number or self._next
             key = f"container-{secrets.token_hex(8)}"
             variables = {"CONTAINER_ID": str(number), "CONTAINER_API_KEY": key}
-            cage = Cage(self.folder / f"instance-{number}", variables, self.disk_mb)
+            lemon = self.lemons.pop(0) if self.lemons else {}
+            cage = Cage(self.folder / f"instance-{number}", variables, self.disk_mb, lemon.get("shm_mb"))
             cage.prepare()
             for known in self.account_keys:
                 cage.authorize(known["public_key"])
-            if self.gpu_on_machine:
-                cage.install("nvidia-smi", f"#!/bin/sh\necho '{self.gpu_on_machine}'\n")
+            gpu_on_machine = lemon.get("gpu_on_machine", self.gpu_on_machine)
+            if gpu_on_machine:
+                cage.install("nvidia-smi", f"#!/bin/sh\necho '{gpu_on_machine}'\n")
             bid = body.get("price")
             boot = self.boots.pop(0) if self.boots else "ok"
             instance = Instance(
                 number, offer, body.get("label") or "", None if boot == "ondemand" else bid, body.get("disk", 10), cage,
-                key, time.time(),
+                key, time.time(), asked=asked,
             )  # fmt: skip
             offer["rented"] = True
             self.instances[number] = instance
@@ -179,6 +188,7 @@ class Vast:
         with self.lock:
             if instance.ended is None and instance.state == "running":
                 instance.cage.start()
+                instance.answers = time.time()
 
     def destroy(self, number: int) -> None:
         with self.lock:
@@ -331,7 +341,8 @@ def main() -> None:
         print(f"  export VAST_API_KEY={market.key}")
         print(
             f"  python -m summarizer provider=vast hardware=4090 provider.api_url={market.url} "
-            f"provider.remote_root={PRIVATE}/launchers provider.check_gpu=false provider.python=$(which python)"
+            f"provider.remote_root={PRIVATE}/launchers provider.check_gpu=false provider.python=$(which python) "
+            "hardware.accelerator=cpu hardware.precision=32-true hardware.compile=false experiment=smoke"
         )
         print(f"  curl {market.url}/bill              what it costs")
         print(f"  curl {market.url}/preempt/INSTANCE  take a machine away")

@@ -94,6 +94,13 @@ def test_bad_input_is_refused_in_one_sentence_and_nothing_is_created(
     assert desk.market.history == []
 
 
+def test_an_unreachable_market_is_given_up_once_and_is_no_lost_machine(desk: Desk):
+    done = desk.run("provider.api_url=http://127.0.0.1:9")
+    said = done.stdout + done.stderr
+    assert said.count("Trying again for 3 s") == 1
+    assert "lost its machine" not in said
+
+
 def test_a_missing_file_of_the_user_is_named(desk: Desk):
     done = desk.run("+data_file=/nowhere/train.csv", "provider.ship_keys=[data_file]")
     assert done.returncode != 0

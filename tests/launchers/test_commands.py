@@ -77,6 +77,15 @@ def test_logs_follows_a_job_without_a_client_to_its_end(desk: Desk):
     assert desk.market.billed() == []
 
 
+def test_logs_shows_what_a_detached_job_has_printed_by_now(desk: Desk):
+    assert desk.run("steps=200", "seconds_per_step=0.1", "provider.detach=true").returncode == 0
+    desk.wait_for(lambda: "step 3 weight" in desk.launchers("logs", desk.launch).stdout, what="step 3 in the log")
+    said = desk.launchers("logs", desk.launch).stdout
+    assert said.count("step 3 weight") == 1
+    assert "step 200 weight" not in said
+    assert desk.launchers("cancel", desk.launch).returncode == 0
+
+
 def test_a_living_client_ends_the_job_that_another_command_cancels(desk: Desk):
     process = desk.start(*JOB)
     desk.wait_for_step(5)

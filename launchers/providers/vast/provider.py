@@ -56,8 +56,7 @@ class Vast:
         self.api_url = (api_url or DEFAULT_URL).rstrip("/")
         import logging
 
-        from vastai import VastAI
-
+        VastAI = _sdk()
         # The SDK logs requests at INFO on a handler of its own.
         logging.getLogger("vastai").setLevel(logging.WARNING)
         self._reader = VastAI(key, server_url=self.api_url, retry=3)
@@ -180,6 +179,23 @@ class Vast:
         except _Refused:
             return None
         return None if not row or row.get("min_bid") is None else float(row["min_bid"])
+
+
+def _sdk() -> Any:
+    """The SDK's client class. Its serverless half, which it can do without, takes longer to import than a request."""
+    import sys
+
+    unwanted = "vastai.serverless"
+    if "vastai" in sys.modules or unwanted in sys.modules:
+        from vastai import VastAI
+
+        return VastAI
+    sys.modules[unwanted] = None  # type: ignore[assignment]
+    try:
+        from vastai import VastAI
+    finally:
+        del sys.modules[unwanted]
+    return VastAI
 
 
 class _Refused(RetryLater):

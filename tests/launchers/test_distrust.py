@@ -1,0 +1,117 @@
+"""A rented machine is a stranger's: what differs from what was paid for goes back, and nothing it says is written elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.launchers.conftest import Desk
+
+pytestmark = pytest.mark.slow
+
+GOOD = "NVIDIA GeForce RTX 4090, 24564, 570.86.15"
+LEMONS: list[tuple[str, dict[str, Any], list[str], str]] = [
+    ("another card", {"gpu_on_machine": "NVIDIA GeForce RTX 3090, 24576, 570.86.15"}, [], "its card is NVIDIA GeForce RTX 3090"),
+    ("less memory", {"gpu_on_machine": "NVIDIA GeForce RTX 4090, 12282, 570.86.15"}, [], "with 12282 MiB, paid for was RTX 4090"),
+    ("no card", {"gpu_on_machine": None}, [], "nvidia-smi finds no card on it"),
+    ("old driver", {"gpu_on_machine": "NVIDIA GeForce RTX 4090, 24564, 535.104.05"}, ["provider.min_cuda=12.8"], "535.104.05 is too old"),
+    ("little shared memory", {"shm_mb": 8}, [], "its shared memory has 8 MB"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lemon", "arguments", "sentence"), [case[1:] for case in LEMONS], ids=[c[0] for c in LEMONS])
+def test_a_machine_that_is_not_what_was_paid_for_goes_back_and_the_next_is_taken(
+    desk: Desk, lemon: dict[str, Any], arguments: list[str], sentence: str
+):
+    desk.market.gpu_on_machine = GOOD
+    desk.market.lemons.append(lemon)
+    done = desk.run("steps=1", "provider.check_gpu=true", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sentence in done.stdout
+    first, second = desk.market.history
+    assert first.offer["machine_id"] != second.offer["machine_id"]
+    assert first.ended is not None
+    assert first.ended < second.created
+    assert desk.market.billed() == []
+
+
+def test_after_four_bad_machines_the_launch_gives_up_in_one_sentence(desk: Desk):
+    desk.market.gpu_on_machine = GOOD
+    desk.market.offers += [row | {"id": row["id"] + 10, "machine_id": row["id"] + 90} for row in desk.market.offers[:3]]
+    desk.market.lemons += [{"gpu_on_machine": None}] * 9
+    done = desk.run("steps=1", "provider.check_gpu=true")
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert "No machine could be had after 4 tries; the last problem: nvidia-smi finds no card on it" in said
+    assert "Traceback" not in said
+    assert len(desk.market.history) == 4
+    assert desk.market.billed() == []
+
+
+HOSTILE = """
+_manifest, _content = manifest, content
+EVIL = {paths!r}
+
+def hostile_manifest(root, job):
+    import hashlib
+    digest = hashlib.sha256(b"evil").hexdigest()
+    return _manifest(root, job) + [dict(path=p, kind="file", size=4, digest=digest) for p in EVIL]
+
+def hostile_content(root, job, path, *rest):
+    return base64.b64encode(b"evil").decode() if path in EVIL else _content(root, job, path, *rest)
+
+ACTS.update(manifest=hostile_manifest, content=hostile_content)
+
+"""
+
+
+def test_a_hostile_manifest_writes_nothing_outside_the_folder_of_the_job(desk: Desk):
+    source = desk.project / "descent" / "__main__.py"
+    link = '    (folder / "passwords").symlink_to("/etc/passwd")\n    loss ='
+    source.write_text(source.read_text().replace("    loss =", link))
+    process = desk.start("steps=60", "seconds_per_step=0.1")
+    desk.wait_for_step(5)
+    outside = desk.folder / "outside"
+    outside.mkdir()
+    (desk.output() / "here").symlink_to(outside)  # a way out that is on this machine already
+    evil = [
+        str(outside / "absolute"),
+        "../../../outside/parent",
+        "a/../../../evil",
+        "here/through-a-link",
+        ".sync/known.json",
+    ]
+    (agent,) = desk.market.folder.glob("instance-*/private/launchers/agent/*/agent.py")
+    agent.write_text(agent.read_text().replace("def serve(", HOSTILE.format(paths=evil) + "def serve("))
+    desk.wait_for(lambda: desk.market.history[0].cage.cut())  # the client comes back to the changed agent
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    for path in [*evil, "passwords"]:
+        assert f"{path!r} was not fetched: only regular files inside the job's folder are" in output
+    assert list(outside.iterdir()) == []
+    assert [file for file in files_below(desk.folder / "project") if file.read_bytes() == b"evil"] == []
+    assert not (desk.output() / "passwords").exists()
+    assert (desk.output() / "metrics.json").exists()
+    assert desk.market.billed() == []
+
+
+def test_a_machine_whose_files_do_not_match_its_manifest_is_left_for_another(desk: Desk):
+    process = desk.start("steps=60", "seconds_per_step=0.1")
+    desk.wait_for_step(5)
+    (agent,) = desk.market.folder.glob("instance-*/private/launchers/agent/*/agent.py")
+    changed = HOSTILE.format(paths=["metrics.json"]).replace("manifest=hostile_manifest, ", "")
+    agent.write_text(agent.read_text().replace("def serve(", changed + "def serve("))
+    desk.wait_for(lambda: desk.market.history[0].cage.cut())
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "keep changing on the machine (metrics.json)" in output
+    assert json.loads((desk.output() / "metrics.json").read_text())["loss"] == pytest.approx((7 * 0.5**60) ** 2)
+    assert len(desk.market.history) == 2
+    assert desk.market.billed() == []
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
