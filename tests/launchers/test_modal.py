@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,6 +129,19 @@ def test_a_killed_client_leaves_the_job_running_and_attach_brings_it_home(desk: 
     assert steps_in((desk.output() / "remote.log").read_text()) == list(range(1, 31)), done.stdout
     assert loss(desk) == pytest.approx(FINAL_LOSS)
     assert desk.modal.live_apps() == []
+
+
+def test_a_call_that_the_dead_client_did_not_write_down_is_found(desk: ModalDesk):
+    process = desk.start(*SLOW)
+    desk.wait_for_step(5)
+    process.kill()
+    process.wait()
+    with sqlite3.connect(desk.home / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE jobs SET handle = NULL")
+    done = desk.launchers("attach", desk.launch)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert loss(desk) == pytest.approx(FINAL_LOSS)
+    assert desk.modal.counts()["FunctionMap"] == 1
 
 
 def test_results_of_an_application_that_has_ended_come_home(desk: ModalDesk):

@@ -14,7 +14,7 @@ from typing import Any
 
 from launchers.capsule import Capsule
 from launchers.command import arguments_of, environment_of
-from launchers.errors import BadMachine, RetryLater
+from launchers.errors import BadMachine, RetryLater, Unreachable
 from launchers.host import RemoteFile
 from launchers.job import JobPaths, JobSpec
 from launchers.providers.base import JobHandles
@@ -27,6 +27,11 @@ TREE = "tree"
 CLEAN_UP_S = 15.0
 """Beyond the grace: how long a cancelled container may take to put its last state on the Volume."""
 QUEUED_CLEAN_UP_S = 2.0
+RESULTS = frozenset((
+    "RemoteError", "FunctionTimeoutError", "OutputExpiredError", "InternalFailure", "ExecutionError", "InputCancellation",
+    "AttemptOver", "WorkerError", "ImportError", "ModuleNotFoundError", "DeserializationError",
+))  # fmt: skip
+"""Exceptions that say how a call ended; any other one only says that the question failed."""
 MARGIN_S = 30.0
 """An attempt ends itself this much before Modal would."""
 
@@ -93,7 +98,7 @@ class ModalHost:
         self.handles.put(job.id, f"{self.instance}/{call.object_id}")
 
     def job_status(self, job: JobSpec) -> dict[str, Any]:
-        call_id = self._call_id(job)
+        call_id = self._call_id(job) or self._adopted(job)
         if call_id is None:
             return {"state": "absent", "billed_s": 0.0}
         import modal
@@ -103,8 +108,12 @@ class ModalHost:
                 return dict(modal.FunctionCall.from_id(call_id).get(timeout=0))
         except TimeoutError:  # the builtin one: no result yet
             return {"state": "running", "billed_s": self._running_s(job), "queued": job.id not in self._started}
-        except (BadMachine, SystemExit, KeyboardInterrupt) as error:
-            # The last two can only come from the container: this is never the main thread.
+        except (SystemExit, KeyboardInterrupt) as error:
+            # From the container: this is never the main thread.
+            return self._without_result(job, error)
+        except BadMachine as error:
+            if type(error.__cause__).__name__ not in RESULTS:
+                raise Unreachable(f"Modal's answer makes no sense ({error})") from error
             return self._without_result(job, error)
 
     def _without_result(self, job: JobSpec, error: BaseException) -> dict[str, Any]:
@@ -129,7 +138,7 @@ class ModalHost:
             return status | {"state": "ended", "stopped": reason}
         if isinstance(error.__cause__, TimeoutError) or "Timeout" in type(error.__cause__).__name__:
             return status | {"state": "ended", "stopped": worker.MAX_HOURS}
-        if not self._application_lives():
+        if type(error.__cause__).__name__ == "InternalFailure" or not self._application_lives():
             return status | {"state": "lost"}
         code = 137 if not str(error.__cause__ or "").strip() or "exit" in str(error).lower() else 1
         return status | {"state": "ended", "exit_code": code, "why": str(error)}
@@ -212,6 +221,16 @@ class ModalHost:
         self.leave()
 
     # --- how it asks
+
+    def _adopted(self, job: JobSpec) -> str | None:
+        """A call that a dead client made and did not come to write down: its container did."""
+        if self.function is not None or self.handles.get(job.id):
+            return None
+        attempts = self._json(job, "attempts.json")
+        if not attempts:
+            return None
+        self.handles.put(job.id, f"{self.instance}/{attempts[-1]['call']}")
+        return self._call_id(job)
 
     def _call_id(self, job: JobSpec) -> str | None:
         """The call of this job in this application."""

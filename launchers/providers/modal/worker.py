@@ -27,6 +27,10 @@ MAX_HOURS = "provider.max_hours is reached"
 SLICE_OVER = "the attempt's time is over"
 
 
+class WorkerError(RuntimeError):
+    """The supervision failed, not the job; in words, since the client may not know the class of what went wrong."""
+
+
 class AttemptOver(RuntimeError):
     """Modal allows 24 h in one piece: the job saved its state, and the next attempt goes on from there."""
 
@@ -39,8 +43,13 @@ def run_job(payload: dict[str, Any]) -> dict[str, Any]:
     """
     import modal
 
-    volumes = [modal.Volume.from_name(name) for name in (payload["volume"], payload["cache_volume"])]
-    return _Attempt(payload, volumes, modal.current_function_call_id() or "").run()
+    try:
+        volumes = [modal.Volume.from_name(name) for name in (payload["volume"], payload["cache_volume"])]
+        return _Attempt(payload, volumes, modal.current_function_call_id() or "").run()
+    except AttemptOver:
+        raise
+    except Exception as error:
+        raise WorkerError(f"{type(error).__name__}: {error}") from None
 
 
 def _remote() -> Any:

@@ -122,10 +122,7 @@ def _prepare(control: Control, task: Task) -> tuple[list[str], dict[str, str]]:
         environment_name="main",
         app_layout=api_pb2.AppLayout(
             function_ids=dict(function.app.functions),
-            objects=[
-                api_pb2.Object(object_id=control.functions[i].id, function_handle_metadata=control.handle(control.functions[i]))
-                for i in function.app.functions.values()
-            ],
+            objects=[*_functions(control, function), *_objects(control, definition)],
         ),
     )  # fmt: skip
     arguments_file = task.folder / "arguments"
@@ -148,6 +145,24 @@ def _prepare(control: Control, task: Task) -> tuple[list[str], dict[str, str]]:
         environment |= control.secrets[secret].values
     inside = " && ".join(steps)
     return ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc", "sh", "-c", inside], environment
+
+
+def _functions(control: Control, function: Function) -> list[api_pb2.Object]:
+    found = [control.functions[i] for i in function.app.functions.values()]
+    return [api_pb2.Object(object_id=one.id, function_handle_metadata=control.handle(one)) for one in found]
+
+
+def _objects(control: Control, definition: api_pb2.Function) -> list[api_pb2.Object]:
+    """What the module of the Function may hold as globals."""
+    found = []
+    for dependency in definition.object_dependencies:
+        if dependency.object_id not in control.functions:
+            item = api_pb2.Object(object_id=dependency.object_id)
+            volume = control.storage.volumes.get(dependency.object_id)
+            if volume is not None:
+                item.volume_metadata.name, item.volume_metadata.version = volume.name, volume.version  # type: ignore[assignment]
+            found.append(item)
+    return found
 
 
 async def _forward(task: Task, pipe: object, descriptor: int) -> None:
