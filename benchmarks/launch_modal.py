@@ -27,7 +27,7 @@ from tests.emulators.modal.server import Modal  # noqa: E402
 EXAMPLE = ROOT / "tests/launchers/example"
 JOB = ["steps=5", "seconds_per_step=0.1"]
 PLAIN = """
-import os, subprocess, sys
+import os, subprocess, sys, time
 from pathlib import Path
 import modal
 
@@ -37,9 +37,9 @@ app = modal.App("plain")
 
 
 @app.function(image=image, gpu="A100", volumes={"/mnt/outputs": volume}, timeout=3600)
-def train(arguments):
+def train(arguments, name):
     top = Path(__file__).parent
-    command = [sys.executable, "-u", "-m", "descent", *arguments, "hydra.mode=RUN", "hydra.run.dir=/mnt/outputs/run"]
+    command = [sys.executable, "-u", "-m", "descent", *arguments, "hydra.mode=RUN", f"hydra.run.dir=/mnt/outputs/{name}"]
     code = subprocess.call(command, cwd=top, env=os.environ | {"PYTHONPATH": "@path"})
     volume.commit()
     return code
@@ -47,8 +47,9 @@ def train(arguments):
 
 @app.local_entrypoint()
 def main():
-    assert train.remote(@job) == 0
-    subprocess.run([sys.executable, "-m", "modal", "volume", "get", "--force", "plain", "run", "."], check=True)
+    name = f"run-{time.time_ns()}"
+    assert train.remote(@job, name) == 0
+    subprocess.run([sys.executable, "-m", "modal", "volume", "get", "--force", "plain", name, "."], check=True)
 """
 
 
@@ -82,7 +83,7 @@ def main() -> None:
         project = Path(scratch) / "project"
         shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("__pycache__"))
         subprocess.run(["git", "init", "--quiet", str(project)], check=True)
-        (project / ".gitignore").write_text("outputs/\nrun/\n__pycache__/\n")
+        (project / ".gitignore").write_text("outputs/\nrun-*/\n__pycache__/\n")
         path = f"{ROOT}{os.pathsep}{ROOT / 'launchers'}"
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
         (project / "plain.py").write_text(

@@ -58,6 +58,7 @@ class RentedJobs(DispatchingLauncher):
 
     def check_jobs(self, jobs: Sequence[ComposedJob]) -> None:
         from launchers.providers import open_provider
+        from launchers.providers.base import Serverless
         from launchers.transport.keys import key_pair
 
         for job in jobs:
@@ -67,8 +68,8 @@ class RentedJobs(DispatchingLauncher):
             _check_no_secret(job)
             _entry_point(settings)
             _ship_paths(job, settings)
-        open_provider(self.provider, self._settings(jobs[0]).api_url)
-        key_pair(launchers_home())
+        if not isinstance(open_provider(self.provider, self._settings(jobs[0]).api_url), Serverless):
+            key_pair(launchers_home())
         self._ledger().close()
 
     def check_settings(self, settings: RentalSettings, jobs: int) -> None:
@@ -171,11 +172,12 @@ def open_office(launch: str, settings: RentalSettings, timing: Timing, home: Pat
     from launchers.lifecycle.office import Office, open_serverless_host, open_ssh_host
     from launchers.providers import open_provider
     from launchers.providers.base import Serverless
-    from launchers.transport.keys import key_pair
+    from launchers.transport.keys import NO_KEYS, key_pair
 
     provider = open_provider(settings.name, settings.api_url)
-    open_host = open_serverless_host if isinstance(provider, Serverless) else open_ssh_host
-    return Office(launch, provider, ledger, settings, timing, home, key_pair(home), open_host)
+    if isinstance(provider, Serverless):
+        return Office(launch, provider, ledger, settings, timing, home, NO_KEYS, open_serverless_host)
+    return Office(launch, provider, ledger, settings, timing, home, key_pair(home), open_ssh_host)
 
 
 def close_if_done(ledger: Ledger, launch: str) -> None:

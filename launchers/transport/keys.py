@@ -17,6 +17,10 @@ class KeyPair:
     """One line in the form of authorized_keys."""
 
 
+NO_KEYS = KeyPair(Path(os.devnull), "")
+"""Where there is nothing to log in to."""
+
+
 def key_pair(home: Path) -> KeyPair:
     """The key pair in `home`/ssh, made if absent.
 

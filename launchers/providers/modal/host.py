@@ -19,6 +19,7 @@ from launchers.host import RemoteFile
 from launchers.job import JobPaths, JobSpec
 from launchers.providers.base import JobHandles
 from launchers.providers.modal import worker
+from launchers.providers.modal.logs import LogPieces
 from launchers.providers.modal.words import translated
 from launchers.settings import ModalSettings
 
@@ -32,6 +33,8 @@ RESULTS = frozenset((
     "AttemptOver", "WorkerError", "ImportError", "ModuleNotFoundError", "DeserializationError",
 ))  # fmt: skip
 """Exceptions that say how a call ended; any other one only says that the question failed."""
+LOG_SILENCE_S = 0.3
+LOG_REST_S = 5.0
 MARGIN_S = 30.0
 """An attempt ends itself this much before Modal would."""
 
@@ -158,22 +161,43 @@ class ModalHost:
         call_id = self._call_id(job)
         if call_id is None:
             raise RetryLater(f"job {job.id} has not been started")
+        sent = offset
+        with translated():
+            pieces, ended, attempts = LogPieces(call_id), False, 0
+            while True:
+                # What a killed container said is in no file: only the stream has it all, and is waited for.
+                for piece in pieces.arrived(LOG_REST_S if attempts > 1 else LOG_SILENCE_S):
+                    self._started.setdefault(job.id, piece.at)
+                    if piece.end > sent:
+                        yield piece.after(sent)
+                        sent = piece.end
+                if ended:
+                    break
+                # A job that has ended is known by its result sooner than by its log.
+                ended = self._has_ended(call_id)
+                if ended:
+                    attempts = len(self._json(job, "attempts.json") or ())
+                elif pieces.over:
+                    time.sleep(LOG_SILENCE_S)
+                    pieces = LogPieces(call_id)
+            kept = self._bytes(self._path(job, "log")) or b"" if attempts <= 1 else b""
+            if len(kept) > sent:
+                yield kept[sent:]
+
+    def _has_ended(self, call_id: str) -> bool:
+        """Whether the call has a result, good or bad."""
         import modal
 
-        position = 0
-        with translated():
-            for entry in modal.FunctionCall.from_id(call_id).logs.stream():
-                self._started.setdefault(job.id, entry.timestamp.timestamp())
-                if str(entry.source) != "stdout":
-                    continue  # the platform's own words
-                chunk = entry.message.encode()
-                position += len(chunk)
-                if position > offset:
-                    yield chunk[-(position - offset) :] if position - offset < len(chunk) else chunk
-            # Modal may drop the last lines of a container that was ended; the job's own log has them.
-            kept = self._bytes(self._path(job, "log"))
-            if kept is not None and len(kept) > max(position, offset):
-                yield kept[max(position, offset) :]
+        try:
+            with translated():
+                modal.FunctionCall.from_id(call_id).get(timeout=0)
+        except TimeoutError:
+            return False
+        except (SystemExit, KeyboardInterrupt):
+            return True
+        except BadMachine as error:
+            return type(error.__cause__).__name__ in RESULTS
+        return True
 
     # --- its results
 

@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-TICK_S = 0.2
+TICK_S = 0.1
+FIRST_COMMIT_S = 1.0
 COMMIT_TRIES = 3
 PREEMPTED = "the container was taken away"
 CANCELLED = "cancelled"
@@ -123,7 +124,8 @@ class _Attempt:
 
     def _watch(self) -> None:
         """Commit now and then, and end the attempt in good order before Modal ends it in bad."""
-        payload, next_commit = self.payload, 0.0
+        # Not at once: the job's own start needs the processor.
+        payload, next_commit = self.payload, self.began + min(FIRST_COMMIT_S, self.payload["commit_every"])
         while not self.ended.wait(TICK_S):
             now = time.time()
             if self.before + now - self.began >= payload["max_seconds"]:

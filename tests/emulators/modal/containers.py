@@ -173,6 +173,6 @@ async def _forward(task: Task, pipe: object, descriptor: int) -> None:
         chunk = await loop.run_in_executor(None, lambda: pipe.read1(4096))  # type: ignore[attr-defined]
         text = decoder.decode(chunk, final=not chunk)
         if text:
-            await task.function.app.say(task.id, text, descriptor, task.call_id if task.fetched else "")
+            task.function.app.say(task.id, text, descriptor, task.call_id if task.fetched else "")
         if not chunk:
             return

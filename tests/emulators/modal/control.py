@@ -133,15 +133,9 @@ class Control(Schedule):
             if not app.live:
                 yield api_pb2.TaskLogsBatch(app_done=True, entry_id=f"{position:012d}")
                 return
-            async with app.grown:
-                left = ends - time.monotonic()
-                if left <= 0:
-                    return
-                if position == len(app.log):
-                    try:
-                        await asyncio.wait_for(app.grown.wait(), min(left, 0.5))
-                    except TimeoutError:
-                        continue
+            if time.monotonic() >= ends:
+                return
+            await asyncio.sleep(0.02)
 
     # --- source and image
 

@@ -205,8 +205,6 @@ class Schedule:
                 task.given_up = True
                 task.interrupt()
                 self._spawn(self._kill_later(task, self.grace))
-        async with app.grown:
-            app.grown.notify_all()
 
     # --- what containers ask
 

@@ -34,19 +34,16 @@ class App:
     heartbeat: float = field(default_factory=time.time)
     functions: dict[str, str] = field(default_factory=dict)
     log: list[api_pb2.TaskLogsBatch] = field(default_factory=list)
-    grown: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @property
     def live(self) -> bool:
         return self.stopped is None
 
-    async def say(self, task_id: str, text: str, descriptor: int, call: str) -> None:
+    def say(self, task_id: str, text: str, descriptor: int, call: str) -> None:
         """A piece of a task's output, whatever its ends cut through."""
         item = api_pb2.TaskLogs(data=text, file_descriptor=descriptor, timestamp=time.time(), function_call_id=call)
-        async with self.grown:
-            entry = f"{len(self.log) + 1:012d}"
-            self.log.append(api_pb2.TaskLogsBatch(task_id=task_id, items=[item], entry_id=entry))
-            self.grown.notify_all()
+        entry = f"{len(self.log) + 1:012d}"
+        self.log.append(api_pb2.TaskLogsBatch(task_id=task_id, items=[item], entry_id=entry))
 
 
 @dataclass
