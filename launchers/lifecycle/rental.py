@@ -97,7 +97,7 @@ def need_of(settings: RentalSettings) -> Need:
 def plan_for(office: Office, forecast: Forecast, excluded: Excluded | None = None) -> Plan:
     """Today's offers, priced for a job. Creates nothing."""
     need = need_of(office.settings)
-    offers = office.retry(lambda: office.provider.offers(need))
+    offers = office.retry(lambda: office.provider.offers(need), stoppable=True)
     left = [offer for offer in offers if excluded is None or offer.id not in excluded.offers]
     return make_plan(need, left, forecast, frozenset(excluded.hosts if excluded else ()))
 
