@@ -89,7 +89,8 @@ class ModalHost:
         max_seconds = float(job.settings["max_hours"]) * 3600
         slice_s = settings.timeout_s - min(MARGIN_S + settings.grace_s, settings.timeout_s / 2)
         payload = {
-            "job": job.id, "root": settings.mount_path, "volume": settings.volume, "cache_volume": settings.cache_volume,
+            "job": job.id, "application": self.instance, "root": settings.mount_path,
+            "volume": settings.volume, "cache_volume": settings.cache_volume,
             "directory": f"{TREE}/{capsule.directory}", "python": settings.python,
             # Relative: where the tree lies is the container's knowledge.
             "paths": environment_of(PurePosixPath(TREE)),
@@ -108,7 +109,11 @@ class ModalHost:
 
         try:
             with translated():
-                return dict(modal.FunctionCall.from_id(call_id).get(timeout=0))
+                status = dict(modal.FunctionCall.from_id(call_id).get(timeout=0))
+            if status["state"] != "superseded":
+                return status
+            self.handles.put(job.id, f"{self.instance}/{status['call']}")
+            return {"state": "running", "billed_s": 0.0}
         except TimeoutError:  # the builtin one: no result yet
             return {"state": "running", "billed_s": self._running_s(job), "queued": job.id not in self._started}
         except (SystemExit, KeyboardInterrupt) as error:

@@ -72,15 +72,26 @@ class _Attempt:
         self.began = time.time()
         self.attempts: list[dict[str, Any]] = self.agent.read_json(self.folder / "attempts.json", [])
         self.before = sum(attempt["seconds"] for attempt in self.attempts)
+        before = self.attempts[-1] if self.attempts else None
+        same = before is not None and before["application"] == payload["application"]
+        self.owner = before["call"] if before is not None and same and before["call"] != call else None
+        """Another call of the same application that has this job: the answer to the client's first request was lost."""
         task = os.environ.get("MODAL_TASK_ID", "")
-        self.attempts.append({"task": task, "call": call, "started": self.began, "seconds": 0.0})
+        self.attempts.append({
+            "application": payload["application"], "call": call, "task": task, "started": self.began, "seconds": 0.0,
+        })  # fmt: skip
         self.publishing = threading.Lock()
         self.held: list[str] = []
         self.ended = threading.Event()
 
     def run(self) -> dict[str, Any]:
+        if self.owner is not None:
+            return {"state": "superseded", "call": self.owner}
         supervisor = self.agent.supervisor
         supervisor.make_ready(str(self.folder))
+        # Whose job this is must be known before another call may start.
+        self.agent.write_json(self.folder / "attempts.json", self.attempts)
+        self.outputs.commit()
         log = self.folder / "log"
         log.touch()
         shown = _Tail(log, sys.stdout.buffer)
