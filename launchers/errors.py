@@ -11,6 +11,7 @@
     ├── TryAnotherOffer      this machine or offer is no good, another may be
     │   ├── OfferTaken           someone else rented it first
     │   ├── BadMachine           it did not come up, or is not what was paid for
+    │   │   ├── SetupFailed      the project's packages could not be installed
     │   │   └── RemoteError          a command of ours failed on it
     │   └── Preempted            the machine was taken away from a running job
     ├── Cancelled            the user asked for the end
@@ -63,6 +64,10 @@ class OfferTaken(TryAnotherOffer):
 
 class BadMachine(TryAnotherOffer):
     """The machine did not come up in time, or differs from what was offered."""
+
+
+class SetupFailed(BadMachine):
+    """The environment could not be made there: for want of the machine, or of what the project asks for."""
 
 
 class RemoteError(BadMachine):

@@ -1,4 +1,4 @@
-"""The summarizer's own job on an emulated rented machine: what the two halves promise together."""
+"""The summarizer's own job on emulated machines of each provider: what the two halves promise together."""
 
 from __future__ import annotations
 
@@ -6,18 +6,54 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from launchers.capsule import pack
 from tests.emulators import cage
+from tests.emulators.modal import containers
+from tests.emulators.modal.server import Modal
 from tests.emulators.vast import Vast
 from tests.summarizer.jobs import ROOT, TINY, job_folder, summarizer, write_corpus
 
 SHORT = [
     *(option for option in TINY if not option.startswith(("hardware=", "trainer.threads="))), "trainer.max_steps=20",
-    "hardware=4090", "hardware.accelerator=cpu", "hardware.precision=32-true", "hardware.compile=false",
+    "hardware.accelerator=cpu", "hardware.precision=32-true", "hardware.compile=false", f"provider.python={sys.executable}",
 ]  # fmt: skip
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    return subprocess.check_output(["git", "-C", str(folder), *identity, *arguments], text=True)
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """This project as a user would hold it: committed, then changed."""
+    folder = tmp_path / "project"
+    for name in git(ROOT, "ls-files", "-z").split("\0"):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "All")
+    (folder / "README.md").write_text("Changed and not committed.\n")
+    return folder
+
+
+def assert_home(folder: Path, output: str, checkout: Path, corpus: list[str]) -> None:
+    """The folder holds what a local job would have left, and says where it came from."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert {"test/rougeL", "test/lead1/rougeL", "test/is_a/rougeL"} <= metrics.keys()
+    assert (folder / "predictions.parquet").exists()
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert (provenance["commit"], provenance["dirty"]) == (git(checkout, "rev-parse", "HEAD").strip(), True)
+    assert "+Changed and not committed." in (folder / "changes.diff").read_text()
+    assert f"python -m summarizer task=predict run={folder} input=-" in output
+    again = summarizer("task=evaluate", f"run={folder}", *corpus, "hardware=cpu", cwd=checkout.parent)
+    assert json.loads((job_folder(again) / "metrics.json").read_text())["test/rougeL"] == metrics["test/rougeL"]
 
 
 def test_the_project_itself_holds_nothing_that_may_not_travel(tmp_path):
@@ -27,40 +63,31 @@ def test_the_project_itself_holds_nothing_that_may_not_travel(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_rented_job_comes_home_as_a_local_one_would(tmp_path):
-    reason = cage.why_not()
-    if reason:
-        pytest.skip(reason)
-    project = tmp_path / "project"
-    for name in subprocess.check_output(["git", "-C", ROOT, "ls-files", "-z"], text=True).split("\0"):
-        if (ROOT / name).is_file():
-            (project / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, project / name)
-    for step in (
-        ["init", "-q"],
-        ["add", "-A"],
-        ["-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "-qm", "All"],
-    ):
-        subprocess.run(["git", "-C", project, *step], check=True)
-    (project / "README.md").write_text("Changed and not committed.\n")
-    commit = subprocess.check_output(["git", "-C", project, "rev-parse", "HEAD"], text=True).strip()
-    corpus = write_corpus(tmp_path / "corpus")
-    results = tmp_path / "outputs"
+@pytest.mark.skipif(cage.why_not() is not None, reason=str(cage.why_not()))
+def test_a_job_on_a_rented_machine_comes_home_as_a_local_one_would(checkout, tmp_path):
+    corpus, results = write_corpus(tmp_path / "corpus"), tmp_path / "outputs"
     with Vast(tmp_path / "market") as market:
         done = summarizer(
-            *SHORT, *corpus, "provider=vast", f"provider.api_url={market.url}", "provider.remote_root=/mnt/launchers",
-            "provider.check_gpu=false", f"provider.python={sys.executable}", f"hydra.sweep.dir={results}",
-            cwd=project, VAST_API_KEY=market.key, LAUNCHERS_HOME=str(tmp_path / "home"),
+            *SHORT, *corpus, "hardware=4090", "provider=vast", f"provider.api_url={market.url}", "provider.check_gpu=false",
+            "provider.remote_root=/mnt/launchers", f"hydra.sweep.dir={results}",
+            cwd=checkout, VAST_API_KEY=market.key, LAUNCHERS_HOME=str(tmp_path / "home"),
         )  # fmt: skip
         assert market.billed() == []
-    folder = job_folder(done)
-    assert folder == results / "0"
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert {"test/rougeL", "test/lead1/rougeL", "test/is_a/rougeL"} <= metrics.keys()
-    assert (folder / "predictions.parquet").exists()
-    provenance = json.loads((folder / "provenance.json").read_text())
-    assert (provenance["commit"], provenance["dirty"]) == (commit, True)
-    assert "+Changed and not committed." in (folder / "changes.diff").read_text()
-    assert f"python -m summarizer task=predict run={folder} input=-" in done.stdout
-    again = summarizer("task=evaluate", f"run={folder}", *corpus, "hardware=cpu", cwd=tmp_path)
-    assert json.loads((job_folder(again) / "metrics.json").read_text())["test/rougeL"] == metrics["test/rougeL"]
+    assert job_folder(done) == results / "0"
+    assert_home(results / "0", done.stdout, checkout, corpus)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(containers.why_not() is not None, reason=str(containers.why_not()))
+def test_a_job_at_modal_comes_home_as_a_local_one_would(checkout, tmp_path):
+    corpus, results = write_corpus(tmp_path / "corpus"), tmp_path / "outputs"
+    with Modal(tmp_path / "modal") as modal:
+        done = summarizer(
+            *SHORT, *corpus, "hardware=a100", "provider=modal", f"hydra.sweep.dir={results}",
+            cwd=checkout, LAUNCHERS_HOME=str(tmp_path / "home"), **modal.variables,
+        )  # fmt: skip
+        assert modal.live_apps() == []
+        (function,) = modal.ask(lambda: list(modal.control.functions.values()))
+        assert function.cards == ["A100-40GB:1"]
+    assert job_folder(done) == results / "0"
+    assert_home(results / "0", done.stdout, checkout, corpus)

@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launchers.capsule import Capsule
-from launchers.errors import BadMachine, Cancelled, LaunchError, MendInput, Preempted, StillBilled, Unreachable
+from launchers.errors import (
+    BadMachine,
+    Cancelled,
+    LaunchError,
+    MendInput,
+    Preempted,
+    SetupFailed,
+    StillBilled,
+    Unreachable,
+)
 from launchers.job import Billing, JobSpec, MachineState, Outcome
 from launchers.ledger import JobRecord, MachineRecord
 from launchers.lifecycle.office import Office
@@ -28,6 +37,9 @@ SAME_MACHINE = (
     "name", "gpu", "num_gpus", "spot", "disk_gb", "min_gpu_memory_gib", "image", "region", "api_url", "remote_root",
 )  # fmt: skip
 """Settings that two jobs must share to run on one machine."""
+
+SETUPS = 2
+"""After so many machines on which the packages could not be installed, the project is at fault and not the machines."""
 
 
 @dataclass
@@ -54,6 +66,7 @@ class Fleet:
         self._lock = threading.Lock()
         self._excluded = Excluded()
         self._applications = Applications()
+        self._failed_setups = 0
         self.still_billed: list[StillBilled] = []
 
     def run(self, held: list[tuple[Rented, Task]] = []) -> None:  # noqa: B006
@@ -170,7 +183,11 @@ class Fleet:
         restarts, limit = record.restarts, office.settings.max_restarts
         cost, cap = record.cost, office.settings.max_cost
         now = office.clock.now()
-        if restarts >= limit:
+        self._failed_setups += isinstance(error, SetupFailed)
+        if isinstance(error, SetupFailed) and self._failed_setups >= SETUPS:
+            note = f"no environment for it could be made, on {self._failed_setups} machines: {error}"
+            office.ledger.update_job(job.id, outcome=Outcome.failed, note=note, ended=now, machine=None)
+        elif restarts >= limit:
             note = f"lost {restarts + 1} machines, provider.max_restarts is {limit}; the last: {error}"
             office.ledger.update_job(job.id, outcome=Outcome.lost, note=note, ended=now, machine=None)
         elif cap is not None and cost >= cap:

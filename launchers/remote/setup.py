@@ -10,6 +10,8 @@ import sys
 PROVIDED = ("torch", "torchvision", "torchaudio", "triton")
 """Large packages that a machine's image has, built for its driver; never replaced where they fit."""
 
+CONSTRAINTS = "constraints.txt"
+
 
 def prepare(root, request):
     """`request`: tree (a folder), python (None for the image's). Returns the Python to run and whether work was done."""
@@ -59,6 +61,12 @@ def _resolve(uv, tree, python, kept, requirements):
     command = [uv, "pip", "compile", "--quiet", "--python", python, "pyproject.toml", "-o", requirements]
     for name in kept:
         command += ["--no-emit-package", name]
+    if os.path.exists(os.path.join(tree, CONSTRAINTS)):
+        # The pins that the project was tested with, but for what the image provides.
+        own = os.path.join(os.path.dirname(requirements), CONSTRAINTS)
+        shutil.copy(os.path.join(tree, CONSTRAINTS), own)
+        _drop_lines(own, tuple(name + "==" for name in PROVIDED))
+        command += ["-c", own]
     _run(command, tree)
     if "torch" in kept:
         _drop_lines(requirements, ("nvidia-", "triton==", "cuda-"))
@@ -74,7 +82,7 @@ def _drop_lines(path, beginnings):
 def _fingerprint(tree, base):
     """Changes with the dependencies and the Python, and with nothing else of the tree."""
     hashed = hashlib.sha256(_output([base, "-c", "import sys; print(sys.version, sys.prefix)"]).encode())
-    for name in ("pyproject.toml", "uv.lock"):
+    for name in ("pyproject.toml", "uv.lock", CONSTRAINTS):
         path = os.path.join(tree, name)
         if os.path.exists(path):
             with open(path, "rb") as file:

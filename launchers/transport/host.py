@@ -11,7 +11,7 @@ from typing import Any
 
 from launchers.capsule import Capsule
 from launchers.command import arguments_of, environment_of
-from launchers.errors import BadMachine, RemoteError
+from launchers.errors import BadMachine, RemoteError, SetupFailed
 from launchers.host import RemoteFile
 from launchers.job import JobPaths, JobSpec
 from launchers.transport.agent import Agent
@@ -54,7 +54,7 @@ class SshHost:
         try:
             return str(self._ask("prepare", request, timeout=self._setup_timeout)["python"])
         except RemoteError as error:
-            raise BadMachine(f"The set-up failed on the machine: {error}.") from None
+            raise SetupFailed(f"the set-up failed on the machine: {str(error).rstrip('.')}") from None
 
     # --- a job
 

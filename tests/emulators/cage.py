@@ -35,8 +35,10 @@ PrintMotd no
 Subsystem sftp internal-sftp
 LogLevel VERBOSE
 MaxStartups 100
-SetEnv HOME={folder}/home PATH={folder}/bin:{path}
+SetEnv HOME={folder}/home PATH={folder}/bin:{path}{index}
 """
+
+_INDEX = ("PIP_", "UV_", "SSL_CERT_")
 
 
 def why_not() -> str | None:
@@ -75,7 +77,11 @@ class Cage:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
-        config = _CONFIG.format(port=self.port, folder=self.folder, path=os.environ.get("PATH", os.defpath))
+        # a machine reaches the package index as this one does
+        index = "".join(f" {k}={v}" for k, v in os.environ.items() if k.startswith(_INDEX) and not set(v) & set(' "'))
+        config = _CONFIG.format(
+            port=self.port, folder=self.folder, path=os.environ.get("PATH", os.defpath), index=index
+        )
         (self.folder / "sshd_config").write_text(config)
 
     def authorize(self, public_key: str) -> None:

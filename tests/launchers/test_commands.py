@@ -19,9 +19,9 @@ def rows(desk: Desk, *arguments: str) -> list[dict[str, Any]]:
     return json.loads(done.stdout)
 
 
-def abandoned(desk: Desk) -> str:
+def abandoned(desk: Desk, *arguments: str) -> str:
     """A job that runs on a machine after its client was killed."""
-    process = desk.start(*JOB)
+    process = desk.start(*JOB, *arguments)
     desk.wait_for_step(5)
     process.kill()
     process.wait()
@@ -45,7 +45,7 @@ def test_doctor_says_what_is_missing_and_exits_by_it(desk: Desk):
 
 
 def test_ps_logs_fetch_cost_tell_of_a_job_and_cancel_ends_it(desk: Desk):
-    launch = abandoned(desk)
+    launch = abandoned(desk, "steps=3000")  # still running however slow this machine is
     (both,) = rows(desk, "ps")
     assert [(job["launch"], job["state"]) for job in both["jobs"]] == [(launch, "running")]
     assert [machine["billing"] for machine in both["machines"]] == ["billed"]

@@ -107,7 +107,7 @@ def test_sigterm_saves_the_job_brings_it_home_and_gives_the_machine_back(desk: D
 
 
 def test_max_cost_binds(desk: Desk):
-    done = desk.run(*SLOW, "provider.max_cost=0.0004")
+    done = desk.run("steps=3000", "seconds_per_step=0.1", "provider.max_cost=0.0012")  # 12 seconds
     assert done.returncode == 1
     assert "max_cost" in done.stdout
     assert json.loads((desk.output() / "checkpoints/last.json").read_text())["step"] > 0
@@ -124,7 +124,7 @@ def test_a_failed_job_says_so_and_its_log_is_here(desk: Desk):
 def test_a_sweep_spreads_over_machines_and_a_failure_stops_no_other(desk: Desk):
     done = desk.run("-m", "steps=4,5,6,7", "fail_at=4", "provider.machines=2")
     assert done.returncode == 1, done.stdout
-    assert (desk.output(0) / "metrics.json").exists()
+    assert (desk.output(0) / "metrics.json").exists(), done.stdout + done.stderr
     assert all(f"[{number}] step 4" in done.stdout for number in range(4))
     assert len(desk.market.history) == 2
     assert desk.market.billed() == []
@@ -207,3 +207,29 @@ def test_the_job_gets_the_variables_that_it_needs(desk: Desk):
     )
     done = desk.run("steps=1")
     assert f"token {len(CANARIES['CANARY_TOKEN'])}" in done.stdout
+
+
+def test_without_an_environment_the_machine_installs_the_pinned_dependencies_once(desk: Desk):
+    """From the package index, with uv; the second job on the machine finds them."""
+    pins = {"hydra-core": "1.3.8", "omegaconf": "2.3.0"}
+    (desk.project / "constraints.txt").write_text("".join(f"{name}=={pin}\n" for name, pin in pins.items()))
+    (desk.project / "pyproject.toml").write_text(
+        '[project]\nname = "descent"\nversion = "0"\nrequires-python = ">=3.10"\n'
+        'dependencies = ["hydra-core>=1.3", "rich", "platformdirs", "psutil"]\n'
+    )
+    done = desk.run("-m", "steps=1,2", "provider.python=null", timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (environment,) = (desk.market.history[0].cage.folder / "private").glob("**/env/*/requirements.txt")
+    assert {f"{name}=={pin}" for name, pin in pins.items()} <= set(environment.read_text().splitlines())
+
+
+def test_dependencies_that_do_not_exist_are_told_after_two_machines(desk: Desk):
+    (desk.project / "pyproject.toml").write_text(
+        '[project]\nname = "descent"\nversion = "0"\nrequires-python = ">=3.10"\ndependencies = ["hydra-core==99.0"]\n'
+    )
+    done = desk.run("steps=1", "provider.python=null", timeout=280)
+    assert done.returncode == 1
+    assert "no environment for it could be made, on 2 machines" in done.stdout + done.stderr
+    assert "hydra-core==99.0" in done.stdout + done.stderr
+    assert len(desk.market.history) == 2
+    assert desk.market.billed() == []
