@@ -25,6 +25,7 @@ COMMIT_TRIES = 3
 PREEMPTED = "the container was taken away"
 CANCELLED = "cancelled"
 MAX_HOURS = "provider.max_hours is reached"
+MAX_COST = "provider.max_cost is reached"
 SLICE_OVER = "the attempt's time is over"
 
 
@@ -140,7 +141,7 @@ class _Attempt:
         while not self.ended.wait(TICK_S):
             now = time.time()
             if self.before + now - self.began >= payload["max_seconds"]:
-                self._stop(MAX_HOURS)
+                self._stop(payload["cap"])
             elif now - self.began >= payload["slice_seconds"]:
                 self._stop(SLICE_OVER)
             if now >= next_commit:
