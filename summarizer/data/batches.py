@@ -7,7 +7,7 @@ little padding and keeps batches random (Ott et al. 2018, arXiv 1806.00187, desc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,12 +88,46 @@ def epoch_batches(
     return [batch for step in rng.permutation(len(steps)) for batch in steps[step]]
 
 
-class TrainingBatches:
-    """All batches of a run, as a batch sampler of `torch.utils.data.DataLoader`.
+class EpochPlans:
+    """All forward passes of a rank in a run, as a batch sampler of `torch.utils.data.DataLoader`: each a list of documents.
 
     Args:
-        start: batches of this rank to skip: the position a resumed run continues from.
+        plan: epoch -> the passes of all ranks, those of one step next to each other; a pure function.
+
+    Attributes:
+        start: passes of this rank to skip: the position a resumed run continues from.
     """
+
+    def __init__(
+        self, plan: Callable[[int], list[np.ndarray]], *, epochs: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self._plan, self._rank, self._world_size = plan, rank, world_size
+        self._planned: tuple[int, list[np.ndarray]] | None = None
+        self.start = 0
+        self.per_epoch = [len(self.epoch(epoch)) for epoch in range(epochs)]
+
+    def epoch(self, epoch: int) -> list[np.ndarray]:
+        """This rank's passes of one epoch; the last one asked for is kept, because planning takes a second a million."""
+        if self._planned is None or self._planned[0] != epoch:
+            self._planned = epoch, self._plan(epoch)[self._rank :: self._world_size]
+        return self._planned[1]
+
+    def __len__(self) -> int:
+        return sum(self.per_epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        skip = self.start
+        for epoch, count in enumerate(self.per_epoch):
+            if skip >= count:
+                skip -= count
+                continue
+            for documents in self.epoch(epoch)[skip:]:
+                yield documents.tolist()
+            skip = 0
+
+
+class TrainingBatches(EpochPlans):
+    """Batches of documents of similar length, padded to the longest."""
 
     def __init__(
         self,
@@ -106,28 +140,10 @@ class TrainingBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.lengths = source_lengths, target_lengths
-        self.limits, self.seed, self.epochs = limits, seed, epochs
-        self.rank, self.world_size = rank, world_size
-        self.start = 0
-        self.per_epoch = [len(self.epoch(epoch)) for epoch in range(epochs)]
+        def plan(epoch: int) -> list[np.ndarray]:
+            return epoch_batches(source_lengths, target_lengths, limits, seed=seed, epoch=epoch, world_size=world_size)
 
-    def epoch(self, epoch: int) -> list[np.ndarray]:
-        batches = epoch_batches(*self.lengths, self.limits, seed=self.seed, epoch=epoch, world_size=self.world_size)
-        return batches[self.rank :: self.world_size]
-
-    def __len__(self) -> int:
-        return sum(self.per_epoch)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        skip = self.start
-        for epoch, count in enumerate(self.per_epoch):
-            if skip >= count:
-                skip -= count
-                continue
-            for batch in self.epoch(epoch)[skip:]:
-                yield batch.tolist()
-            skip = 0
+        super().__init__(plan, epochs=epochs, rank=rank, world_size=world_size)
 
 
 def evaluation_batches(

@@ -11,7 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from summarizer.data.batches import WINDOW, BatchLimits, TrainingBatches, epoch_batches, evaluation_batches
+from summarizer.data.batches import WINDOW, BatchLimits, EpochPlans, TrainingBatches, epoch_batches, evaluation_batches
 from summarizer.data.collate import CausalCollator, Pair, Seq2SeqCollator
 from summarizer.data.tokenized import TokenizedSplit, TokenizedStream
 from summarizer.errors import DataError
@@ -147,7 +147,7 @@ class SummarizationData(pl.LightningDataModule):
         per_epoch = max(1, len(batches) // self.epochs)
         return per_epoch, len(train) / per_epoch
 
-    def training_batches(self, rank: int, world_size: int) -> TrainingBatches | TrainingPacks:
+    def training_batches(self, rank: int, world_size: int) -> EpochPlans:
         """Every batch of this rank in the whole run; packs where documents are packed."""
         split = self._stored("train")
         sources, targets = split.source_lengths, split.target_lengths

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
+from summarizer.data.batches import EpochPlans
 
 log = logging.getLogger(__name__)
 
@@ -157,12 +158,8 @@ def epoch_packs(
     return [pack for step in rng.permutation(len(steps)) for pack in steps[step]]
 
 
-class TrainingPacks:
-    """All packs of a run, as a batch sampler of `torch.utils.data.DataLoader`.
-
-    Attributes:
-        start: packs of this rank to skip: the position a resumed run continues from.
-    """
+class TrainingPacks(EpochPlans):
+    """Packs of a budget, each document once an epoch."""
 
     def __init__(
         self,
@@ -175,32 +172,10 @@ class TrainingPacks:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.lengths = source_lengths, target_lengths
-        self.budget, self.seed, self.epochs = budget, seed, epochs
-        self.rank, self.world_size = rank, world_size
-        self.start = 0
-        self._planned: tuple[int, list[np.ndarray]] | None = None
-        self.per_epoch = [len(self.epoch(epoch)) for epoch in range(epochs)]
+        def plan(epoch: int) -> list[np.ndarray]:
+            return epoch_packs(source_lengths, target_lengths, budget, seed=seed, epoch=epoch, world_size=world_size)
 
-    def epoch(self, epoch: int) -> list[np.ndarray]:
-        """This rank's packs of one epoch; the last one asked for is kept, because planning takes a second a million."""
-        if self._planned is None or self._planned[0] != epoch:
-            packs = epoch_packs(*self.lengths, self.budget, seed=self.seed, epoch=epoch, world_size=self.world_size)
-            self._planned = epoch, packs[self.rank :: self.world_size]
-        return self._planned[1]
-
-    def __len__(self) -> int:
-        return sum(self.per_epoch)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        skip = self.start
-        for epoch, count in enumerate(self.per_epoch):
-            if skip >= count:
-                skip -= count
-                continue
-            for pack in self.epoch(epoch)[skip:]:
-                yield pack.tolist()
-            skip = 0
+        super().__init__(plan, epochs=epochs, rank=rank, world_size=world_size)
 
 
 def fill_share(
