@@ -146,7 +146,7 @@ def _key_of(name: str, api_url: str | None) -> str:
 def _balance(name: str, api_url: str | None) -> str:
     provider = open_provider(name, api_url)
     if not isinstance(provider, KnowsBalance):
-        return "not prepaid"
+        return f"not prepaid; {len(provider.list_mine())} running"
     left = provider.balance()
     if left <= 0:
         raise MendInput(f"the account holds ${left:.2f}: add credit before renting.")

@@ -68,6 +68,8 @@ def plan_table(plan: Plan, most: int = 12) -> Sheet:
     upper = "" if plan.forecast.exact else "Hours are the upper bound provider.max_hours: nothing better is known. "
     kind = "spot" if plan.need.spot else "on-demand"
     note = f"{upper}{'* would be rented (' + kind + '). ' if chosen else ''}{len(plan.refusals)} offers do not fit."
+    if any(c.offer.per_job for c in ranked):
+        note += " What is billed by running job is priced by a dated list: an estimate."
     for row in rows:
         row["offer"] = f"{row['offer']} *" if row["chosen"] else row["offer"]
     return Sheet(

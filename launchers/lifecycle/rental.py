@@ -147,9 +147,11 @@ def _rent_offer(office: Office, offer: Offer, capsule: Capsule | None) -> Rented
         office.ledger.update_machine(label, instance=instance, billing=Billing.billed)
         if isinstance(office.provider, DirectSsh):
             threading.Thread(target=ssh.preload, daemon=True).start()
-        office.say(
-            label, f"rented {offer.gpu or 'a machine'} as {offer.provider} instance {instance} at ${offer.price:.3f}/h"
-        )
+        what, price = offer.gpu or "a machine", f"${offer.price:.3f}/h"
+        if offer.per_job:
+            office.say(label, f"{offer.provider} application {instance}: {what}, about {price} for each running job")
+        else:
+            office.say(label, f"rented {what} as {offer.provider} instance {instance} at {price}")
         return _bring_up(office, label, offer)
     except BaseException as error:
         try:

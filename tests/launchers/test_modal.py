@@ -131,6 +131,19 @@ def test_a_killed_client_leaves_the_job_running_and_attach_brings_it_home(desk: 
     assert desk.modal.live_apps() == []
 
 
+def test_max_cost_binds_without_a_client(desk: ModalDesk):
+    process = desk.start("steps=600", "seconds_per_step=0.1", "provider.max_cost=0.002")
+    desk.wait_for_step(5)
+    process.kill()
+    process.wait()
+    desk.wait_for(lambda: not desk.modal.running(), what="the container's own end")
+    done = desk.launchers("attach", desk.launch)
+    assert done.returncode == 1
+    assert "max_cost is reached" in done.stdout
+    assert json.loads((desk.output() / "checkpoints/last.json").read_text())["step"] > 5
+    assert desk.modal.live_apps() == []
+
+
 def test_a_call_that_the_dead_client_did_not_write_down_is_found(desk: ModalDesk):
     process = desk.start(*SLOW)
     desk.wait_for_step(5)
@@ -190,6 +203,9 @@ def test_ps_logs_fetch_cost_tell_of_a_job_and_cancel_ends_it(desk: ModalDesk):
     process.kill()
     process.wait()
     launch = desk.launch
+    doctor = desk.launchers("doctor")
+    assert doctor.returncode == 0, doctor.stdout  # one provider with a key is enough
+    assert "1 running" in doctor.stdout
     (both,) = json.loads(desk.launchers("ps", "--json").stdout)
     assert [job["state"] for job in both["jobs"]] == ["running"]
     assert [machine["provider"] for machine in both["machines"]] == ["modal"]

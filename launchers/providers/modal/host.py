@@ -18,7 +18,7 @@ from launchers.errors import BadMachine, RetryLater, Unreachable
 from launchers.host import RemoteFile
 from launchers.job import JobPaths, JobSpec
 from launchers.providers.base import JobHandles
-from launchers.providers.modal import worker
+from launchers.providers.modal import prices, worker
 from launchers.providers.modal.logs import LogPieces
 from launchers.providers.modal.words import translated
 from launchers.settings import ModalSettings
@@ -86,19 +86,28 @@ class ModalHost:
         if self._call_id(job) is not None:
             return
         settings, paths = self.settings, JobPaths(PurePosixPath(self.settings.mount_path), job.id)
-        max_seconds = float(job.settings["max_hours"]) * 3600
+        max_seconds, cap = self._cap(job)
         slice_s = settings.timeout_s - min(MARGIN_S + settings.grace_s, settings.timeout_s / 2)
         payload = {
-            "job": job.id, "root": settings.mount_path, "volume": settings.volume, "cache_volume": settings.cache_volume,
+            "job": job.id, "application": self.instance, "root": settings.mount_path,
+            "volume": settings.volume, "cache_volume": settings.cache_volume,
             "directory": f"{TREE}/{capsule.directory}", "python": settings.python,
             # Relative: where the tree lies is the container's knowledge.
             "paths": environment_of(PurePosixPath(TREE)),
             "arguments": arguments_of(job, paths.output), "grace": min(grace, settings.grace_s),
-            "commit_every": settings.sync_every_s, "max_seconds": max_seconds, "slice_seconds": slice_s,
+            "commit_every": settings.sync_every_s, "max_seconds": max_seconds, "cap": cap, "slice_seconds": slice_s,
         }  # fmt: skip
         with translated():
             call = self.function.spawn(payload)
         self.handles.put(job.id, f"{self.instance}/{call.object_id}")
+
+    def _cap(self, job: JobSpec) -> tuple[float, str]:
+        """Seconds after which the container ends the job by itself, and why: it may have no client that looks at the meter."""
+        hours, cost = float(job.settings["max_hours"]), job.settings["max_cost"]
+        price = prices.hourly(self.settings.gpu, self.settings.num_gpus, self.settings.region)
+        if cost is not None and cost / price < hours:
+            return cost / price * 3600, worker.MAX_COST
+        return hours * 3600, worker.MAX_HOURS
 
     def job_status(self, job: JobSpec) -> dict[str, Any]:
         call_id = self._call_id(job) or self._adopted(job)
@@ -108,7 +117,11 @@ class ModalHost:
 
         try:
             with translated():
-                return dict(modal.FunctionCall.from_id(call_id).get(timeout=0))
+                status = dict(modal.FunctionCall.from_id(call_id).get(timeout=0))
+            if status["state"] != "superseded":
+                return status
+            self.handles.put(job.id, f"{self.instance}/{status['call']}")
+            return {"state": "running", "billed_s": 0.0}
         except TimeoutError:  # the builtin one: no result yet
             return {"state": "running", "billed_s": self._running_s(job), "queued": job.id not in self._started}
         except (SystemExit, KeyboardInterrupt) as error:

@@ -25,6 +25,7 @@ COMMIT_TRIES = 3
 PREEMPTED = "the container was taken away"
 CANCELLED = "cancelled"
 MAX_HOURS = "provider.max_hours is reached"
+MAX_COST = "provider.max_cost is reached"
 SLICE_OVER = "the attempt's time is over"
 
 
@@ -72,15 +73,26 @@ class _Attempt:
         self.began = time.time()
         self.attempts: list[dict[str, Any]] = self.agent.read_json(self.folder / "attempts.json", [])
         self.before = sum(attempt["seconds"] for attempt in self.attempts)
+        before = self.attempts[-1] if self.attempts else None
+        same = before is not None and before["application"] == payload["application"]
+        self.owner = before["call"] if before is not None and same and before["call"] != call else None
+        """Another call of the same application that has this job: the answer to the client's first request was lost."""
         task = os.environ.get("MODAL_TASK_ID", "")
-        self.attempts.append({"task": task, "call": call, "started": self.began, "seconds": 0.0})
+        self.attempts.append({
+            "application": payload["application"], "call": call, "task": task, "started": self.began, "seconds": 0.0,
+        })  # fmt: skip
         self.publishing = threading.Lock()
         self.held: list[str] = []
         self.ended = threading.Event()
 
     def run(self) -> dict[str, Any]:
+        if self.owner is not None:
+            return {"state": "superseded", "call": self.owner}
         supervisor = self.agent.supervisor
         supervisor.make_ready(str(self.folder))
+        # Whose job this is must be known before another call may start.
+        self.agent.write_json(self.folder / "attempts.json", self.attempts)
+        self.outputs.commit()
         log = self.folder / "log"
         log.touch()
         shown = _Tail(log, sys.stdout.buffer)
@@ -129,7 +141,7 @@ class _Attempt:
         while not self.ended.wait(TICK_S):
             now = time.time()
             if self.before + now - self.began >= payload["max_seconds"]:
-                self._stop(MAX_HOURS)
+                self._stop(payload["cap"])
             elif now - self.began >= payload["slice_seconds"]:
                 self._stop(SLICE_OVER)
             if now >= next_commit:

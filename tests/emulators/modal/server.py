@@ -37,6 +37,7 @@ class _Service:
 
     def __init__(self, modal: Modal, control: Control) -> None:
         self._modal, self._control = modal, control
+        self._answered: dict[str, Any] = {}
 
     def __mapping__(self) -> dict[str, Any]:
         return {
@@ -52,6 +53,7 @@ class _Service:
             task = self._modal.admit(name, request, stream.metadata)
             if method is None:
                 raise GRPCError(Status.UNIMPLEMENTED, f"{name} is not emulated")
+            key = stream.metadata.get("x-idempotency-key", "")
             fault = self._modal.faults.take("rpc", name)
             if fault is not None and fault.action != "lost":
                 raise GRPCError(Status[str(fault.action)], f"{name}: planted")
@@ -60,8 +62,10 @@ class _Service:
                     async for message in method(request, task):
                         await stream.send_message(message)
                 else:
-                    reply = await method(request, task)
+                    reply = self._answered.get(str(key)) or await method(request, task)
                     if fault is not None:
+                        # The client asks again under the same key, and must not be served twice.
+                        self._answered[str(key)] = reply
                         raise GRPCError(Status.UNAVAILABLE, f"{name}: acted, the answer was lost")
                     await stream.send_message(reply)
             except AssertionError as error:
