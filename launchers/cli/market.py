@@ -24,7 +24,7 @@ from launchers.transport.keys import key_pair, rotate
 
 ESTIMATE_FILE = "LAUNCHERS_ESTIMATE_FILE"
 """Names a file that dry runs append their plan to, one JSON row a line."""
-PACKAGES = ("hydra-core", "modal", "paramiko", "vastai", "rich")
+PACKAGES = ("hydra-core", "jarvislabs", "modal", "paramiko", "vastai", "rich")
 
 
 def offers(options: argparse.Namespace) -> int:

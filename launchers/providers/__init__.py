@@ -6,7 +6,7 @@ import importlib
 
 from launchers.providers.base import Provider
 
-NAMES = ("modal", "vast")
+NAMES = ("jarvis", "modal", "vast")
 
 
 def open_provider(name: str, api_url: str | None = None) -> Provider:

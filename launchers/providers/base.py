@@ -142,7 +142,25 @@ class Serverless(Protocol):
     def host(self, instance: str, settings: RentalSettings, handles: JobHandles) -> Host: ...
 
 
+@runtime_checkable
+class Resumes(Protocol):
+    """Machines that are paused, with their disk, when they are taken away."""
+
+    def resume(self, instance: str, spot: bool) -> str:
+        """Ask for a stopped machine again, of the same kind as before; returns its id, which may be a new one.
+
+        As with `create`, an error does not mean that nothing happened: look for the label afterwards.
+
+        Raises:
+            OfferTaken, RetryLater, MendInput.
+        """
+
+
 def stop_command(provider: str, instance: str) -> str:
     """What a person types to end a rental without this package."""
-    commands = {"vast": f"vastai destroy instance {instance}", "modal": f"modal app stop {instance}"}
+    commands = {
+        "jarvis": f"jl destroy {instance}",
+        "modal": f"modal app stop {instance}",
+        "vast": f"vastai destroy instance {instance}",
+    }
     return commands.get(provider, f"python -m launchers stop {instance}")
