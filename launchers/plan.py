@@ -97,9 +97,11 @@ class Plan:
 
     def _substitutes(self) -> str:
         """The cards nearest in memory to the one that the market does not have, each at its lowest price."""
+        offers = [refusal.offer for refusal in self.refusals]
+        free = [offer for offer in offers if offer.num_gpus >= self.need.num_gpus]
         cheapest: dict[str | None, Offer] = {}
-        for refusal in sorted(self.refusals, key=lambda r: r.offer.price, reverse=True):
-            cheapest[refusal.offer.gpu] = refusal.offer
+        for offer in sorted(free or offers, key=lambda o: o.price, reverse=True):
+            cheapest[offer.gpu] = offer
         wanted = find_card(self.need.gpu).memory_gib if self.need.gpu else 0.0
         nearest = sorted(cheapest.values(), key=lambda o: (abs(o.gpu_memory_gib - wanted), o.price))[:NAMED_SUBSTITUTES]
         named = ", ".join(f"{o.gpu} ({o.gpu_memory_gib:.0f} GB) at ${o.price:.2f}/h" for o in nearest)

@@ -14,6 +14,7 @@ from launchers.errors import BadMachine, Preempted, RetryLater, Unreachable
 from launchers.job import JobSpec, MachineState, Outcome, Results
 from launchers.lifecycle.office import Office
 from launchers.lifecycle.rental import Rented, balance_of
+from launchers.providers.base import SpotBidding
 from launchers.transport import sync
 from launchers.transport.logs import LogMirror, LogStream
 
@@ -131,7 +132,11 @@ def _raise_if_lost(office: Office, rented: Rented) -> None:
         left = balance_of(office)
         if left is not None and left <= 0:
             raise Preempted(f"instance {instance} was stopped because the account is empty")
-        why = "outbid" if rented.record.offer.spot else "stopped by the provider"
+        why = (
+            "outbid"
+            if rented.record.offer.spot and isinstance(office.provider, SpotBidding)
+            else "paused by the provider"
+        )
         raise Preempted(f"instance {instance} was {why} ({status.detail})")
     raise Preempted(f"the host of instance {instance} was lost ({status.detail})")
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,8 @@ class Desk:
 
     folder: Path
     project: Path
-    market: Vast
+    market: Any
+    """A `tests.emulators.served.Served`."""
     provider: str = "vast"
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
@@ -154,22 +156,17 @@ def opened(desk: Desk) -> Iterator[Desk]:
                 process.wait()
 
 
-@pytest.fixture
-def desk(project: Path, tmp_path: Path) -> Iterator[Desk]:
-    """On an emulated Vast.ai."""
-    reason = cage.why_not()
-    if reason:
-        pytest.skip(reason)
-    with opened(Desk(tmp_path, project, Vast(tmp_path / "market"))) as desk:
-        yield desk
+MARKETS: dict[str, Callable[[Path], Any]] = {"vast": Vast, "jarvis": Jarvis}
+on_every_market = pytest.mark.parametrize("desk", list(MARKETS), indirect=True)
+"""What every provider of machines must pass."""
 
 
 @pytest.fixture
-def jarvis_desk(project: Path, tmp_path: Path) -> Iterator[Desk]:
-    """On an emulated JarvisLabs."""
+def desk(project: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
+    """On an emulated market: Vast.ai, unless the test asks for another."""
     reason = cage.why_not()
     if reason:
         pytest.skip(reason)
-    market = Jarvis(tmp_path / "market")
-    with opened(Desk(tmp_path, project, market, "jarvis")) as desk:  # type: ignore[arg-type]
+    provider = getattr(request, "param", "vast")
+    with opened(Desk(tmp_path, project, MARKETS[provider](tmp_path / "market"), provider)) as desk:
         yield desk
