@@ -68,7 +68,7 @@ class Plan:
             NoOffer: none; the text names the nearest offer and what keeps it out.
         """
         if not self.candidates:
-            raise NoOffer(self._why_none())
+            raise NoOffer(self.why_none())
         best = self.candidates[0]
         if balance is not None and balance < best.cost:
             raise NoOffer(
@@ -83,7 +83,8 @@ class Plan:
             )
         return within
 
-    def _why_none(self) -> str:
+    def why_none(self) -> str:
+        """Why there is no candidate, with the nearest offer."""
         wanted = f"{self.need.num_gpus} x {self.need.gpu or 'any card'}{' (spot)' if self.need.spot else ''}"
         if not self.refusals:
             return f"No machine with {wanted} is on the market now: try another hardware, or again later."

@@ -111,7 +111,7 @@ def show_ended(records: list[JobRecord], now: float, as_json: bool = False) -> N
         print(f"The job's folder: {records[0].spec.folder}", flush=True)
 
 
-def estimate_rows(plan: Plan, hardware: str | None) -> list[dict[str, Any]]:
+def estimate_rows(plan: Plan, hardware: str | None, provider: str) -> list[dict[str, Any]]:
     """The cheapest offer of each kind for a job, or why there is none."""
     rows = []
     for best in (plan.candidates[:1], plan.alternatives[:1]):
@@ -121,5 +121,5 @@ def estimate_rows(plan: Plan, hardware: str | None) -> list[dict[str, Any]]:
     if not rows:
         cheapest = min(plan.refusals, key=lambda r: r.offer.price, default=None)
         note = f"nothing fits: {cheapest.reason}" if cheapest else "none on the market"
-        rows.append({"hardware": hardware, "card": plan.need.gpu, "note": note})
+        rows.append({"hardware": hardware, "provider": provider, "card": plan.need.gpu, "note": note})
     return rows

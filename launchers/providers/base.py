@@ -53,6 +53,23 @@ class CreateRequest:
     """Of the launch, for a provider that builds what runs before it starts."""
 
 
+@dataclass(frozen=True)
+class SignUp:
+    """What a newcomer does to use a provider, each in a clause; stands in the provider's `signup.py`, read without its SDK."""
+
+    title: str
+    good_for: str
+    page: str
+    credit: str
+    key: str
+    """Where it comes from, and where it goes."""
+    ssh: str
+    prices: str
+    """Where the figures of offers and estimates come from."""
+    try_it: str
+    """A first command that rents nothing."""
+
+
 class Provider(Protocol):
     """A market for machines."""
 

@@ -14,7 +14,8 @@ from launchers.job import MachineState, Offer
 from launchers.providers.base import Need
 
 STORAGE_PER_GB_MONTH = 0.10
-"""$; from the public price page (September 2026), since no call tells it. Billed on top of the card, also while paused."""
+"""$; from the public price page, since no call tells it. Billed on top of the card, also while paused."""
+STORAGE_AS_OF = "September 2026"
 HOURS_PER_MONTH = 730
 ASSUMED_MBPS = 500.0
 """JarvisLabs publishes no rates of its network; only the expected hours of transfers depend on it."""
