@@ -61,26 +61,39 @@ def estimate(options: argparse.Namespace) -> int:
     providers = options.provider.split(",") if options.provider else [name for name in NAMES if _has_key(name)]
     if not providers:
         raise CredentialError("No provider's key is set: `python -m launchers doctor` says how to get one.")
-    sweep = [f"hardware={','.join(repr(name) for name in hardware)}", f"provider={','.join(providers)}"]
+    rows: list[dict[str, Any]] = []
+    problems: list[LaunchError] = []
+    for name in providers:
+        try:
+            rows += _dry_runs(options, hardware, name)
+        except LaunchError as error:
+            problems.append(error)
+    if not rows and problems:
+        raise problems[0]
+    rows.sort(key=lambda row: hardware.index(row["hardware"]))
+    columns = ("hardware", "provider", "card", "kind", "$/h", "hours", "$_job", "note")
+    note = (
+        "Cheapest fitting offer of each kind now. Hours marked 'at most' are provider.max_hours: no forecast is known."
+    )
+    note = " ".join([note, *(str(problem) for problem in problems), _sources(rows)])
+    show(Sheet("Estimate", columns, rows, note, frozenset({"$/h", "hours", "$_job"})), options.json)
+    return 0
+
+
+def _dry_runs(options: argparse.Namespace, hardware: list[str], provider: str) -> list[dict[str, Any]]:
+    """A provider at a time: Hydra composes a sweep once with the default one, whose config lacks the others' keys."""
+    chosen = [f"hardware={','.join(repr(name) for name in hardware)}", f"provider={provider}", "provider.dry_run=true"]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows"
-        command = [sys.executable, "-m", options.app, "-m", *options.overrides, *sweep, "provider.dry_run=true"]
+        command = [sys.executable, "-m", options.app, "-m", *options.overrides, *chosen]
         done = subprocess.run(
             command, env=os.environ | {ESTIMATE_FILE: str(file)}, capture_output=True, text=True, check=False
         )
         if done.returncode or not file.exists():
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
             told = [line for line in said if "HYDRA_FULL_ERROR" not in line]
-            raise MendInput(told[-1] if told else "The job could not be composed.")
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-    columns = ("hardware", "provider", "card", "kind", "$/h", "hours", "$_job", "note")
-    note = (
-        "Cheapest fitting offer of each kind now. Hours marked 'at most' are provider.max_hours: no forecast is known."
-    )
-    show(
-        Sheet("Estimate", columns, rows, f"{note} {_sources(rows)}", frozenset({"$/h", "hours", "$_job"})), options.json
-    )
-    return 0
+            raise MendInput(f"{provider}: {told[-1] if told else 'the job could not be composed.'}")
+        return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def _rentable_hardware(app: str) -> list[str]:

@@ -119,7 +119,5 @@ def estimate_rows(plan: Plan, hardware: str | None, provider: str) -> list[dict[
             candidate_row(c) | {"hardware": hardware, "note": None if plan.forecast.exact else "at most"} for c in best
         ]
     if not rows:
-        cheapest = min(plan.refusals, key=lambda r: r.offer.price, default=None)
-        note = f"nothing fits: {cheapest.reason}" if cheapest else "none on the market"
-        rows.append({"hardware": hardware, "provider": provider, "card": plan.need.gpu, "note": note})
+        rows.append({"hardware": hardware, "provider": provider, "card": plan.need.gpu, "note": plan.why_none()})
     return rows

@@ -85,7 +85,7 @@ def test_the_estimate_has_a_row_for_every_hardware_and_cloud_and_says_why_where_
     assert set(by_place) == {(card, name) for card in ("a100", "4090") for name in ("jarvis", "modal", "vast")}
     priced = {place for place, row in by_place.items() if row.get("$_job")}
     assert priced == {("a100", "jarvis"), ("a100", "modal"), ("a100", "vast"), ("4090", "vast")}
-    assert "its card is L4, not RTX 4090" in by_place["4090", "jarvis"]["note"]
+    assert "jarvis has no RTX 4090: the nearest cards there are L4" in by_place["4090", "jarvis"]["note"]
     assert "Modal has no RTX 4090" in by_place["4090", "modal"]["note"]
 
 
