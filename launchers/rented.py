@@ -313,7 +313,9 @@ def _raise_if_still_billed(fleet: Fleet) -> None:
 def _job_return(job: ComposedJob, record: JobRecord) -> JobReturn:
     if record.outcome is Outcome.finished or not record.outcome.ended:
         return finished(job, JobStatus.COMPLETED, record.value)
-    return failed(job, JobNotFinished(f"Job {record.spec.id} is {record.outcome.value}: {record.note}."))
+    return failed(
+        job, JobNotFinished(f"Job {record.spec.id} is {record.outcome.value}: {(record.note or '').rstrip('.')}.")
+    )
 
 
 def _choice(job: ComposedJob, group: str) -> str | None:

@@ -80,7 +80,7 @@ def candidate_row(candidate: Candidate) -> dict[str, Any]:
     return {
         "provider": offer.provider, "offer": offer.id, "card": f"{offer.num_gpus} x {offer.gpu}", "gib": round(offer.gpu_memory_gib),
         "kind": "spot" if offer.spot else "on-demand", "$/h": offer.price, "hours": candidate.hours, "$_job": candidate.cost,
-        "mbit/s": round(offer.download_mbps), "reliability": offer.reliability, "region": offer.region,
+        "mbit/s": round(offer.download_mbps), "reliability": offer.reliability or None, "region": offer.region,
     }  # fmt: skip
 
 

@@ -305,7 +305,8 @@ def main() -> None:
         print(f"  export JL_API_KEY={market.key}")
         print(
             f"  python -m summarizer provider=jarvis hardware=a100 provider.max_price=1 provider.api_url={market.url} "
-            f"provider.remote_root={PRIVATE}/launchers provider.check_gpu=false provider.python=$(which python)"
+            f"provider.remote_root={PRIVATE}/launchers provider.check_gpu=false provider.python=$(which python) "
+            "hardware.accelerator=cpu hardware.precision=32-true hardware.compile=false experiment=smoke"
         )
         print(f"  curl {market.url}/bill              what it costs")
         print(f"  curl {market.url}/preempt/INSTANCE  pause a machine")
