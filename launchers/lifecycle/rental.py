@@ -34,6 +34,7 @@ from launchers.providers.base import (
     KnowsBalance,
     Need,
     Provider,
+    Resumes,
     SelfDestruct,
     Serverless,
     stop_command,
@@ -194,6 +195,39 @@ def _create(office: Office, offer: Offer, label: str, capsule: Capsule | None) -
         return found.instance
 
 
+def resume(office: Office, record: MachineRecord, accounted: float) -> Rented | None:
+    """A machine that was paused under its job, taken up again with its disk at no more than its old price.
+
+    None when it can't be: the provider has no pauses, the account is empty, or there is no card free for it. It exists as
+    before then, and somebody must give it back.
+    """
+    provider, label, instance = office.provider, record.label, record.instance
+    if not isinstance(provider, Resumes) or instance is None:
+        return None
+    try:
+        if office.retry(lambda: provider.status(instance)).state is not MachineState.stopped:
+            return None
+        left = balance_of(office)
+        if left is not None and left <= 0:
+            return None
+        try:
+            new = office.retry(lambda: provider.resume(instance, record.offer.spot))
+        except (OfferTaken, RetryLater):
+            found = find_by_label(office, label, LOOKS)
+            if found is None or found.state is MachineState.stopped:
+                raise
+            new = found.instance
+        # Another container of the same disk: it has other host keys, and most likely another address.
+        office.ledger.update_machine(label, instance=new, host_key=None)
+        office.say(label, f"resumed as instance {new}")
+        rented = _bring_up(office, label, record.offer)
+    except LaunchError as error:
+        office.say(label, f"could not be resumed: {error}", logging.WARNING)
+        return None
+    rented.accounted = accounted
+    return rented
+
+
 def find_by_label(office: Office, label: str, looks: int) -> MachineStatus | None:
     """The machine with a label; looks more than once, since a list may lag behind a create call."""
     for look in range(looks):
@@ -324,8 +358,12 @@ def give_back(office: Office, label: str, looks: int = LOOKS) -> None:
                 record = replace(record, instance=found.instance)
             assert record.instance is not None
             office.provider.destroy(record.instance)
-            if all(machine.instance != record.instance for machine in office.provider.list_mine()):
+            left = [m for m in office.provider.list_mine() if record.instance == m.instance or label == m.label]
+            if not left:
                 return _mark_gone(office, record)
+            if left[0].instance != record.instance:  # resumed under a new id that nobody heard of
+                office.ledger.update_machine(label, instance=left[0].instance)
+                record = replace(record, instance=left[0].instance)
             problem = "the provider still lists it"
         except LaunchError as error:
             problem = str(error).rstrip(".")
