@@ -284,6 +284,20 @@ def test_the_second_launch_uploads_and_builds_nothing_again(desk: ModalDesk):
     assert desk.modal.control.storage.uploads == uploads
 
 
+def test_the_image_holds_what_the_project_names(desk: ModalDesk):
+    (desk.project / "pyproject.toml").write_text(
+        '[project]\nname = "descent"\nversion = "1"\ndependencies = ["hydra-core"]\n'
+    )
+    done = desk.run("steps=1", "provider.python=null", "provider.apt=[git]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = "\n".join(
+        line for image in desk.modal.requested("ImageGetOrCreate") for line in image.image.dockerfile_commands
+    )
+    assert "pip install" in built
+    assert "hydra-core" in built
+    assert "apt-get install -y git" in built
+
+
 def test_the_function_asks_for_what_the_settings_say(desk: ModalDesk):
     done = desk.run(
         "steps=1", "provider.gpu=A100-80GB", "provider.num_gpus=2", "provider.gpu_fallback=[H100]", "provider.max_hours=30",
