@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from launchers.errors import NoOffer
+from launchers.gpus import find_card
 from launchers.job import Offer
 from launchers.providers.base import Need
 
@@ -12,6 +13,7 @@ SETUP_HOURS = 0.05
 """Boot, ssh and installing packages on a machine whose image is already there; the downloads are counted apart."""
 SPOT_OVERHEAD = 1.10
 """Expected hours of an interruptible machine against a steady one: work since the last checkpoint is done again."""
+NAMED_SUBSTITUTES = 3
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Plan:
             NoOffer: none; the text names the nearest offer and what keeps it out.
         """
         if not self.candidates:
-            raise NoOffer(self._why_none())
+            raise NoOffer(self.why_none())
         best = self.candidates[0]
         if balance is not None and balance < best.cost:
             raise NoOffer(
@@ -81,15 +83,30 @@ class Plan:
             )
         return within
 
-    def _why_none(self) -> str:
+    def why_none(self) -> str:
+        """Why there is no candidate, with the nearest offer."""
         wanted = f"{self.need.num_gpus} x {self.need.gpu or 'any card'}{' (spot)' if self.need.spot else ''}"
         if not self.refusals:
             return f"No machine with {wanted} is on the market now: try another hardware, or again later."
+        if all(refusal.offer.substitute for refusal in self.refusals):
+            return f"{self.refusals[0].offer.provider} has no {self.need.gpu}: {self._substitutes()}."
         nearest = min(self.refusals, key=lambda r: (r.reason.count(";"), r.offer.price))
         return (
             f"No offer of {wanted} fits; the nearest is {nearest.offer.id} at ${nearest.offer.price:.3f}/h "
             f"in {nearest.offer.region or 'an unknown place'}: {nearest.reason}."
         )
+
+    def _substitutes(self) -> str:
+        """The cards nearest in memory to the one that the market does not have, each at its lowest price."""
+        offers = [refusal.offer for refusal in self.refusals]
+        free = [offer for offer in offers if offer.num_gpus >= self.need.num_gpus]
+        cheapest: dict[str | None, Offer] = {}
+        for offer in sorted(free or offers, key=lambda o: o.price, reverse=True):
+            cheapest[offer.gpu] = offer
+        wanted = find_card(self.need.gpu).memory_gib if self.need.gpu else 0.0
+        nearest = sorted(cheapest.values(), key=lambda o: (abs(o.gpu_memory_gib - wanted), o.price))[:NAMED_SUBSTITUTES]
+        named = ", ".join(f"{o.gpu} ({o.gpu_memory_gib:.0f} GB) at ${o.price:.2f}/h" for o in nearest)
+        return f"the nearest cards there are {named}; choose one with hardware or provider.gpu, or another provider"
 
 
 def make_plan(
@@ -129,7 +146,7 @@ def price(offer: Offer, forecast: Forecast) -> Candidate:
 
 def _misfits(need: Need, offer: Offer) -> list[str]:
     """Why an offer does not fit, in the names of the settings that would let it in."""
-    reasons = []
+    reasons = [f"its card is {offer.gpu}, not {need.gpu}"] if offer.substitute else []
     if need.max_price is not None and offer.price > need.max_price:
         reasons.append(f"it costs more than provider.max_price ${need.max_price:.2f}/h")
     if offer.num_gpus != need.num_gpus:

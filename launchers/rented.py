@@ -33,8 +33,11 @@ from launchers.settings import RentalSettings, Timing, typed
 if TYPE_CHECKING:
     from launchers.lifecycle.fleet import Fleet, Task
     from launchers.lifecycle.office import Office
+    from launchers.plan import Plan
 
 log = logging.getLogger("launchers")
+ESTIMATE_FILE = "LAUNCHERS_ESTIMATE_FILE"
+"""Names a file that dry runs append their plan to, one JSON row a line."""
 _LOCAL_OVERRIDES = (
     "hydra/launcher",
     "hydra.launcher",
@@ -64,7 +67,8 @@ class RentedJobs(DispatchingLauncher):
         for job in jobs:
             settings = self._settings(job)
             _check_settings(settings)
-            self.check_settings(settings, len(jobs))
+            if not os.environ.get(ESTIMATE_FILE):  # there it is a row of the table
+                self.check_settings(settings, len(jobs))
             _check_no_secret(job)
             _entry_point(settings)
             _ship_paths(job, settings)
@@ -148,23 +152,34 @@ class RentedJobs(DispatchingLauncher):
         return open_office(launch, settings, timing, home, ledger)
 
     def _dry_run(self, job: ComposedJob) -> JobReturn:
-        """Print the plan of one job and create nothing."""
-        from launchers.cli.market import ESTIMATE_FILE
+        """Print the plan of one job and create nothing; for `launchers estimate`, append it to the file instead."""
         from launchers.cli.tables import estimate_rows, plan_table, show
-        from launchers.lifecycle.rental import balance_of, plan_for
-        from launchers.plan import Forecast
+        from launchers.lifecycle.rental import balance_of
 
         settings = self._settings(job)
         office = self._office("dry-run", settings, self._timing(job), launchers_home(), self._ledger())
-        hours = _expected_hours(job, settings)
-        plan = plan_for(office, Forecast(hours, hours < settings.max_hours, settings.expected_download_gb))
-        if os.environ.get(ESTIMATE_FILE):
-            with open(os.environ[ESTIMATE_FILE], "a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in estimate_rows(plan, _choice(job, "hardware")))
-        else:
+        file = os.environ.get(ESTIMATE_FILE)
+        if not file:
+            plan = self._plan(job, office)
             show(plan_table(plan))
             plan.require(settings.max_cost, balance_of(office))
+            return finished(job, JobStatus.COMPLETED, None)
+        hardware = _choice(job, "hardware")
+        try:
+            self.check_settings(settings, 1)
+            rows = estimate_rows(self._plan(job, office), hardware, self.provider)
+        except MendInput as error:
+            rows = [{"hardware": hardware, "provider": self.provider, "card": settings.gpu, "note": str(error)}]
+        with open(file, "a") as rows_file:
+            rows_file.writelines(json.dumps(row) + "\n" for row in rows)
         return finished(job, JobStatus.COMPLETED, None)
+
+    def _plan(self, job: ComposedJob, office: Office) -> Plan:
+        from launchers.lifecycle.rental import plan_for
+        from launchers.plan import Forecast
+
+        settings, hours = office.settings, _expected_hours(job, office.settings)
+        return plan_for(office, Forecast(hours, hours < settings.max_hours, settings.expected_download_gb))
 
 
 def open_office(launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger) -> Office:
@@ -301,7 +316,7 @@ def _job_return(job: ComposedJob, record: JobRecord) -> JobReturn:
     if record.outcome is Outcome.finished or not record.outcome.ended:
         return finished(job, JobStatus.COMPLETED, record.value)
     return failed(
-        job, JobNotFinished(f"Job {record.spec.id} is {record.outcome.value}: {str(record.note).rstrip('.')}.")
+        job, JobNotFinished(f"Job {record.spec.id} is {record.outcome.value}: {(record.note or '').rstrip('.')}.")
     )
 
 

@@ -119,6 +119,11 @@ class ModalSettings(RentalSettings):
 
 
 @dataclass
+class JarvisSettings(RentalSettings):
+    """JarvisLabs has no knobs of its own; `image` names one of its templates."""
+
+
+@dataclass
 class Timing:
     """Deadlines and intervals of the machinery, in seconds."""
 

@@ -17,11 +17,11 @@ from launchers.lifecycle.office import Office
 from launchers.lifecycle.rental import Rented
 from launchers.local import terminate_by_exception
 from launchers.rented import close_if_done, open_office
-from launchers.settings import ModalSettings, RentalSettings, Timing, VastSettings, typed
+from launchers.settings import JarvisSettings, ModalSettings, RentalSettings, Timing, VastSettings, typed
 from launchers.transport import sync
 from launchers.transport.logs import LOG_NAME, LogMirror, LogStream
 
-SCHEMAS: dict[str, type[RentalSettings]] = {"modal": ModalSettings, "vast": VastSettings}
+SCHEMAS: dict[str, type[RentalSettings]] = {"jarvis": JarvisSettings, "modal": ModalSettings, "vast": VastSettings}
 
 
 def ps(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from launchers.errors import LaunchError, StillBilled
+from launchers.providers import NAMES
 
 _EPILOG = """\
 JOB is a job's id, a launch's id (then all its jobs), or a unique beginning of one, as `ps` prints them.
@@ -43,7 +44,10 @@ def parser() -> argparse.ArgumentParser:
     estimate.add_argument("--provider", help="comma list of provider options (default: all you hold a key for)")
     estimate.add_argument("overrides", nargs="*", help="of the job, as on its own command line")
 
-    doctor = command("doctor", "Check keys, ssh, balance and versions: what is missing, and how to get it.")
+    doctor = command(
+        "doctor", "Check keys, ssh, balance and versions: what is missing, and the way there for a newcomer."
+    )
+    doctor.add_argument("--provider", choices=NAMES, help="the one that must be ready (default: any)")
     doctor.add_argument("--rotate-key", action="store_true", help="put our ssh key pair aside and make a new one")
     _market_options(doctor)
 
@@ -82,7 +86,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _market_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--api-url", help="ask there instead of the provider's own address (an emulator)")
+    command.add_argument(
+        "--api-url", action="append", default=[], metavar="[NAME=]URL",
+        help="ask there instead of the provider's own address (an emulator's); NAME= for one provider, may be repeated",
+    )  # fmt: skip
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -102,10 +109,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _act(options: argparse.Namespace) -> int:
-    from launchers.cli import jobs, market, money
+    from launchers.cli import doctor, jobs, market, money
 
     acts = {
-        "offers": market.offers, "estimate": market.estimate, "doctor": market.doctor,
+        "offers": market.offers, "estimate": market.estimate, "doctor": doctor.doctor,
         "ps": jobs.ps, "logs": jobs.logs, "attach": jobs.attach, "fetch": jobs.fetch, "cancel": jobs.cancel,
         "stop": money.stop, "reap": money.reap, "cost": money.cost,
     }  # fmt: skip

@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import sys
 import time
+from collections.abc import Sequence
 
 from launchers.cli.jobs import MACHINE_COLUMNS, _office, machine_row
+from launchers.cli.places import url_for
 from launchers.cli.tables import Sheet, show
 from launchers.clock import WallClock, pauses
 from launchers.errors import CredentialError, LaunchError, MendInput, StillBilled
@@ -105,14 +107,14 @@ def _agreed(options: argparse.Namespace, question: str) -> bool:
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _providers(ledger: Ledger, api_url: str | None) -> list[tuple[Provider, str | None]]:
+def _providers(ledger: Ledger, given: Sequence[str]) -> list[tuple[Provider, str | None]]:
     """Every market this ledger rented at and has open ends, and those a key is here for.
 
     A ledger that only ever rehearsed with an emulator does not ask the real markets.
     """
     machines = ledger.machines()
-    rehearsal = bool(machines) and all(machine.api_url for machine in machines) and api_url is None
-    places: set[tuple[str, str | None]] = set() if rehearsal else {(name, api_url) for name in NAMES}
+    rehearsal = bool(machines) and all(machine.api_url for machine in machines) and not given
+    places: set[tuple[str, str | None]] = set() if rehearsal else {(name, url_for(given, name)) for name in NAMES}
     places |= {(m.provider, m.api_url) for m in machines if m.billing is not Billing.gone}
     opened, problems = [], []
     for name, url in sorted(places, key=str):
@@ -177,11 +179,11 @@ def _end(ledger: Ledger, provider: Provider, machine: MachineStatus) -> str | No
     )
 
 
-def _settle_gone(ledger: Ledger, api_url: str | None) -> None:
+def _settle_gone(ledger: Ledger, given: Sequence[str]) -> None:
     """Mark as gone what no provider lists any more, and end the jobs of launches that have no machine left."""
     alive: set[str] = set()
     asked: set[tuple[str, str | None]] = set()
-    for provider, url in _providers(ledger, api_url):
+    for provider, url in _providers(ledger, given):
         with contextlib.suppress(LaunchError):
             for machine in provider.list_mine():
                 alive |= {machine.instance, machine.label}

@@ -82,7 +82,7 @@ def candidate_row(candidate: Candidate) -> dict[str, Any]:
     return {
         "provider": offer.provider, "offer": offer.id, "card": f"{offer.num_gpus} x {offer.gpu}", "gib": round(offer.gpu_memory_gib),
         "kind": "spot" if offer.spot else "on-demand", "$/h": offer.price, "hours": candidate.hours, "$_job": candidate.cost,
-        "mbit/s": round(offer.download_mbps), "reliability": offer.reliability, "region": offer.region,
+        "mbit/s": round(offer.download_mbps), "reliability": offer.reliability or None, "region": offer.region,
     }  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def show_ended(records: list[JobRecord], now: float, as_json: bool = False) -> N
         print(f"The job's folder: {records[0].spec.folder}", flush=True)
 
 
-def estimate_rows(plan: Plan, hardware: str | None) -> list[dict[str, Any]]:
+def estimate_rows(plan: Plan, hardware: str | None, provider: str) -> list[dict[str, Any]]:
     """The cheapest offer of each kind for a job, or why there is none."""
     rows = []
     for best in (plan.candidates[:1], plan.alternatives[:1]):
@@ -121,7 +121,5 @@ def estimate_rows(plan: Plan, hardware: str | None) -> list[dict[str, Any]]:
             candidate_row(c) | {"hardware": hardware, "note": None if plan.forecast.exact else "at most"} for c in best
         ]
     if not rows:
-        cheapest = min(plan.refusals, key=lambda r: r.offer.price, default=None)
-        note = f"nothing fits: {cheapest.reason}" if cheapest else "none on the market"
-        rows.append({"hardware": hardware, "card": plan.need.gpu, "note": note})
+        rows.append({"hardware": hardware, "provider": provider, "card": plan.need.gpu, "note": plan.why_none()})
     return rows

@@ -26,7 +26,7 @@ from launchers.errors import (
 from launchers.job import Billing, JobSpec, MachineState, Outcome
 from launchers.ledger import JobRecord, MachineRecord
 from launchers.lifecycle.office import Office
-from launchers.lifecycle.rental import Excluded, Rented, extend_lease, find_by_label, give_back, rent
+from launchers.lifecycle.rental import Excluded, Rented, extend_lease, find_by_label, give_back, rent, resume
 from launchers.lifecycle.running import Detached, account, run_job
 from launchers.plan import Forecast
 from launchers.providers.base import Serverless
@@ -155,7 +155,7 @@ class Fleet:
                 # The market never answered: there was no machine to lose, and the same again would take as long.
                 office.ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=office.clock.now())
             else:
-                self._lose(task, rented, error)
+                return self._lose(task, rented, error)
             return None
         except (Cancelled, MendInput) as error:
             outcome = Outcome.cancelled if isinstance(error, Cancelled) else Outcome.failed
@@ -168,35 +168,42 @@ class Fleet:
             office.ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=office.clock.now())
             return rented
 
-    def _lose(self, task: Task, rented: Rented | None, error: LaunchError) -> None:
-        """A machine went away under a job: give it back, and let the job wait for a new one within its caps."""
+    def _lose(self, task: Task, rented: Rented | None, error: LaunchError) -> Rented | None:
+        """A machine went away under a job: take it up again or give it back, and let the job go on within its caps."""
         office, job = task.office, task.job
         office.say(job.id, f"lost its machine: {error}", logging.WARNING)
         if rented is not None:
             account(office, rented, job)
-            if not rented.record.offer.per_job:
-                self._excluded.hosts.add(rented.record.offer.host)
-            if self._applications.leave(rented, lost=True):
-                rented.host.close()
-                give_back(office, rented.record.label)
         record = office.ledger.job(job.id)
         restarts, limit = record.restarts, office.settings.max_restarts
         cost, cap = record.cost, office.settings.max_cost
-        now = office.clock.now()
+        outcome, note = Outcome.waiting, record.note
         self._failed_setups += isinstance(error, SetupFailed)
         if isinstance(error, SetupFailed) and self._failed_setups >= SETUPS:
+            outcome = Outcome.failed
             note = f"no environment for it could be made, on {self._failed_setups} machines: {error}"
-            office.ledger.update_job(job.id, outcome=Outcome.failed, note=note, ended=now, machine=None)
         elif restarts >= limit:
+            outcome = Outcome.lost
             note = f"lost {restarts + 1} machines, provider.max_restarts is {limit}; the last: {error}"
-            office.ledger.update_job(job.id, outcome=Outcome.lost, note=note, ended=now, machine=None)
         elif cap is not None and cost >= cap:
-            note = f"provider.max_cost is reached; the last machine was lost: {error}"
-            office.ledger.update_job(job.id, outcome=Outcome.capped, note=note, ended=now, machine=None)
-        else:
-            office.ledger.update_job(job.id, outcome=Outcome.waiting, restarts=restarts + 1, machine=None)
+            outcome, note = Outcome.capped, f"provider.max_cost is reached; the last machine was lost: {error}"
+        again = None
+        if rented is not None and self._applications.leave(rented, lost=True):
+            rented.host.close()
+            if outcome is Outcome.waiting and isinstance(error, Preempted) and not office.stopping.is_set():
+                again = resume(office, rented.record, rented.accounted)
+            if again is None:
+                give_back(office, rented.record.label)
+        if rented is not None and again is None and not rented.record.offer.per_job:
+            self._excluded.hosts.add(rented.record.offer.host)
+        if outcome is Outcome.waiting:
+            machine = again.record.label if again else None
+            office.ledger.update_job(job.id, outcome=outcome, restarts=restarts + 1, machine=machine)
             with self._lock:
                 self._waiting.appendleft(task)
+        else:
+            office.ledger.update_job(job.id, outcome=outcome, note=note, ended=office.clock.now(), machine=None)
+        return again
 
     def _next(self, kind: tuple[object, ...] | None) -> Task | None:
         """The next job, one for the same kind of machine first."""
@@ -346,12 +353,17 @@ def _reconnect(office: Office, machine: MachineRecord, job: JobRecord | None) ->
     instance = machine.instance
     assert instance is not None
     status = office.retry(lambda: office.provider.status(instance))
+    # What it cost while nobody watched belongs to its job.
+    accounted = machine.accounted or machine.created
+    if status.state is MachineState.stopped:
+        again = resume(office, machine, accounted)
+        if again is not None:
+            return again
     if status.state is not MachineState.running:
         office.say(machine.label, f"is no longer running ({status.detail})")
         return None
     host = office.open_host(office, machine, status)
-    # What it cost while nobody watched belongs to its job.
-    return Rented(office.ledger.machine(machine.label), host, machine.accounted or machine.created)
+    return Rented(office.ledger.machine(machine.label), host, accounted)
 
 
 @contextlib.contextmanager

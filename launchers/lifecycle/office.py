@@ -37,8 +37,15 @@ class Office:
     leaving: threading.Event = field(default_factory=threading.Event)
     """The user goes and the jobs stay, where that costs nothing but the jobs."""
 
-    def retry(self, call: Callable[[], Result]) -> Result:
-        """A request to the provider, repeated while the trouble may pass."""
+    def retry(self, call: Callable[[], Result], stoppable: bool = False) -> Result:
+        """A request to the provider, repeated while the trouble may pass.
+
+        Args:
+            stoppable: give up at a stop; only where nothing is rented that the request would end.
+
+        Raises:
+            Cancelled: the user wants to stop, and `stoppable` was set.
+        """
         told = False
 
         def attempt() -> Result:
@@ -51,7 +58,8 @@ class Office:
                 told = True
                 raise
 
-        return retried(attempt, self.clock, self.timing.retry_first, self.timing.retry_total)
+        clock = _Stoppable(self) if stoppable else self.clock
+        return retried(attempt, clock, self.timing.retry_first, self.timing.retry_total)
 
     def rest(self, seconds: float) -> None:
         """Sleep, but not into a stop.
@@ -67,6 +75,21 @@ class Office:
         """Tell the user, and keep it in the ledger."""
         log.log(level, "%s: %s", subject, text)
         self.ledger.note(subject, text, self.clock.now())
+
+
+@dataclass
+class _Stoppable:
+    """The office's clock, woken by a stop."""
+
+    office: Office
+
+    def now(self) -> float:
+        return self.office.clock.now()
+
+    def sleep(self, seconds: float) -> None:
+        end = self.now() + seconds
+        while (left := end - self.now()) > 0:
+            self.office.rest(min(left, 0.5))
 
 
 def open_serverless_host(office: Office, machine: MachineRecord, status: MachineStatus | None) -> Host:

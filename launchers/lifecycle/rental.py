@@ -34,6 +34,7 @@ from launchers.providers.base import (
     KnowsBalance,
     Need,
     Provider,
+    Resumes,
     SelfDestruct,
     Serverless,
     stop_command,
@@ -97,7 +98,7 @@ def need_of(settings: RentalSettings) -> Need:
 def plan_for(office: Office, forecast: Forecast, excluded: Excluded | None = None) -> Plan:
     """Today's offers, priced for a job. Creates nothing."""
     need = need_of(office.settings)
-    offers = office.retry(lambda: office.provider.offers(need))
+    offers = office.retry(lambda: office.provider.offers(need), stoppable=True)
     left = [offer for offer in offers if excluded is None or offer.id not in excluded.offers]
     return make_plan(need, left, forecast, frozenset(excluded.hosts if excluded else ()))
 
@@ -192,6 +193,39 @@ def _create(office: Office, offer: Offer, label: str, capsule: Capsule | None) -
             raise OfferTaken(f"the provider did not rent it ({error})") from error
         office.say(label, f"the answer to the create call was lost; found it as instance {found.instance}")
         return found.instance
+
+
+def resume(office: Office, record: MachineRecord, accounted: float) -> Rented | None:
+    """A machine that was paused under its job, taken up again with its disk at no more than its old price.
+
+    None when it can't be: the provider has no pauses, the account is empty, or there is no card free for it. It exists as
+    before then, and somebody must give it back.
+    """
+    provider, label, instance = office.provider, record.label, record.instance
+    if not isinstance(provider, Resumes) or instance is None:
+        return None
+    try:
+        if office.retry(lambda: provider.status(instance)).state is not MachineState.stopped:
+            return None
+        left = balance_of(office)
+        if left is not None and left <= 0:
+            return None
+        try:
+            new = office.retry(lambda: provider.resume(instance, record.offer.spot))
+        except (OfferTaken, RetryLater):
+            found = find_by_label(office, label, LOOKS)
+            if found is None or found.state is MachineState.stopped:
+                raise
+            new = found.instance
+        # Another container of the same disk: it has other host keys, and most likely another address.
+        office.ledger.update_machine(label, instance=new, host_key=None)
+        office.say(label, f"resumed as instance {new}")
+        rented = _bring_up(office, label, record.offer)
+    except LaunchError as error:
+        office.say(label, f"could not be resumed: {error}", logging.WARNING)
+        return None
+    rented.accounted = accounted
+    return rented
 
 
 def find_by_label(office: Office, label: str, looks: int) -> MachineStatus | None:
@@ -324,8 +358,12 @@ def give_back(office: Office, label: str, looks: int = LOOKS) -> None:
                 record = replace(record, instance=found.instance)
             assert record.instance is not None
             office.provider.destroy(record.instance)
-            if all(machine.instance != record.instance for machine in office.provider.list_mine()):
+            left = [m for m in office.provider.list_mine() if record.instance == m.instance or label == m.label]
+            if not left:
                 return _mark_gone(office, record)
+            if left[0].instance != record.instance:  # resumed under a new id that nobody heard of
+                office.ledger.update_machine(label, instance=left[0].instance)
+                record = replace(record, instance=left[0].instance)
             problem = "the provider still lists it"
         except LaunchError as error:
             problem = str(error).rstrip(".")

@@ -14,6 +14,7 @@ from launchers.errors import BadMachine, Preempted, RetryLater, Unreachable
 from launchers.job import JobSpec, MachineState, Outcome, Results
 from launchers.lifecycle.office import Office
 from launchers.lifecycle.rental import Rented, balance_of
+from launchers.providers.base import SpotBidding
 from launchers.transport import sync
 from launchers.transport.logs import LogMirror, LogStream
 
@@ -45,9 +46,9 @@ def run_job(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, pref
     """
     host = rented.host
     is_known_there = office.ledger.job(job.id).machine == rented.record.label
-    state = _reach(office, rented, lambda: host.job_status(job))["state"] if is_known_there else "absent"
-    if state in ("absent", "lost"):
-        _begin(office, rented, job, capsule)
+    found = _reach(office, rented, lambda: host.job_status(job)) if is_known_there else {"state": "absent"}
+    if found["state"] in ("absent", "lost"):
+        _begin(office, rented, job, capsule, found)
     if (office.settings.detach or office.leaving.is_set()) and not office.stopping.is_set():
         raise Detached
     record = office.ledger.job(job.id)
@@ -64,9 +65,12 @@ def run_job(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, pref
     return _judge(office, job, status)
 
 
-def _begin(office: Office, rented: Rented, job: JobSpec, capsule: Capsule) -> None:
+def _begin(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, found: dict[str, Any]) -> None:
     """Working tree, environment and newest fetched state there, then the job started."""
     host = rented.host
+    if found["state"] == "lost":
+        # The machine kept its disk: what it wrote last is newer than what was fetched.
+        early_pull(office, rented, job)
     shipped = _reach(office, rented, lambda: host.ship(capsule))
     if shipped:
         office.say(job.id, f"sent {shipped / 1e6:.1f} MB of {capsule.size / 1e6:.1f} MB")
@@ -76,9 +80,13 @@ def _begin(office: Office, rented: Rented, job: JobSpec, capsule: Capsule) -> No
         _reach(office, rented, lambda: host.restore(job, job.home, held))
         office.say(job.id, f"continues from {len(held)} fetched files")
     mirror = LogMirror(job.home, 0)
+    # A machine that kept its disk goes on in its old log, most of which is here.
+    known = office.ledger.job(job.id)
+    length = mirror.path.stat().st_size
+    here = min(length - known.log_base, found.get("log_size", 0)) if known.machine == rented.record.label else 0
     office.ledger.update_job(
         job.id, outcome=Outcome.running, machine=rented.record.label, started=office.clock.now(),
-        log_base=mirror.path.stat().st_size,
+        log_base=length - here,
     )  # fmt: skip
     secrets = {name: os.environ[name] for name in office.settings.pass_environment if os.environ.get(name)}
     _reach(office, rented, lambda: host.start(job, python, capsule, secrets, office.timing.grace))
@@ -124,7 +132,11 @@ def _raise_if_lost(office: Office, rented: Rented) -> None:
         left = balance_of(office)
         if left is not None and left <= 0:
             raise Preempted(f"instance {instance} was stopped because the account is empty")
-        why = "outbid" if rented.record.offer.spot else "stopped by the provider"
+        why = (
+            "outbid"
+            if rented.record.offer.spot and isinstance(office.provider, SpotBidding)
+            else "paused by the provider"
+        )
         raise Preempted(f"instance {instance} was {why} ({status.detail})")
     raise Preempted(f"the host of instance {instance} was lost ({status.detail})")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 
-from launchers.providers.base import Provider
+from launchers.providers.base import Provider, SignUp
 
-NAMES = ("modal", "vast")
+NAMES = ("jarvis", "modal", "vast")
 
 
 def open_provider(name: str, api_url: str | None = None) -> Provider:
@@ -19,3 +19,10 @@ def open_provider(name: str, api_url: str | None = None) -> Provider:
     module = importlib.import_module(f"launchers.providers.{name}.provider")
     provider: Provider = module.open_provider(api_url)
     return provider
+
+
+def sign_up(name: str) -> SignUp:
+    """What a newcomer does to use the provider of that name."""
+    module = importlib.import_module(f"launchers.providers.{name}.signup")
+    steps: SignUp = module.SIGN_UP
+    return steps

@@ -53,6 +53,23 @@ class CreateRequest:
     """Of the launch, for a provider that builds what runs before it starts."""
 
 
+@dataclass(frozen=True)
+class SignUp:
+    """What a newcomer does to use a provider, each in a clause; stands in the provider's `signup.py`, read without its SDK."""
+
+    title: str
+    good_for: str
+    page: str
+    credit: str
+    key: str
+    """Where it comes from, and where it goes."""
+    ssh: str
+    prices: str
+    """Where the figures of offers and estimates come from."""
+    try_it: str
+    """A first command that rents nothing."""
+
+
 class Provider(Protocol):
     """A market for machines."""
 
@@ -142,7 +159,25 @@ class Serverless(Protocol):
     def host(self, instance: str, settings: RentalSettings, handles: JobHandles) -> Host: ...
 
 
+@runtime_checkable
+class Resumes(Protocol):
+    """Machines that are paused, with their disk, when they are taken away."""
+
+    def resume(self, instance: str, spot: bool) -> str:
+        """Ask for a stopped machine again, of the same kind as before; returns its id, which may be a new one.
+
+        As with `create`, an error does not mean that nothing happened: look for the label afterwards.
+
+        Raises:
+            OfferTaken, RetryLater, MendInput.
+        """
+
+
 def stop_command(provider: str, instance: str) -> str:
     """What a person types to end a rental without this package."""
-    commands = {"vast": f"vastai destroy instance {instance}", "modal": f"modal app stop {instance}"}
+    commands = {
+        "jarvis": f"jl destroy {instance}",
+        "modal": f"modal app stop {instance}",
+        "vast": f"vastai destroy instance {instance}",
+    }
     return commands.get(provider, f"python -m launchers stop {instance}")

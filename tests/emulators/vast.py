@@ -13,13 +13,13 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
 from tests.emulators.cage import PRIVATE, Cage
-from tests.emulators.market import Faults, default_market, matches
+from tests.emulators.market import default_market, matches
+from tests.emulators.served import Delays, Served
 
 
 @dataclass
@@ -61,56 +61,29 @@ class Instance:
 
 
 @dataclass
-class Delays:
-    """How long the emulated market takes, in seconds."""
+class Vast(Served):
+    """The market and its HTTP server. Use as a context manager.
 
-    loading: float = 0.1
-    sshd: float = 0.1
-    """From `running` to the first login, which on the real market is refused at first."""
+    `boots`: ok, stuck, oci, exited, offline, silent (no sshd), ondemand (spot asked, not given).
+    """
 
-
-@dataclass
-class Vast:
-    """The market and its HTTP server. Use as a context manager."""
-
-    folder: Path
-    key: str = field(default_factory=lambda: f"emulated-{secrets.token_hex(8)}")
-    """New in each emulator: one that stands in a file would be refused by the scan of what ships."""
     offers: list[dict[str, Any]] = field(default_factory=default_market)
-    delays: Delays = field(default_factory=Delays)
-    faults: Faults = field(default_factory=Faults)
-    credit: float = 25.0
-    gpu_on_machine: str | None = None
-    """What a fake nvidia-smi reports; null installs none."""
     lemons: list[dict[str, Any]] = field(default_factory=list)
     """How the next machines differ from what was offered: gpu_on_machine, shm_mb."""
-    disk_mb: int | None = None
-    boots: list[str] = field(default_factory=list)
-    """How the next machines come up: ok, stuck, exited, offline, silent (no sshd), ondemand (spot asked, not given)."""
     account_keys: list[dict[str, Any]] = field(default_factory=list)
     instances: dict[int, Instance] = field(default_factory=dict)
     history: list[Instance] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-    port: int = 0
+    _next: int = 7000
 
-    def __enter__(self) -> Vast:
-        self.lock = threading.RLock()
-        self._next = 7000
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler_of(self))
-        self._server.daemon_threads = True
-        self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
+    def machines(self) -> list[Instance]:
+        return self.history
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        for instance in self.history:
-            instance.cage.kill()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    def authorized(self, token: str, method: str, path: str) -> bool:
+        if token == self.key:
+            return True
+        # A container's own key may end that container and do nothing else.
+        own = [i for i in self.instances.values() if i.key == token]
+        return bool(own) and method == "DELETE" and path.rstrip("/").endswith(f"/{own[0].id}")
 
     # --- what a test does to the market
 
@@ -271,63 +244,6 @@ class Vast:
         page = [row for row in rows if row["id"] > after][:limit]
         more = bool(page) and page[-1]["id"] != rows[-1]["id"]
         return {"instances": page, "next_token": str(page[-1]["id"]) if more else None}
-
-
-def _handler_of(market: Vast) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def _serve(self) -> None:
-            url = urlsplit(self.path)
-            length = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(length) or b"{}")
-            market.requests.append(f"{self.command} {url.path}")
-            if url.path == "/bill":
-                return self._reply(200, market.bill())
-            if url.path.startswith("/preempt/"):
-                market.preempt(int(url.path.rsplit("/", 1)[1]))
-                return self._reply(200, {"success": True})
-            fault = market.faults.take(self.command, url.path)
-            if fault is not None and fault.action == "drop":
-                return self._hang_up()
-            if fault is not None and isinstance(fault.action, int):
-                return self._reply(fault.action, fault.body or {"success": False, "error": "planted", "msg": "planted"})
-            if fault is not None and fault.action == "refuse":
-                return self._reply(200, {"success": False, "error": "planted", "msg": "planted"})
-            if not self._authorized(url.path):
-                return self._reply(401, {"success": False, "error": "auth_error", "msg": "Invalid user key"})
-            query = {name: values[0] for name, values in parse_qs(url.query).items()}
-            status, answer = market.answer(self.command, url.path, query, body)
-            if fault is not None and fault.action == "lost":
-                return self._hang_up()
-            return self._reply(status, answer)
-
-        do_GET = do_POST = do_PUT = do_DELETE = _serve
-
-        def _authorized(self, path: str) -> bool:
-            token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-            if token == market.key:
-                return True
-            # A container's own key may end that container and do nothing else.
-            own = [i for i in market.instances.values() if i.key == token]
-            return bool(own) and self.command == "DELETE" and path.rstrip("/").endswith(f"/{own[0].id}")
-
-        def _reply(self, status: int, answer: Any) -> None:
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def _hang_up(self) -> None:
-            self.close_connection = True
-            self.connection.close()
-
-    return Handler
 
 
 def main() -> None:

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import pytest
 
 from tests.emulators import cage
+from tests.emulators.jarvis import Jarvis
 from tests.emulators.vast import Vast
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,13 +57,18 @@ def descent(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 CANARIES = {name: f"canary-{token_hex(10)}" for name in ("CANARY_TOKEN", "WANDB_API_KEY", "HF_TOKEN")}
 
 
+KEY_VARIABLES = {"vast": "VAST_API_KEY", "jarvis": "JL_API_KEY"}
+
+
 @dataclass
 class Desk:
     """A user's place of work: a project, an emulated market, and a ledger of its own."""
 
     folder: Path
     project: Path
-    market: Vast
+    market: Any
+    """A `tests.emulators.served.Served`."""
+    provider: str = "vast"
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
     """Of the environment, where a test wants others than usual."""
@@ -78,11 +86,11 @@ class Desk:
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {"VAST_API_KEY": self.market.key, "LAUNCHERS_HOME": str(self.home), "COLUMNS": "200"}
+        own = {KEY_VARIABLES[self.provider]: self.market.key, "LAUNCHERS_HOME": str(self.home), "COLUMNS": "200"}
         return environment(**(own | CANARIES | self.variables))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """`python -m descent provider=vast ARGUMENTS`, not waited for."""
+        """`python -m descent provider=PROVIDER ARGUMENTS`, not waited for."""
         process = subprocess.Popen(
             [sys.executable, "-m", "descent", *self.arguments(*arguments)],
             cwd=self.project, env=self.environment, text=True,
@@ -93,7 +101,7 @@ class Desk:
 
     def arguments(self, *arguments: str) -> list[str]:
         """Options first, as argparse wants them; then what leads every job to the emulated market."""
-        own = ["provider=vast", f"provider.api_url={self.market.url}", f"provider.python={sys.executable}"]
+        own = [f"provider={self.provider}", f"provider.api_url={self.market.url}", f"provider.python={sys.executable}"]
         return [*(a for a in arguments if a[0] == "-"), *own, *(a for a in arguments if a[0] != "-")]
 
     def run(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -136,14 +144,29 @@ class Desk:
         return int(json.loads(last.read_text())["step"]) if last.exists() else -1
 
 
+@contextmanager
+def opened(desk: Desk) -> Iterator[Desk]:
+    """A desk while its market is open; what it started is ended."""
+    with desk.market:
+        try:
+            yield desk
+        finally:
+            for process in desk.processes:
+                process.kill()
+                process.wait()
+
+
+MARKETS: dict[str, Callable[[Path], Any]] = {"vast": Vast, "jarvis": Jarvis}
+on_every_market = pytest.mark.parametrize("desk", list(MARKETS), indirect=True)
+"""What every provider of machines must pass."""
+
+
 @pytest.fixture
-def desk(project: Path, tmp_path: Path) -> Iterator[Desk]:
+def desk(project: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
+    """On an emulated market: Vast.ai, unless the test asks for another."""
     reason = cage.why_not()
     if reason:
         pytest.skip(reason)
-    with Vast(tmp_path / "market") as market:
-        desk = Desk(tmp_path, project, market)
+    provider = getattr(request, "param", "vast")
+    with opened(Desk(tmp_path, project, MARKETS[provider](tmp_path / "market"), provider)) as desk:
         yield desk
-        for process in desk.processes:
-            process.kill()
-            process.wait()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.emulators.jarvis import Jarvis
 from tests.launchers.conftest import Desk
 
 pytestmark = pytest.mark.slow
@@ -42,6 +45,61 @@ def test_doctor_says_what_is_missing_and_exits_by_it(desk: Desk):
     done = desk.launchers("doctor", "--api-url", desk.market.url)
     assert done.returncode == 1
     assert "add credit" in done.stdout
+
+
+@pytest.fixture
+def three_clouds(desk: Desk, tmp_path: Path) -> Iterator[Desk]:
+    """Keys of all three providers; Vast.ai and JarvisLabs are emulated, and Modal's prices need no server."""
+    with Jarvis(tmp_path / "jarvis") as jarvis:
+        desk.variables |= {"JL_API_KEY": jarvis.key, "MODAL_TOKEN_ID": "id", "MODAL_TOKEN_SECRET": "none"}
+        for name, url in {"vast": desk.market.url, "jarvis": jarvis.url}.items():
+            path = desk.project / f"descent/conf/provider/{name}.yaml"
+            path.write_text(path.read_text().replace(f"  name: {name}\n", f"  name: {name}\n  api_url: {url}\n"))
+        desk.variables["PLACES"] = f"vast={desk.market.url} jarvis={jarvis.url}"
+        yield desk
+
+
+def test_offers_of_all_three_clouds_stand_in_one_table_with_their_sources(three_clouds: Desk):
+    places = [part for url in three_clouds.variables["PLACES"].split() for part in ("--api-url", url)]
+    found = rows(three_clouds, "offers", "--gpu", "A100", *places)
+    assert {row["provider"] for row in found} == {"jarvis", "modal", "vast"}
+    assert [row["$/h"] for row in found] == sorted(row["$/h"] for row in found if row["card"] == "1 x A100") + sorted(
+        row["$/h"] for row in found if row["card"] != "1 x A100"
+    )
+    shown = " ".join(three_clouds.launchers("offers", "--gpu", "4090", *places).stdout.split())
+    assert "jarvis has no RTX 4090: the nearest cards there are L4 (24 GB) at $0." in shown
+    assert "jarvis: live catalogue" not in shown  # no figure of it is in the table
+    assert "vast: live search" in shown
+
+
+def test_the_estimate_has_a_row_for_every_hardware_and_cloud_and_says_why_where_there_is_none(three_clouds: Desk):
+    conf = three_clouds.project / "descent/conf"
+    (conf / "hardware").mkdir()
+    for card in ("A100", "4090"):
+        (conf / f"hardware/{card.lower()}.yaml").write_text(f'# @package _global_\nprovider: {{gpu: "{card}"}}\n')
+    config = conf / "config.yaml"
+    config.write_text(config.read_text().replace("  - provider: local\n", "  - provider: local\n  - hardware: a100\n"))
+    overrides = ["provider.max_price=3"]
+    found = rows(three_clouds, "estimate", "--app", "descent", "--hardware", "a100,4090", *overrides)
+    by_place = {(row["hardware"], row["provider"]): row for row in found if row.get("kind") != "spot"}
+    assert set(by_place) == {(card, name) for card in ("a100", "4090") for name in ("jarvis", "modal", "vast")}
+    priced = {place for place, row in by_place.items() if row.get("$_job")}
+    assert priced == {("a100", "jarvis"), ("a100", "modal"), ("a100", "vast"), ("4090", "vast")}
+    assert "jarvis has no RTX 4090: the nearest cards there are L4" in by_place["4090", "jarvis"]["note"]
+    assert "Modal has no RTX 4090" in by_place["4090", "modal"]["note"]
+
+
+def test_doctor_walks_a_newcomer_through_every_cloud_and_exits_by_the_chosen_one(desk: Desk):
+    done = desk.launchers("doctor", "--api-url", desk.market.url)
+    assert done.returncode == 0, done.stdout
+    assert "Ready: vast." in done.stdout
+    for steps in ("sign up at https://jarvislabs.ai/", "export JL_API_KEY=", "modal token new"):
+        assert steps in done.stdout
+    assert "sign up at https://cloud.vast.ai/" not in done.stdout  # that one is set up
+    assert desk.launchers("doctor", "--provider", "vast", "--api-url", desk.market.url).returncode == 0
+    chosen = desk.launchers("doctor", "--provider", "jarvis")
+    assert chosen.returncode == 1
+    assert "jarvis is not ready." in chosen.stdout
 
 
 def test_ps_logs_fetch_cost_tell_of_a_job_and_cancel_ends_it(desk: Desk):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.conftest import CANARIES, Desk
+from tests.launchers.conftest import CANARIES, Desk, on_every_market
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +25,7 @@ def steps_in(log: Path) -> list[int]:
     return [int(step) for step in re.findall(r"^step (\d+) ", log.read_text(), re.MULTILINE)]
 
 
+@on_every_market
 def test_a_job_runs_on_a_rented_machine_and_nothing_is_billed_after(desk: Desk):
     done = desk.run("steps=5")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -71,6 +72,7 @@ def test_a_preempted_job_moves_on_and_its_result_equals_an_uninterrupted_one(des
     assert len(desk.market.history) == 2
 
 
+@on_every_market
 def test_a_cut_connection_loses_no_line_and_prints_none_twice(desk: Desk):
     process = desk.start(*SLOW)
     for step in (5, 20, 35):
@@ -83,6 +85,7 @@ def test_a_cut_connection_loses_no_line_and_prints_none_twice(desk: Desk):
     assert len(desk.market.history) == 1
 
 
+@on_every_market
 def test_a_killed_client_leaves_the_job_running_and_attach_brings_it_home(desk: Desk):
     process = desk.start(*SLOW)
     desk.wait_for_step(5)
@@ -96,6 +99,7 @@ def test_a_killed_client_leaves_the_job_running_and_attach_brings_it_home(desk: 
     assert desk.market.billed() == []
 
 
+@on_every_market
 def test_sigterm_saves_the_job_brings_it_home_and_gives_the_machine_back(desk: Desk):
     process = desk.start(*SLOW)
     desk.wait_for_step(5)
@@ -173,6 +177,7 @@ def test_the_machine_ends_itself_when_nobody_comes_for_the_results(desk: Desk):
     desk.wait_for(lambda: not desk.market.billed(), seconds=60, what="the watchdog's end")
 
 
+@on_every_market
 def test_no_secret_reaches_any_file_or_argument(desk: Desk):
     process = desk.start("steps=20", "seconds_per_step=0.1")
     desk.wait_for_step(5)
@@ -233,3 +238,13 @@ def test_dependencies_that_do_not_exist_are_told_after_two_machines(desk: Desk):
     assert "hydra-core==99.0" in done.stdout + done.stderr
     assert len(desk.market.history) == 2
     assert desk.market.billed() == []
+
+
+def test_ctrl_c_does_not_wait_for_a_market_that_does_not_answer(desk: Desk):
+    process = desk.start("provider.api_url=http://127.0.0.1:9", "hydra.launcher.timing.retry_total=3600")
+    assert process.stdout is not None
+    assert any("Trying again" in line for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert desk.market.history == []

@@ -1,0 +1,19 @@
+"""`--api-url`: where each provider is asked, so that a rehearsal can hold several emulators at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from launchers.providers import NAMES
+
+
+def url_for(given: Sequence[str], provider: str) -> str | None:
+    """The address for a provider among `URL` (for all of them) and `NAME=URL` (for one); None is the provider's own."""
+    own: list[str | None] = []
+    for text in given:
+        name, separator, url = text.partition("=")
+        if separator and name in NAMES:
+            own.append(url if name == provider else None)
+        else:
+            own.append(text)
+    return next((url for url in reversed(own) if url), None)

@@ -1,0 +1,184 @@
+"""`Provider` for JarvisLabs: no bids, no labels but a name, and machines that come back from a pause under a new id."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from launchers.errors import CredentialError, MendInput, OfferTaken, RetryLater
+from launchers.job import MachineState, MachineStatus, Offer
+from launchers.providers.base import CreateRequest, Need
+from launchers.providers.jarvis import wire
+from launchers.providers.jarvis.client import JarvisClient, NotThere, Refused, address_of, region_codes
+
+KEY_VARIABLE = "JL_API_KEY"
+KEY_NAME = "launchers"
+CATALOGUE_S = 60.0
+"""How long prices that were just read serve for the rate of a machine that runs."""
+
+
+def open_provider(api_url: str | None) -> Jarvis:
+    return Jarvis(find_key(), api_url)
+
+
+def find_key() -> str:
+    """The API key, from where JarvisLabs' own tools look for it.
+
+    Raises:
+        CredentialError: none, or in a file that others can read.
+    """
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if key:
+        return key
+    import tomllib
+
+    import platformdirs
+
+    path = Path(platformdirs.user_config_dir("jl")) / "config.toml"
+    if path.is_file():
+        if path.stat().st_mode & 0o077:
+            raise CredentialError(f"Others can read the key file {path}: run `chmod 600 {path}`.")
+        try:
+            token = tomllib.loads(path.read_text()).get("auth", {}).get("token")
+        except (tomllib.TOMLDecodeError, AttributeError):
+            raise CredentialError(f"The key file {path} can't be read: run `jl setup` again.") from None
+        if token:
+            return str(token)
+    raise CredentialError(
+        f"No JarvisLabs key: set {KEY_VARIABLE}, from https://jarvislabs.ai/settings/api-keys "
+        "(`python -m launchers doctor` checks it)."
+    )
+
+
+class Jarvis:
+    """JarvisLabs' containers: fixed prices by card and region, spot machines that are paused when they are taken away."""
+
+    name = "jarvis"
+
+    def __init__(self, key: str, api_url: str | None = None) -> None:
+        self._client = JarvisClient(key, api_url)
+        self._catalogue: tuple[float, list[Any]] = (0.0, [])
+
+    def _rows(self, age: float) -> list[Any]:
+        read, rows = self._catalogue
+        if not rows or time.monotonic() - read > age:
+            rows = self._client.rows()
+            self._catalogue = (time.monotonic(), rows)
+        return rows
+
+    def offers(self, need: Need) -> list[Offer]:
+        currency = self._client.currency()
+        if currency != "USD":
+            raise MendInput(
+                f"The JarvisLabs account pays in {currency} and provider.max_price is in $: "
+                "use an account that pays in $, or another provider."
+            )
+        return wire.offers_of_rows(self._rows(0.0), need, region_codes())
+
+    def create(self, request: CreateRequest) -> str:
+        if len(request.label) > wire.NAME_LENGTH:
+            raise MendInput(
+                f"JarvisLabs takes names of at most {wire.NAME_LENGTH} characters and {request.label} is longer: "
+                "start a new launch."
+            )
+        region, _ = wire.region_and_type(request.offer)
+        payload = wire.create_payload(request.offer, request.label, request.disk_gb)
+        try:
+            return str(self._client.create(request.image, region, payload))
+        except Refused as refused:
+            raise refused.of_create() from None
+        except NotThere as error:
+            raise MendInput(f"JarvisLabs has no template {request.image!r} ({error}): set provider.image.") from None
+
+    def status(self, instance: str) -> MachineStatus:
+        try:
+            row = self._client.get(int(instance))
+        except NotThere:
+            # Also what a hiccup of the service looks like: its list decides.
+            row = next((row for row in self._client.list() if str(row.machine_id) == instance), None)
+        if row is None:
+            return MachineStatus(instance, "", MachineState.gone, "not known to JarvisLabs", 0.0, False, None, "")
+        status = self._status_of(row)
+        if status.state is MachineState.failed:
+            why = self._client.failure(row.machine_id, row.region)
+            return MachineStatus(**(vars(status) | {"detail": f"{status.detail}, {why}" if why else status.detail}))
+        return status
+
+    def _status_of(self, row: Any) -> MachineStatus:
+        state = wire.state_of(row.status)
+        address = address_of(row.ssh_command) if row.ssh_command else None
+        return MachineStatus(
+            instance=str(row.machine_id),
+            label=row.name or "",
+            state=state,
+            detail=row.status,
+            price=self._rate(row, state),
+            spot=bool(row.is_spot),
+            gpu=wire.card_of(row.gpu_type),
+            host=f"{row.region}/{row.gpu_type}",
+            addresses=(address,) if address else (),
+        )
+
+    def _rate(self, row: Any, state: MachineState) -> float:
+        """$ per hour now. A machine's own row tells what it cost so far, not its rate: that is in the catalogue."""
+        disk = float(row.storage_gb or 0)
+        if state is MachineState.stopped:
+            return round(wire.storage_price(disk), 4)
+        for sold in self._rows(CATALOGUE_S):
+            if (sold.gpu_type, sold.region) == (row.gpu_type, row.region) and sold.workload_type in (None, "container"):
+                return wire.price_of(sold, row.num_gpus or 1, disk, bool(row.is_spot)) or 0.0
+        return 0.0
+
+    def destroy(self, instance: str) -> None:
+        # The request goes to the machine's own region; where its row can't be read, the list has the region too.
+        try:
+            row = self._client.get(int(instance))
+        except RetryLater:
+            row = next((row for row in self._client.list() if str(row.machine_id) == instance), None)
+        if row is None:
+            return
+        try:
+            self._client.destroy(row.machine_id, row.region)
+        except NotThere:
+            return
+
+    def list_mine(self) -> list[MachineStatus]:
+        return [self._status_of(row) for row in self._client.list()]
+
+    # --- abilities
+
+    def balance(self) -> float:
+        return self._client.balance()
+
+    def register_key(self, public_key: str) -> None:
+        wanted = _blob(public_key)
+        if all(wanted != _blob(known) for known in self._client.public_keys()):
+            self._client.add_key(public_key, KEY_NAME)
+
+    def authorize(self, instance: str, public_key: str) -> None:
+        """Nothing to do: a machine takes the account's keys when it is created, and no others later."""
+
+    def resume(self, instance: str, spot: bool) -> str:
+        try:
+            row = self._client.get(int(instance))
+        except NotThere:
+            raise OfferTaken(f"JarvisLabs does not know machine {instance} any more.") from None
+        if row.status == "Pausing":
+            raise RetryLater(f"JarvisLabs is still pausing machine {instance}.")
+        if row.status in ("Resuming", "Running"):
+            return str(row.machine_id)
+        if row.status != "Paused":
+            raise OfferTaken(f"JarvisLabs' machine {instance} can't be resumed ({row.status}).")
+        try:
+            return str(self._client.resume(row.template, row.region, wire.resume_payload(row, spot)))
+        except Refused as refused:
+            raise refused.of_create() from None
+        except NotThere as error:
+            raise OfferTaken(f"JarvisLabs does not resume machine {instance}: {error}.") from None
+
+
+def _blob(public_key: str) -> str:
+    """Type and key without the comment."""
+    return " ".join(public_key.split()[:2])

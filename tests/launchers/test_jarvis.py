@@ -1,0 +1,247 @@
+"""An emulated JarvisLabs: its prices, its pauses, and its ways to lose a machine. Real SDK, ssh and processes.
+
+What every provider must pass is in `test_vast.py`, marked `on_every_market`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.launchers.conftest import Desk
+
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("desk", ["jarvis"], indirect=True)]
+
+STEPS = 30
+JOB = (f"steps={STEPS}", "seconds_per_step=0.1", "provider.spot=true")
+FINAL_LOSS = (7 * 0.5**STEPS) ** 2
+
+
+def loss(desk: Desk) -> float:
+    return json.loads((desk.output() / "metrics.json").read_text())["loss"]
+
+
+def begins(desk: Desk) -> list[int]:
+    """The step that each start of the job began at."""
+    return [int(step) for step in re.findall(r"starts at step (\d+)", (desk.output() / "remote.log").read_text())]
+
+
+def places(desk: Desk) -> list[str]:
+    return [f"{i.sold['region']}/{i.sold['gpu_type']}" for i in desk.market.history]
+
+
+def taken_away(desk: Desk, before: Callable[[], object] = lambda: None, *overrides: str) -> tuple[int, str, int]:
+    """Run a spot job and pause its machine once a checkpoint is here; returns exit code, output, and the synced step."""
+    process = desk.start(*JOB, *overrides)
+    desk.wait_for(lambda: desk.synced_step() > 0, what="a checkpoint at home")
+    synced = desk.synced_step()
+    before()
+    desk.market.preempt(desk.market.billed()[0])
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output, synced
+
+
+def test_the_cheapest_row_of_all_regions_is_rented_and_no_virtual_machine(desk: Desk):
+    done = desk.run("steps=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (instance,) = desk.market.history
+    assert (instance.sold["region"], instance.sold["workload_type"]) == ("india-chennai-01", "container")
+    assert instance.label.startswith("launchers-")
+    assert len(instance.label) <= 40
+    assert not instance.spot
+
+
+def test_a_paused_machine_is_resumed_as_spot_under_its_new_id_and_the_job_goes_on_where_it_was(desk: Desk):
+    code, output, synced = taken_away(desk)
+    assert code == 0, output
+    assert "paused by the provider" in output
+    (instance,) = desk.market.history
+    assert instance.resumes == 1
+    assert instance.id != 5001
+    assert instance.spot
+    assert loss(desk) == pytest.approx(FINAL_LOSS)
+    first, second = begins(desk)
+    assert (first, second >= synced) == (0, True)
+    steps = [int(s) for s in re.findall(r"^step (\d+) ", (desk.output() / "remote.log").read_text(), re.MULTILINE)]
+    assert steps == list(range(1, STEPS + 1))  # its disk was kept: not even a step that was never synced is done again
+    assert desk.market.billed() == []
+
+
+def test_a_resume_whose_reply_is_lost_is_found_by_name(desk: Desk):
+    code, output, _ = taken_away(desk, lambda: desk.market.faults.plant("POST", "resume", "lost"))
+    assert code == 0, output
+    assert (len(desk.market.history), desk.market.history[0].resumes) == (1, 1)
+    assert loss(desk) == pytest.approx(FINAL_LOSS)
+    assert desk.market.billed() == []
+
+
+def test_without_a_free_card_the_job_goes_elsewhere_and_the_paused_machine_is_destroyed(desk: Desk):
+    def sold_out() -> None:
+        desk.market.history[0].sold["spot_num_free_devices"] = 0
+
+    code, output, synced = taken_away(desk, sold_out)
+    assert code == 0, output
+    assert "could not be resumed" in output
+    assert places(desk) == ["india-chennai-01/L4", "india-noida-01/L4"]
+    assert begins(desk)[1] >= synced
+    assert loss(desk) == pytest.approx(FINAL_LOSS)
+    assert desk.market.billed() == []
+
+
+def test_a_machine_that_would_come_back_on_demand_is_given_back(desk: Desk):
+    code, output, _ = taken_away(desk, lambda: desk.market.boots.append("ondemand"))
+    assert code == 0, output
+    assert "is on-demand although a spot machine was asked for" in output
+    assert places(desk) == ["india-chennai-01/L4", "india-noida-01/L4"]
+    assert desk.market.billed() == []
+
+
+def test_a_pause_for_an_empty_balance_is_told_from_a_preemption(desk: Desk):
+    def spend_all() -> None:
+        desk.market.credit = 0.0
+
+    code, output, _ = taken_away(desk, spend_all)
+    assert code == 1
+    assert "was stopped because the account is empty" in output
+    assert "add credit" in output
+    assert desk.market.history[0].resumes == 0
+    assert desk.market.billed() == []
+
+
+def test_a_machine_paused_while_the_client_was_dead_is_taken_up_by_attach(desk: Desk):
+    process = desk.start(*JOB)
+    desk.wait_for(lambda: desk.synced_step() > 0, what="a checkpoint at home")
+    process.kill()
+    process.wait()
+    desk.market.preempt(desk.market.billed()[0])
+    done = desk.launchers("attach", desk.launch)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert desk.market.history[0].resumes == 1
+    assert loss(desk) == pytest.approx(FINAL_LOSS)
+    assert desk.market.billed() == []
+
+
+def test_machines_that_do_not_come_up_are_destroyed_and_the_next_row_is_taken(desk: Desk):
+    desk.market.boots += ["capacity", "stuck"]
+    done = desk.run("steps=2", "provider.max_price=0.95", "provider.gpu=null", "hydra.launcher.timing.boot=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Requested GPU capacity is not available" in done.stdout
+    assert "did not run after 2 s (Creating)" in done.stdout
+    assert places(desk) == ["india-chennai-01/L4", "india-noida-01/L4", "india-noida-01/A100"]
+    assert desk.market.billed() == []
+
+
+FAULTS: dict[str, list[tuple[str, str, int | str, int]]] = {
+    "lost replies": [
+        ("POST", "create", "lost", 1),
+        ("GET", r"users/fetch/\d+", "refuse", 2),  # "not found" for a moment
+        ("POST", "destroy", "lost", 1),
+    ],
+    "answers without JSON": [
+        ("POST", "create", "text", 1),
+        ("GET", r"users/fetch$", "text", 2),
+        ("GET", r"users/fetch/\d+", "text", 2),
+        ("POST", "destroy", "text", 1),
+    ],
+    "errors of the server": [
+        ("GET", "server_meta", 429, 3),
+        ("POST", "create", 502, 1),
+        ("POST", "destroy", 500, 2),
+    ],
+    "refusals": [
+        ("POST", "create", 400, 1),
+        ("POST", "destroy", "refuse", 2),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_faults_of_the_service_are_survived_and_nothing_is_billed_after(desk: Desk, kind: str):
+    for fault in FAULTS[kind]:
+        desk.market.faults.plant(*fault)
+    done = desk.run("steps=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert [fault for fault in desk.market.faults.planted if fault.times] == []  # each was met
+    assert len(desk.market.history) == 1
+    assert desk.market.billed() == []
+
+
+def test_the_first_question_of_a_destroy_may_fail(desk: Desk):
+    process = desk.start("steps=20", "seconds_per_step=0.1")
+    desk.wait_for_step(1)
+    desk.market.faults.plant("GET", r"users/fetch/\d+", 500, 3)  # nothing asks for the row again before the destroy
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert desk.market.faults.hit
+    assert desk.market.billed() == []
+
+
+def test_a_machine_that_cannot_be_ended_is_shouted_about_and_reaped_later(desk: Desk):
+    desk.market.faults.plant("POST", "destroy", "refuse", times=1000)
+    done = desk.run("steps=1")
+    assert done.returncode != 0
+    assert "STILL BILLED: jarvis instance 5001" in done.stdout + done.stderr
+    assert "jl destroy 5001" in done.stdout + done.stderr
+    desk.market.faults.planted.clear()
+    assert desk.launchers("reap", "--yes").returncode == 0
+    assert desk.market.billed() == []
+
+
+def drop_key(desk: Desk) -> None:
+    desk.variables |= {"JL_API_KEY": "", "HOME": str(desk.folder), "XDG_CONFIG_HOME": str(desk.folder)}
+
+
+def open_key_file(desk: Desk) -> None:
+    drop_key(desk)
+    (desk.folder / "jl").mkdir()
+    (desk.folder / "jl" / "config.toml").write_text(f'[auth]\ntoken = "{desk.market.key}"\n')
+    (desk.folder / "jl" / "config.toml").chmod(0o644)
+
+
+def wrong_key(desk: Desk) -> None:
+    desk.variables["JL_API_KEY"] = "not-the-key"
+
+
+def pay_in_rupees(desk: Desk) -> None:
+    desk.market.rupees = True
+
+
+def poor(desk: Desk) -> None:
+    desk.market.credit = 0.001
+
+
+def nothing(desk: Desk) -> None:
+    pass
+
+
+BAD_INPUT: list[tuple[str, Callable[[Desk], None], list[str], str]] = [
+    ("no key", drop_key, [], "No JarvisLabs key: set JL_API_KEY"),
+    ("wrong key", wrong_key, [], "JarvisLabs refuses the key in JL_API_KEY"),
+    ("key file open to others", open_key_file, [], "Others can read the key file"),
+    ("an account in rupees", pay_in_rupees, [], "pays in INR and provider.max_price is in $"),
+    (
+        "a card not offered", nothing, ["provider.gpu=4090"],
+        "jarvis has no RTX 4090: the nearest cards there are L4 (24 GB) at $0.44/h, A100 (40 GB) at $0.89/h",
+    ),
+    ("more cards than are free", nothing, ["provider.num_gpus=8", "provider.max_price=9"], "it has 4 cards, not 8"),
+    ("balance below the estimate", poor, [], "The account holds $0.00"),
+    ("unreachable API", nothing, ["provider.api_url=http://127.0.0.1:9"], "JarvisLabs does not answer"),
+    ("an address that is none", nothing, ["provider.api_url=localhost"], "is no address"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "arguments", "sentence"), [c[1:] for c in BAD_INPUT], ids=[c[0] for c in BAD_INPUT])
+def test_bad_input_is_refused_in_one_sentence_and_nothing_is_created(
+    desk: Desk, spoil: Callable[[Desk], None], arguments: list[str], sentence: str
+):
+    spoil(desk)
+    done = desk.run(*arguments)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert sentence in said
+    assert "Traceback" not in said
+    assert desk.market.history == []
