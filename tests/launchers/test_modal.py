@@ -255,6 +255,20 @@ def test_bursts_of_unavailable_are_ridden_out(desk: ModalDesk):
     assert desk.modal.live_apps() == []
 
 
+def test_a_client_that_gets_no_answer_leaves_and_the_job_runs_on(desk: ModalDesk):
+    process = desk.start("steps=80", "seconds_per_step=0.1", "hydra.launcher.timing.unreachable=1")
+    desk.wait_for_step(5)
+    desk.modal.faults.plant("rpc", "^(Function|App|Volume|Environment)", "UNAVAILABLE", times=1_000_000)
+    output, _ = process.communicate(timeout=120)
+    assert f"`python -m launchers attach {desk.launch}` takes them up" in output
+    assert "Traceback" not in output
+    desk.modal.faults.planted.clear()
+    done = desk.launchers("attach", desk.launch)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert loss(desk) == pytest.approx((7 * 0.5**80) ** 2)
+    assert [len(attempts) for attempts in desk.modal.attempts()] == [1]
+
+
 def test_an_application_that_was_made_without_an_answer_is_ended(desk: ModalDesk):
     desk.modal.faults.plant("rpc", "FunctionCreate", "lost", times=4)
     done = desk.run("steps=2")
