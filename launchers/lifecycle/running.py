@@ -98,6 +98,7 @@ def _reach(office: Office, rented: Rented, act: Callable[[], Any]) -> Any:
     Raises:
         Preempted: it does not run any more.
         BadMachine: it runs, and stayed silent too long.
+        Detached: there is no machine to give up, and the job needs no client.
     """
     end: float | None = None
     pause = office.timing.retry_first
@@ -108,6 +109,14 @@ def _reach(office: Office, rented: Rented, act: Callable[[], Any]) -> Any:
             now = office.clock.now()
             end = end or now + office.timing.unreachable
             _raise_if_lost(office, rented)
+            if now >= end and rented.record.offer.per_job:
+                text = f"{str(error).rstrip('.')}: the jobs run on without this client"
+                office.say(
+                    office.launch,
+                    f"{text}, `python -m launchers attach {office.launch}` takes them up",
+                    logging.WARNING,
+                )
+                raise Detached from None
             if now >= end:
                 raise BadMachine(
                     f"it runs but did not answer for {office.timing.unreachable:.0f} s ({error})"

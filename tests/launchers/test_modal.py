@@ -255,6 +255,20 @@ def test_bursts_of_unavailable_are_ridden_out(desk: ModalDesk):
     assert desk.modal.live_apps() == []
 
 
+def test_a_client_that_gets_no_answer_leaves_and_the_job_runs_on(desk: ModalDesk):
+    process = desk.start("steps=80", "seconds_per_step=0.1", "hydra.launcher.timing.unreachable=1")
+    desk.wait_for_step(5)
+    desk.modal.faults.plant("rpc", "^(Function|App|Volume|Environment)", "UNAVAILABLE", times=1_000_000)
+    output, _ = process.communicate(timeout=120)
+    assert f"`python -m launchers attach {desk.launch}` takes them up" in output
+    assert "Traceback" not in output
+    desk.modal.faults.planted.clear()
+    done = desk.launchers("attach", desk.launch)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert loss(desk) == pytest.approx((7 * 0.5**80) ** 2)
+    assert [len(attempts) for attempts in desk.modal.attempts()] == [1]
+
+
 def test_an_application_that_was_made_without_an_answer_is_ended(desk: ModalDesk):
     desk.modal.faults.plant("rpc", "FunctionCreate", "lost", times=4)
     done = desk.run("steps=2")
@@ -282,6 +296,20 @@ def test_the_second_launch_uploads_and_builds_nothing_again(desk: ModalDesk):
     assert done.returncode == 0, done.stdout
     assert desk.modal.control.cold_builds == builds
     assert desk.modal.control.storage.uploads == uploads
+
+
+def test_the_image_holds_what_the_project_names(desk: ModalDesk):
+    (desk.project / "pyproject.toml").write_text(
+        '[project]\nname = "descent"\nversion = "1"\ndependencies = ["hydra-core"]\n'
+    )
+    done = desk.run("steps=1", "provider.python=null", "provider.apt=[git]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    built = "\n".join(
+        line for image in desk.modal.requested("ImageGetOrCreate") for line in image.image.dockerfile_commands
+    )
+    assert "pip install" in built
+    assert "hydra-core" in built
+    assert "apt-get install -y git" in built
 
 
 def test_the_function_asks_for_what_the_settings_say(desk: ModalDesk):

@@ -24,21 +24,8 @@ from tests.emulators.modal.state import App, Call, Function, Input, Result, new_
 from tests.emulators.modal.storage import BLOCK, Storage, Volume
 
 CARDS = [
-    "T4",
-    "L4",
-    "A10",
-    "A10G",
-    "L40S",
-    "A100",
-    "A100-40GB",
-    "A100-80GB",
-    "RTX-PRO-6000",
-    "H100",
-    "H100!",
-    "H200",
-    "B200",
-    "B200+",
-]
+    "T4", "L4", "A10", "A10G", "L40S", "A100", "A100-40GB", "A100-80GB", "RTX-PRO-6000", "H100", "H100!", "H200", "B200", "B200+",
+]  # fmt: skip
 MAX_TIMEOUT_S = 86_400
 
 
