@@ -12,6 +12,7 @@ import pytest
 
 from launchers.capsule import pack
 from tests.emulators import cage
+from tests.emulators.jarvis import Jarvis
 from tests.emulators.modal import containers
 from tests.emulators.modal.server import Modal
 from tests.emulators.vast import Vast
@@ -64,13 +65,20 @@ def test_the_project_itself_holds_nothing_that_may_not_travel(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(cage.why_not() is not None, reason=str(cage.why_not()))
-def test_a_job_on_a_rented_machine_comes_home_as_a_local_one_would(checkout, tmp_path):
+@pytest.mark.parametrize(
+    ("emulator", "key", "choice"),
+    [
+        (Vast, "VAST_API_KEY", ["provider=vast", "hardware=4090"]),
+        (Jarvis, "JL_API_KEY", ["provider=jarvis", "hardware=a100", "provider.max_price=2"]),
+    ],
+)
+def test_a_job_on_a_rented_machine_comes_home_as_a_local_one_would(emulator, key, choice, checkout, tmp_path):
     corpus, results = write_corpus(tmp_path / "corpus"), tmp_path / "outputs"
-    with Vast(tmp_path / "market") as market:
+    with emulator(tmp_path / "market") as market:
         done = summarizer(
-            *SHORT, *corpus, "hardware=4090", "provider=vast", f"provider.api_url={market.url}", "provider.check_gpu=false",
+            *SHORT, *corpus, *choice, f"provider.api_url={market.url}", "provider.check_gpu=false",
             "provider.remote_root=/mnt/launchers", f"hydra.sweep.dir={results}",
-            cwd=checkout, VAST_API_KEY=market.key, LAUNCHERS_HOME=str(tmp_path / "home"),
+            cwd=checkout, LAUNCHERS_HOME=str(tmp_path / "home"), **{key: market.key},
         )  # fmt: skip
         assert market.billed() == []
     assert job_folder(done) == results / "0"

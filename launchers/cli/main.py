@@ -109,11 +109,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _act(options: argparse.Namespace) -> int:
-    from launchers.cli import doctor, jobs, market, money
+    from launchers.cli import doctor, jobs, market, money, overdue
 
     acts = {
         "offers": market.offers, "estimate": market.estimate, "doctor": doctor.doctor,
         "ps": jobs.ps, "logs": jobs.logs, "attach": jobs.attach, "fetch": jobs.fetch, "cancel": jobs.cancel,
         "stop": money.stop, "reap": money.reap, "cost": money.cost,
     }  # fmt: skip
+    if options.command in ("offers", "estimate", "doctor", "ps", "cost"):  # the others may want what is on a machine
+        overdue.end_overdue()
     return acts[options.command](options)

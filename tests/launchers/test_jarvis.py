@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
 
 import pytest
@@ -188,6 +189,20 @@ def test_a_machine_that_cannot_be_ended_is_shouted_about_and_reaped_later(desk: 
     assert "jl destroy 5001" in done.stdout + done.stderr
     desk.market.faults.planted.clear()
     assert desk.launchers("reap", "--yes").returncode == 0
+    assert desk.market.billed() == []
+
+
+def test_the_next_command_ends_a_machine_whose_hours_are_over_since_it_cannot_end_itself(desk: Desk):
+    process = desk.start("steps=3000", "seconds_per_step=0.1")
+    desk.wait_for_step(2)
+    process.kill()
+    process.wait()
+    assert desk.launchers("ps").returncode == 0
+    assert len(desk.market.billed()) == 1  # within its hours `attach` may still want it
+    with sqlite3.connect(desk.home / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE machines SET created = created - 86400")
+    done = desk.launchers("ps")
+    assert "past its time" in done.stderr
     assert desk.market.billed() == []
 
 
