@@ -198,7 +198,7 @@ def test_ctrl_c_once_leaves_the_job_and_twice_ends_it(desk: ModalDesk):
 
 
 def test_ps_logs_fetch_cost_tell_of_a_job_and_cancel_ends_it(desk: ModalDesk):
-    process = desk.start("steps=600", "seconds_per_step=0.1")
+    process = desk.start("steps=600", "seconds_per_step=0.1", "provider.sync_every_s=2")
     desk.wait_for_step(5)
     process.kill()
     process.wait()

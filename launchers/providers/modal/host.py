@@ -20,7 +20,7 @@ from launchers.job import JobPaths, JobSpec
 from launchers.providers.base import JobHandles
 from launchers.providers.modal import prices, worker
 from launchers.providers.modal.logs import LogPieces
-from launchers.providers.modal.words import translated
+from launchers.providers.modal.words import RESULTS, translated
 from launchers.settings import ModalSettings
 
 TREE = "tree"
@@ -28,11 +28,6 @@ TREE = "tree"
 CLEAN_UP_S = 15.0
 """Beyond the grace: how long a cancelled container may take to put its last state on the Volume."""
 QUEUED_CLEAN_UP_S = 2.0
-RESULTS = frozenset((
-    "RemoteError", "FunctionTimeoutError", "OutputExpiredError", "InternalFailure", "ExecutionError", "InputCancellation",
-    "AttemptOver", "WorkerError", "ImportError", "ModuleNotFoundError", "DeserializationError",
-))  # fmt: skip
-"""Exceptions that say how a call ended; any other one only says that the question failed."""
 LOG_SILENCE_S = 0.3
 LOG_REST_S = 5.0
 MARGIN_S = 30.0

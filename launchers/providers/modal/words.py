@@ -9,6 +9,12 @@ from launchers.errors import BadMachine, CredentialError, LaunchError, MendInput
 
 LOGIN = "run `modal token new`, or set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
 
+RESULTS = frozenset((
+    "RemoteError", "FunctionTimeoutError", "OutputExpiredError", "InternalFailure", "InputCancellation",
+    "AttemptOver", "WorkerError", "ImportError", "ModuleNotFoundError", "DeserializationError",
+))  # fmt: skip
+"""Exceptions that say how a call ended; any other one only says that the question failed."""
+
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
@@ -34,7 +40,8 @@ def translated() -> Iterator[None]:
         raise MendInput(f"Modal refuses this: {_sentence(error)}.") from error
     except (Exception, theirs.InputCancellation) as error:
         text = _sentence(error) or "no reason given"
-        raise BadMachine(f"{type(error).__name__} at Modal: {text}") from error
+        ours = BadMachine if type(error).__name__ in RESULTS else Unreachable
+        raise ours(f"{type(error).__name__} at Modal: {text}") from error
 
 
 def _sentence(error: BaseException) -> str:
