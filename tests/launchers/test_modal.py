@@ -302,6 +302,7 @@ def test_the_image_holds_what_the_project_names(desk: ModalDesk):
     (desk.project / "pyproject.toml").write_text(
         '[project]\nname = "descent"\nversion = "1"\ndependencies = ["hydra-core"]\n'
     )
+    (desk.project / "constraints.txt").write_text("hydra-core==1.3.8\n")
     done = desk.run("steps=1", "provider.python=null", "provider.apt=[git]")
     assert done.returncode == 0, done.stdout + done.stderr
     built = "\n".join(
@@ -309,6 +310,7 @@ def test_the_image_holds_what_the_project_names(desk: ModalDesk):
     )
     assert "pip install" in built
     assert "hydra-core" in built
+    assert "-c /constraints.txt" in built
     assert "apt-get install -y git" in built
 
 

@@ -1,6 +1,7 @@
 """Modal's cards and list prices. Modal publishes no prices through its API before a run, so this table is an estimate's base.
 
-From https://modal.com/pricing, as listed in May 2026, $ per second of one card, core or GiB. Check there before a long run.
+After https://modal.com/pricing, $ per second of one card, core or GiB. The rates of H100, A100 80GB, L40S, T4, L4 and a core
+were found published in May and June 2026; the others were not checked. Look there before a long run.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ GIB_PER_SECOND = 0.00000222
 ASSUMED_CORES = 4.0
 ASSUMED_GIB = 16.0
 """What a job is taken to use of them: they are billed by use, at least by what was reserved."""
-REGION_FACTOR = 1.25
-"""Naming a region costs more; 1.25 is the lowest factor, for a broad one."""
+REGION_FACTOR = 1.75
+"""Naming a region costs more, 1.5 to 1.75 times by what was published in June 2026; the larger, so that caps hold."""
 
 _NAMES = {"A100": "A100-40GB", "A100 80GB": "A100-80GB", "RTX PRO 6000": "RTX-PRO-6000"}
 MOST_CARDS = 8

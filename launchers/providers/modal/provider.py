@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from launchers.providers.modal import prices
 from launchers.providers.modal.checks import retries_of
 from launchers.providers.modal.host import TREE, ModalHost
 from launchers.providers.modal.words import LOGIN, translated
+from launchers.remote.setup import CONSTRAINTS
 from launchers.settings import ModalSettings, RentalSettings
 
 log = logging.getLogger("launchers")
@@ -122,7 +124,12 @@ class Modal:
         if (project / "uv.lock").exists():
             return image.uv_sync(str(project), frozen=True)
         if (project / "pyproject.toml").exists():
-            return image.pip_install_from_pyproject(str(project / "pyproject.toml"))
+            wanted = tomllib.loads((project / "pyproject.toml").read_text()).get("project", {}).get("dependencies", [])
+            options = ""
+            if (project / CONSTRAINTS).exists():  # the pins that the project was tested with
+                image = image.add_local_file(str(project / CONSTRAINTS), f"/{CONSTRAINTS}", copy=True)
+                options = f"-c /{CONSTRAINTS}"
+            return image.uv_pip_install(*wanted, extra_options=options) if wanted else image
         raise MendInput(
             "The working tree has neither uv.lock nor pyproject.toml, so that it is not clear what the image needs: "
             "add one, or name a Python that has everything in provider.python."
