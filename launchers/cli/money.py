@@ -14,7 +14,7 @@ from launchers.cli.tables import Sheet, show
 from launchers.clock import WallClock, pauses
 from launchers.errors import CredentialError, LaunchError, MendInput, StillBilled
 from launchers.job import Billing, MachineStatus, Outcome, is_our_label
-from launchers.ledger import Ledger, launchers_home
+from launchers.ledger import Ledger, MachineRecord, launchers_home
 from launchers.lifecycle.fleet import claimed
 from launchers.lifecycle.rental import give_back
 from launchers.providers import NAMES, open_provider
@@ -60,7 +60,7 @@ def reap(options: argparse.Namespace) -> int:
             silent.append(f"{provider.name}: {error}")
             continue
         for machine in machines:
-            if _is_orphan(ledger, machine, options.all_clients):
+            if _is_orphan(ledger, (provider.name, api_url), machine, options.all_clients):
                 found.append((provider, api_url, machine))
                 rows.append(
                     {
@@ -74,7 +74,7 @@ def reap(options: argparse.Namespace) -> int:
     )
     if found and not _agreed(options, f"End {len(found)} machine(s)?"):
         return 1
-    problems = [problem for provider, _, machine in found if (problem := _end(ledger, provider, machine))]
+    problems = [problem for provider, url, machine in found if (problem := _end(ledger, provider, url, machine))]
     problems += silent
     _settle_gone(ledger, options.api_url)
     if problems:
@@ -127,9 +127,17 @@ def _providers(ledger: Ledger, given: Sequence[str]) -> list[tuple[Provider, str
     return opened
 
 
-def _is_orphan(ledger: Ledger, machine: MachineStatus, all_clients: bool) -> bool:
-    known = {m.instance: m for m in ledger.machines() if m.instance}
-    record = known.get(machine.instance)
+def _rented_at(ledger: Ledger, market: tuple[str, str | None]) -> list[MachineRecord]:
+    """What this ledger rented at one market: another may give the same number to a machine that is not ours."""
+
+    def plain(name: str, url: str | None) -> tuple[str, str]:
+        return name, (url or "").rstrip("/")
+
+    return [m for m in ledger.machines() if plain(m.provider, m.api_url) == plain(*market)]
+
+
+def _is_orphan(ledger: Ledger, market: tuple[str, str | None], machine: MachineStatus, all_clients: bool) -> bool:
+    record = next((m for m in _rented_at(ledger, market) if m.instance == machine.instance), None)
     labelled = next((m for m in ledger.machines() if m.label == machine.label), None)
     # A foreign machine may carry any label, also one of ours by chance or malice, but not one that we wrote as an intent
     # under this ledger's own random name.
@@ -156,14 +164,14 @@ def _is_attended(ledger: Ledger, launch: str) -> bool:
     return bool(running and within and jobs[0].spec.settings["detach"])
 
 
-def _end(ledger: Ledger, provider: Provider, machine: MachineStatus) -> str | None:
+def _end(ledger: Ledger, provider: Provider, api_url: str | None, machine: MachineStatus) -> str | None:
     """Destroy and confirm; returns what went wrong."""
     problem = ""
     for _ in pauses(WallClock(), 0.5, DESTROY_TOTAL_S):
         try:
             provider.destroy(machine.instance)
             if all(m.instance != machine.instance for m in provider.list_mine()):
-                for record in ledger.machines():
+                for record in _rented_at(ledger, (provider.name, api_url)):
                     if record.instance == machine.instance or (
                         record.instance is None and record.label == machine.label
                     ):
@@ -181,12 +189,12 @@ def _end(ledger: Ledger, provider: Provider, machine: MachineStatus) -> str | No
 
 def _settle_gone(ledger: Ledger, given: Sequence[str]) -> None:
     """Mark as gone what no provider lists any more, and end the jobs of launches that have no machine left."""
-    alive: set[str] = set()
+    alive: set[tuple[str, str | None]] = set()
     asked: set[tuple[str, str | None]] = set()
     for provider, url in _providers(ledger, given):
         with contextlib.suppress(LaunchError):
             for machine in provider.list_mine():
-                alive |= {machine.instance, machine.label}
+                alive |= {(provider.name, machine.instance), (provider.name, machine.label)}
             asked.add((provider.name, url))
     now = time.time()
     for record in ledger.machines():
@@ -196,7 +204,7 @@ def _settle_gone(ledger: Ledger, given: Sequence[str]) -> None:
             or _is_attended(ledger, record.launch)
         ):
             continue
-        if record.instance not in alive and record.label not in alive:
+        if not {(record.provider, record.instance), (record.provider, record.label)} & alive:
             ledger.update_machine(record.label, billing=Billing.gone, ended=now)
     for launch in ledger.launches(only_open=True):
         machines = ledger.machines(launch)

@@ -68,6 +68,10 @@ class Instance:
     changed: float = 0.0
 
     @property
+    def booting(self) -> bool:
+        return self.status == "Creating"
+
+    @property
     def rate(self) -> float:
         """$ per hour now."""
         storage = self.disk * STORAGE_PER_GB_HOUR

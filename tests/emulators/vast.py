@@ -44,6 +44,10 @@ class Instance:
     """Since when its ssh answers."""
 
     @property
+    def booting(self) -> bool:
+        return self.actual == "loading"
+
+    @property
     def rate(self) -> float:
         return self.bid if self.bid is not None else float(self.offer["dph_total"])
 

@@ -198,3 +198,16 @@ def test_a_machine_that_cannot_be_ended_is_shouted_about_and_reaped_later(desk: 
     desk.market.faults.planted.clear()
     assert desk.launchers("reap", "--yes").returncode == 0
     assert desk.market.billed() == []
+
+
+def test_a_strangers_machine_with_the_number_of_one_of_ours_elsewhere_is_never_touched(desk: Desk, tmp_path: Path):
+    assert desk.run("steps=1").returncode == 0
+    ours = desk.market.history[0].id
+    with Jarvis(tmp_path / "jarvis") as jarvis:
+        jarvis._next = ours - 1
+        jarvis.create(jarvis.catalogue[0], {"name": "a colleague's"})
+        desk.variables["JL_API_KEY"] = jarvis.key
+        markets = ["--api-url", f"vast={desk.market.url}", "--api-url", f"jarvis={jarvis.url}"]
+        done = desk.launchers("reap", "--yes", *markets)
+        assert "JarvisLabs" not in done.stderr, done.stderr
+        assert jarvis.billed() == [ours]

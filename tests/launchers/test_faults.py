@@ -15,11 +15,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.emulators import cage
-from tests.emulators.vast import Delays, Vast
+from tests.emulators.jarvis import Jarvis
+from tests.emulators.served import Delays
+from tests.emulators.vast import Vast
 from tests.launchers.conftest import EXAMPLE, Desk
 
 pytestmark = pytest.mark.slow
@@ -33,24 +36,60 @@ CELLS_AT_ONCE = 4
 
 STAGES = ("plan", "create", "boot", "login", "capsule", "run", "sync", "fetch", "destroy")
 ON_A_MACHINE = ("login", "capsule", "run", "sync", "fetch")
-REQUEST_OF = {
-    "plan": ("POST", "bundles"), "create": ("PUT", "asks"), "boot": ("GET", r"v0/instances/\d+"),
-    "destroy": ("DELETE", "instances"),
+ASKED = ("plan", "create", "boot", "destroy")
+ANSWERS: dict[str, int | str] = {
+    "429": 429, "500": 500, "502": 502, "no answer": "drop", "reply lost": "lost", "not JSON": "text",
 }  # fmt: skip
-ANSWERS: dict[str, int | str] = {"429": 429, "500": 500, "502": 502, "no answer": "drop", "reply lost": "lost"}
 """Fault -> what the emulator does instead of answering."""
-FAULTS = {
+PLANTED = (*ANSWERS, "offer taken", "success: false", "no capacity")
+ANYWHERE = {
     "client killed": ("create", "boot", *ON_A_MACHINE, "destroy"),
     "connection cut": ON_A_MACHINE,
-    "machine exits": ("boot", *ON_A_MACHINE),
     "preempted": ("boot", *ON_A_MACHINE),
-    "host lost": ("boot", *ON_A_MACHINE),
     "disk full": ("capsule", "run"),
     "offer taken": ("create",),
-    **{fault: tuple(REQUEST_OF) for fault in ANSWERS},
+    **dict.fromkeys(ANSWERS, ASKED),
     "success: false": ("create", "destroy"),
 }
 """Fault -> the stages in which it can happen."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A market to try the faults at."""
+
+    provider: str
+    open: Callable[[Path], Any]
+    requests: dict[str, tuple[str, str]]
+    """Stage -> method and path of its request."""
+    faults: dict[str, tuple[str, ...]]
+    taken: tuple[int, dict[str, Any]]
+    """What is answered when an offer is gone."""
+    destroys_failing: int
+
+
+VAST = Place(
+    "vast",
+    lambda folder: Vast(folder, delays=Delays(loading=0.3, sshd=0.2)),
+    {
+        "plan": ("POST", "bundles"), "create": ("PUT", "asks"), "boot": ("GET", r"v0/instances/\d+"),
+        "destroy": ("DELETE", "instances"),
+    },
+    {**ANYWHERE, "machine exits": ("boot", *ON_A_MACHINE), "host lost": ("boot", *ON_A_MACHINE)},
+    (404, {"success": False, "error": "no_such_ask", "msg": "offer is gone"}),
+    3,
+)  # fmt: skip
+JARVIS = Place(
+    "jarvis",
+    lambda folder: Jarvis(folder, delays=Delays(loading=0.3, sshd=0.2)),
+    {
+        "plan": ("GET", "server_meta"), "create": ("POST", "/create$"), "boot": ("GET", r"users/fetch/\d+"),
+        "destroy": ("POST", "misc/destroy"),
+    },
+    {**ANYWHERE, "no capacity": ("boot",)},
+    (400, {"detail": "No GPU available"}),
+    1,  # the SDK itself looks for 20 s whether it was destroyed all the same
+)  # fmt: skip
 
 
 @dataclass
@@ -62,14 +101,14 @@ class Result:
     problems: list[str]
 
 
-def desk_in(folder: Path) -> Desk:
+def desk_in(folder: Path, place: Place) -> Desk:
     project = folder / "project"
     shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(["git", "init", "--quiet", str(project)], check=True)
-    return Desk(folder, project, Vast(folder / "market", delays=Delays(loading=0.3, sshd=0.2)))
+    return Desk(folder, project, place.open(folder / "market"), place.provider)
 
 
-def seen(desk: Desk, stage: str) -> bool:
+def seen(desk: Desk, place: Place, stage: str) -> bool:
     """Whether the job has come to a stage; from the outside, never from the client's own word."""
     market = desk.market
     first = market.history[0] if market.history else None
@@ -81,7 +120,7 @@ def seen(desk: Desk, stage: str) -> bool:
         case "create":
             return True
         case "boot":
-            return first.actual == "loading"
+            return first.booting
         case "login":
             return bool(first.cage.process and first.cage.sessions())
         case "capsule":
@@ -94,7 +133,8 @@ def seen(desk: Desk, stage: str) -> bool:
             ended = list(machine.glob("jobs/*/status.json")) if machine and machine.is_dir() else []
             return any('"ended"' in path.read_text() for path in ended)
         case "destroy":
-            return any(request.startswith("DELETE") for request in market.requests)
+            method, path = place.requests[stage]
+            return any(re.search(f"^{method} .*{path}", request) for request in market.requests)
     raise AssertionError(stage)
 
 
@@ -120,7 +160,7 @@ def strike(desk: Desk, fault: str, client: subprocess.Popen[str]) -> None:
         while not first.cage.cut() and time.monotonic() < deadline:
             pass
     elif fault == "machine exits" and first and first.ended is None:
-        market.preempt(first.id, "exited")
+        market.preempt(first.id, "exited")  # only Vast says so
     elif fault == "preempted" and first and first.ended is None:
         market.preempt(first.id)
     elif fault == "host lost" and first and first.ended is None:
@@ -129,9 +169,9 @@ def strike(desk: Desk, fault: str, client: subprocess.Popen[str]) -> None:
         fill_disk(desk)
 
 
-def run_cell(folder: Path, stage: str, fault: str) -> Result:
-    desk = desk_in(folder)
-    plant(desk, stage, fault)
+def run_cell(folder: Path, place: Place, stage: str, fault: str) -> Result:
+    desk = desk_in(folder, place)
+    plant(desk, place, stage, fault)
     said: list[str] = []
     step_at_fault = 0
     with desk.market:
@@ -139,8 +179,8 @@ def run_cell(folder: Path, stage: str, fault: str) -> Result:
         assert client.stdout is not None
         reader = threading.Thread(target=lambda: said.extend(client.stdout), daemon=True)  # type: ignore[arg-type]
         reader.start()
-        if fault not in ANSWERS and fault not in ("offer taken", "success: false"):
-            wait(lambda: seen(desk, stage) or client.poll() is not None, 40)
+        if fault not in PLANTED:
+            wait(lambda: seen(desk, place, stage) or client.poll() is not None, 40)
             step_at_fault = desk.synced_step()
             strike(desk, fault, client)
         try:
@@ -159,14 +199,18 @@ def run_cell(folder: Path, stage: str, fault: str) -> Result:
     return Result(stage, fault, "finished" if finished else "told", problems)
 
 
-def plant(desk: Desk, stage: str, fault: str) -> None:
+def plant(desk: Desk, place: Place, stage: str, fault: str) -> None:
     faults = desk.market.faults
+    times = {"create": 1, "destroy": place.destroys_failing}.get(stage, 3)
     if fault in ANSWERS:
-        faults.plant(*REQUEST_OF[stage], ANSWERS[fault], times=3 if stage != "create" else 1)
+        faults.plant(*place.requests[stage], ANSWERS[fault], times=times)
     elif fault == "offer taken":
-        faults.plant("PUT", "asks", 404, body={"success": False, "error": "no_such_ask", "msg": "offer is gone"})
+        status, body = place.taken
+        faults.plant(*place.requests["create"], status, body=body)
     elif fault == "success: false":
-        faults.plant(*REQUEST_OF[stage], "refuse", times=2 if stage == "destroy" else 1)
+        faults.plant(*place.requests[stage], "refuse", times=min(times, 2))
+    elif fault == "no capacity":
+        desk.market.boots.append("capacity")
     elif fault == "disk full":
         desk.market.disk_mb = 6
 
@@ -210,12 +254,12 @@ def wait(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.02)
 
 
-def table(results: list[Result]) -> str:
+def table(results: list[Result], faults: dict[str, tuple[str, ...]]) -> str:
     """A row a fault, a column a stage; a dot where the fault can't happen."""
     by_cell = {(r.stage, r.fault): "FAILED" if r.problems else r.word for r in results}
-    width = max(map(len, FAULTS)) + 2
+    width = max(map(len, faults)) + 2
     lines = ["", " " * width + "".join(f"{stage:10}" for stage in STAGES)]
-    for fault in FAULTS:
+    for fault in (fault for fault, stages in faults.items() if stages):
         lines.append(f"{fault:{width}}" + "".join(f"{by_cell.get((stage, fault), '.'):10}" for stage in STAGES))
     good = [r for r in results if not r.problems]
     finished = sum(r.word == "finished" for r in good)
@@ -224,18 +268,20 @@ def table(results: list[Result]) -> str:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("place", [VAST, JARVIS], ids=["vast", "jarvis"])
 def test_every_fault_at_every_stage_stops_the_bill_and_loses_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: Place
 ):
     reason = cage.why_not()
     if reason:
         pytest.skip(reason)
-    cells = [(stage, fault) for fault, stages in FAULTS.items() for stage in stages]
+    cells = [(stage, fault) for fault, stages in place.faults.items() for stage in stages]
     with ThreadPoolExecutor(CELLS_AT_ONCE) as pool:
         runs = [
-            pool.submit(run_cell, tmp_path / f"{number}", stage, fault) for number, (stage, fault) in enumerate(cells)
+            pool.submit(run_cell, tmp_path / f"{number}", place, stage, fault)
+            for number, (stage, fault) in enumerate(cells)
         ]
         results = [run.result() for run in runs]
     with capsys.disabled():
-        print(table(results))
+        print(table(results, place.faults))
     assert not [f"{r.stage} x {r.fault}: {problem}" for r in results for problem in r.problems]

@@ -237,6 +237,8 @@ def _translated() -> Iterator[None]:
         if response.status_code in (401, 403):
             raise refused.translated() from None
         raise refused from None
+    except requests.exceptions.JSONDecodeError:
+        raise RetryLater("Vast.ai answered something unreadable.") from None
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
         raise Unreachable(f"Vast.ai does not answer ({type(error).__name__}): check the network.") from None
     except requests.exceptions.RequestException as error:
