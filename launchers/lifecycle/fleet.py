@@ -29,7 +29,7 @@ from launchers.lifecycle.office import Office
 from launchers.lifecycle.rental import Excluded, Rented, extend_lease, find_by_label, give_back, rent, resume
 from launchers.lifecycle.running import Detached, account, run_job
 from launchers.plan import Forecast
-from launchers.providers.base import Serverless
+from launchers.providers.base import Resumes, Serverless
 from launchers.settings import RentalSettings
 
 log = logging.getLogger("launchers")
@@ -194,7 +194,9 @@ class Fleet:
                 again = resume(office, rented.record, rented.accounted)
             if again is None:
                 give_back(office, rented.record.label)
-        if rented is not None and again is None and not rented.record.offer.per_job:
+        # Where a paused machine can be asked for again, its host was no worse than others: somebody paid more.
+        blameless = isinstance(error, Preempted) and isinstance(office.provider, Resumes)
+        if rented is not None and again is None and not rented.record.offer.per_job and not blameless:
             self._excluded.hosts.add(rented.record.offer.host)
         if outcome is Outcome.waiting:
             machine = again.record.label if again else None

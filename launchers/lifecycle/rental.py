@@ -253,7 +253,8 @@ def _bring_up(office: Office, label: str, offer: Offer) -> Rented:
         raise BadMachine(f"instance {instance} is on-demand although a spot machine was asked for")
     if status.price > offer.price * RATE_TOLERANCE:
         raise BadMachine(f"instance {instance} is billed at ${status.price:.3f}/h, quoted was ${offer.price:.3f}/h")
-    office.ledger.update_machine(label, price=status.price)
+    # a market that can't tell what it bills now has at least told what it would
+    office.ledger.update_machine(label, price=status.price or offer.price)
     host = office.open_host(office, office.ledger.machine(label), status)
     try:
         _check_machine(_first_contact(office, host, instance), office.settings)

@@ -106,6 +106,8 @@ class Jarvis(Served):
     account_keys: list[dict[str, Any]] = field(default_factory=list)
     instances: dict[int, Instance] = field(default_factory=dict)
     history: list[Instance] = field(default_factory=list)
+    lag: float = 0.0
+    """Seconds that a new machine is missing from all answers."""
     _next: int = 5000
 
     unauthorized = (401, {"detail": "Invalid token"})
@@ -172,9 +174,9 @@ class Jarvis(Served):
     def _account(self, method: str, parts: list[str], body: dict[str, Any]) -> tuple[int, Any]:
         match (method, *parts):
             case ("GET", "users", "fetch"):
-                return 200, {"success": True, "instances": [i.row() for i in list(self.instances.values())]}
+                return 200, {"success": True, "instances": [i.row() for i in self._listed().values()]}
             case ("GET", "users", "fetch", number):
-                instance = self.instances.get(int(number))
+                instance = self._listed().get(int(number))
                 return 200, {"success": True, "instance": instance.row()} if instance else {"success": False}
             case ("GET", "users", "balance"):
                 return 200, {"balance": self.credit, "grants": 0.0}
@@ -188,6 +190,9 @@ class Jarvis(Served):
                 self.account_keys.append(body | {"key_id": f"k{len(self.account_keys) + 1}"})
                 return 200, {"success": True}
         return 404, {"detail": f"{method} /{'/'.join(parts)} is not emulated"}
+
+    def _listed(self) -> dict[int, Instance]:
+        return {n: i for n, i in list(self.instances.items()) if time.time() - i.created >= self.lag}
 
     def _here(self, region: str, number: int) -> Instance | None:
         instance = self.instances.get(number)

@@ -181,6 +181,23 @@ def test_the_first_question_of_a_destroy_may_fail(desk: Desk):
     assert desk.market.billed() == []
 
 
+def test_a_machine_that_is_not_listed_yet_is_waited_for(desk: Desk):
+    desk.market.lag = 2.0
+    done = desk.run("steps=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(desk.market.history) == 1
+    assert desk.market.billed() == []
+
+
+def test_a_machine_that_is_not_listed_yet_is_ended_all_the_same(desk: Desk):
+    desk.market.lag = 3600.0
+    desk.market.boots += ["stuck"] * 9
+    done = desk.run("steps=1", "hydra.launcher.timing.boot=1", "hydra.launcher.timing.max_attempts=1")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert len(desk.market.history) == 1
+    assert desk.market.billed() == []
+
+
 def test_a_machine_that_cannot_be_ended_is_shouted_about_and_reaped_later(desk: Desk):
     desk.market.faults.plant("POST", "destroy", "refuse", times=1000)
     done = desk.run("steps=1")

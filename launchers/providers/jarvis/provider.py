@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from launchers.providers.jarvis.client import JarvisClient, NotThere, Refused, a
 
 KEY_VARIABLE = "JL_API_KEY"
 KEY_NAME = "launchers"
+UNLISTED_S = 15.0
+"""How long a new machine may be missing from the service's own answers."""
 CATALOGUE_S = 60.0
 """How long prices that were just read serve for the rate of a machine that runs."""
 
@@ -60,6 +63,8 @@ class Jarvis:
     def __init__(self, key: str, api_url: str | None = None) -> None:
         self._client = JarvisClient(key, api_url)
         self._catalogue: tuple[float, list[Any]] = (0.0, [])
+        self._made: dict[str, tuple[str, float]] = {}
+        """Machines made here: their region, and until when the service's answers may not know them yet."""
 
     def _rows(self, age: float) -> list[Any]:
         read, rows = self._catalogue
@@ -86,11 +91,13 @@ class Jarvis:
         region, _ = wire.region_and_type(request.offer)
         payload = wire.create_payload(request.offer, request.label, request.disk_gb)
         try:
-            return str(self._client.create(request.image, region, payload))
+            instance = str(self._client.create(request.image, region, payload))
         except Refused as refused:
             raise refused.of_create() from None
         except NotThere as error:
             raise MendInput(f"JarvisLabs has no template {request.image!r} ({error}): set provider.image.") from None
+        self._made[instance] = region, time.monotonic() + UNLISTED_S
+        return instance
 
     def status(self, instance: str) -> MachineStatus:
         try:
@@ -99,7 +106,10 @@ class Jarvis:
             # Also what a hiccup of the service looks like: its list decides.
             row = next((row for row in self._client.list() if str(row.machine_id) == instance), None)
         if row is None:
-            return MachineStatus(instance, "", MachineState.gone, "not known to JarvisLabs", 0.0, False, None, "")
+            _, unlisted_until = self._made.get(instance, ("", 0.0))
+            early = time.monotonic() < unlisted_until
+            state = MachineState.pending if early else MachineState.gone
+            return MachineStatus(instance, "", state, "not known to JarvisLabs", 0.0, False, None, "")
         status = self._status_of(row)
         if status.state is MachineState.failed:
             why = self._client.failure(row.machine_id, row.region)
@@ -137,12 +147,12 @@ class Jarvis:
             row = self._client.get(int(instance))
         except RetryLater:
             row = next((row for row in self._client.list() if str(row.machine_id) == instance), None)
-        if row is None:
+        # One that was made a moment ago may not be listed yet, and is billed all the same.
+        region = row.region if row is not None else self._made.get(instance, (None, 0.0))[0]
+        if region is None:
             return
-        try:
-            self._client.destroy(row.machine_id, row.region)
-        except NotThere:
-            return
+        with contextlib.suppress(NotThere):
+            self._client.destroy(int(instance), region)
 
     def list_mine(self) -> list[MachineStatus]:
         return [self._status_of(row) for row in self._client.list()]
