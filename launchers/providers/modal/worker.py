@@ -77,6 +77,8 @@ class _Attempt:
         same = before is not None and before["application"] == payload["application"]
         self.owner = before["call"] if before is not None and same and before["call"] != call else None
         """Another call of the same application that has this job: the answer to the client's first request was lost."""
+        self.again = same and self.owner is None
+        """An earlier container of this very call had the job."""
         task = os.environ.get("MODAL_TASK_ID", "")
         self.attempts.append({
             "application": payload["application"], "call": call, "task": task, "started": self.began, "seconds": 0.0,
@@ -88,6 +90,10 @@ class _Attempt:
     def run(self) -> dict[str, Any]:
         if self.owner is not None:
             return {"state": "superseded", "call": self.owner}
+        if self.again and self._has_ended():
+            # Its last commit arrived, and the answer to it did not: there is nothing left to do.
+            self._publish_last()
+            return self._result()
         supervisor = self.agent.supervisor
         supervisor.make_ready(str(self.folder))
         # Whose job this is must be known before another call may start.
@@ -115,9 +121,18 @@ class _Attempt:
             self.ended.set()
             shown.copy()
             self._publish_last()
-        status: dict[str, Any] = self.agent.job_status(self.root, self.job)
-        if status.get("stopped") == SLICE_OVER:
+        result = self._result()
+        if result.get("stopped") == SLICE_OVER:
             raise AttemptOver(f"Job {self.job} goes on in the next attempt.")
+        return result
+
+    def _has_ended(self) -> bool:
+        """By itself, well or badly; one that was stopped goes on."""
+        status = self.agent.job_status(self.root, self.job)
+        return status["state"] == "ended" and not status.get("stopped")
+
+    def _result(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.agent.job_status(self.root, self.job)
         return status | {"billed_s": self.before + time.time() - self.began}
 
     def _request(self) -> dict[str, Any]:
