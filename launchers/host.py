@@ -5,7 +5,7 @@ Every method may raise `Unreachable`; each is safe to call again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,7 +34,7 @@ class Host(Protocol):
     def ship(self, capsule: Capsule) -> int:
         """Bring a working tree there; returns how many bytes had to travel."""
 
-    def prepare(self, capsule: Capsule, python: str | None) -> str:
+    def prepare(self, capsule: Capsule, python: str | None, apt: Sequence[str] = ()) -> str:
         """Make the environment and return the path of its Python."""
 
     def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:

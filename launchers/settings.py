@@ -44,6 +44,8 @@ class RentalSettings:
     """Folder on the machine that holds everything of ours."""
     python: str | None = None
     """null: the image's python, with a virtual environment of the job's locked dependencies on top."""
+    apt: list[str] = field(default_factory=list)
+    """Debian packages that a job needs, put where they are missing and may be installed; not beside a `python` that is named."""
     check_gpu: bool = MISSING
     """Refuse a machine whose card is not the one paid for; false in a rehearsal without cards."""
     machines: int = MISSING
@@ -110,8 +112,6 @@ class ModalSettings(RentalSettings):
     """Cores to reserve; null: Modal's default."""
     memory_mib: int | None = None
     cloud: str | None = None
-    apt: list[str] = field(default_factory=list)
-    """Debian packages of the image."""
     secrets: list[str] = field(default_factory=list)
     """Names of Secrets stored at Modal, handed to the job."""
     keep_remote: bool = MISSING

@@ -74,7 +74,7 @@ def _begin(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, found
     shipped = _reach(office, rented, lambda: host.ship(capsule))
     if shipped:
         office.say(job.id, f"sent {shipped / 1e6:.1f} MB of {capsule.size / 1e6:.1f} MB")
-    python = _reach(office, rented, lambda: host.prepare(capsule, office.settings.python))
+    python = _reach(office, rented, lambda: host.prepare(capsule, office.settings.python, office.settings.apt))
     held = sync.held(job)
     if held:
         _reach(office, rented, lambda: host.restore(job, job.home, held))

@@ -14,7 +14,7 @@ CONSTRAINTS = "constraints.txt"
 
 
 def prepare(root, request):
-    """`request`: tree (a folder), python (None for the image's). Returns the Python to run and whether work was done."""
+    """`request`: tree (a folder), python (None for the image's), apt (Debian packages). Returns the Python to run and whether work was done."""
     if request["python"]:
         version = _output([request["python"], "-c", "import sys; print(sys.version)"])
         return {"python": request["python"], "made": False, "version": version.split()[0]}
@@ -27,6 +27,7 @@ def prepare(root, request):
     done = os.path.join(folder, "complete")
     if os.path.exists(done):
         return {"python": python, "made": False}
+    _install(request.get("apt", []))
     uv = _uv(base)
     shutil.rmtree(folder, ignore_errors=True)
     _run([uv, "venv", "--quiet", "--system-site-packages", "--python", base, folder])
@@ -38,6 +39,20 @@ def prepare(root, request):
     with open(done, "w") as file:
         file.write("ok")
     return {"python": python, "made": True}
+
+
+def _install(packages):
+    """Add Debian packages that are missing; a job may do without them where that is not possible, and will say so itself."""
+    if os.geteuid() or not (shutil.which("apt-get") and shutil.which("dpkg")):
+        return
+    missing = [name for name in packages if _quietly(["dpkg", "-s", name])]
+    if missing and not _quietly(["apt-get", "update", "-qq"]):
+        _quietly(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing])
+
+
+def _quietly(command):
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    return subprocess.call(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _resolve(uv, tree, python, kept, requirements):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -49,8 +49,8 @@ class SshHost:
         self._ask("checkout", capsule.digest, [asdict(entry) for entry in capsule.entries])
         return sum(sizes[digest] for digest in wanted)
 
-    def prepare(self, capsule: Capsule, python: str | None) -> str:
-        request = {"tree": str(self._directory(capsule)), "python": python}
+    def prepare(self, capsule: Capsule, python: str | None, apt: Sequence[str] = ()) -> str:
+        request = {"tree": str(self._directory(capsule)), "python": python, "apt": list(apt)}
         try:
             return str(self._ask("prepare", request, timeout=self._setup_timeout)["python"])
         except RemoteError as error:

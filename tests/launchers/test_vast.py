@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sys
@@ -214,7 +215,9 @@ def test_the_job_gets_the_variables_that_it_needs(desk: Desk):
     assert f"token {len(CANARIES['CANARY_TOKEN'])}" in done.stdout
 
 
-def test_without_an_environment_the_machine_installs_the_pinned_dependencies_once(desk: Desk):
+def test_without_an_environment_the_machine_installs_the_pinned_dependencies_once(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """From the package index, with uv; the second job on the machine finds them."""
     pins = {"hydra-core": "1.3.8", "omegaconf": "2.3.0"}
     (desk.project / "constraints.txt").write_text("".join(f"{name}=={pin}\n" for name, pin in pins.items()))
@@ -222,10 +225,16 @@ def test_without_an_environment_the_machine_installs_the_pinned_dependencies_onc
         '[project]\nname = "descent"\nversion = "0"\nrequires-python = ">=3.10"\n'
         'dependencies = ["hydra-core>=1.3", "rich", "platformdirs", "psutil"]\n'
     )
-    done = desk.run("-m", "steps=1,2", "provider.python=null", timeout=280)
+    programs, asked = tmp_path / "programs", tmp_path / "asked"
+    programs.mkdir()
+    (programs / "apt-get").write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    (programs / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")  # the machines look there, too
+    done = desk.run("-m", "steps=1,2", "provider.python=null", "provider.apt=[dpkg,not-here]", timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     (environment,) = (desk.market.history[0].cage.folder / "private").glob("**/env/*/requirements.txt")
     assert {f"{name}=={pin}" for name, pin in pins.items()} <= set(environment.read_text().splitlines())
+    assert asked.read_text().splitlines() == ["update -qq", "install -y -qq --no-install-recommends not-here"]
 
 
 def test_dependencies_that_do_not_exist_are_told_after_two_machines(desk: Desk):

@@ -6,7 +6,7 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -59,7 +59,7 @@ class ModalHost:
         """It came with the application."""
         return 0
 
-    def prepare(self, capsule: Capsule, python: str | None) -> str:
+    def prepare(self, capsule: Capsule, python: str | None, apt: Sequence[str] = ()) -> str:
         """The image has it all."""
         return python or ""
 
