@@ -14,7 +14,10 @@ CONSTRAINTS = "constraints.txt"
 
 
 def prepare(root, request):
-    """`request`: tree (a folder), python (None for the image's), apt (Debian packages). Returns the Python to run and whether work was done."""
+    """`request`: tree (a folder), python (None for the image's), apt (Debian packages).
+
+    Returns the Python to run and whether work was done.
+    """
     if request["python"]:
         version = _output([request["python"], "-c", "import sys; print(sys.version)"])
         return {"python": request["python"], "made": False, "version": version.split()[0]}
