@@ -14,7 +14,7 @@ from launchers.job import Billing, MachineState, Outcome
 from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
 from launchers.lifecycle.fleet import Fleet, Task, claimed, held_machines
 from launchers.lifecycle.office import Office
-from launchers.lifecycle.rental import Rented
+from launchers.lifecycle.rental import Excluded, Rented
 from launchers.local import terminate_by_exception
 from launchers.rented import close_if_done, open_office
 from launchers.settings import JarvisSettings, ModalSettings, RentalSettings, Timing, VastSettings, typed
@@ -122,13 +122,15 @@ def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
         for task in tasks:
             task.office.settings.detach = False
         still: list[StillBilled] = []
+        excluded = Excluded()
         if tasks or any(m.billing is not Billing.gone for m in ledger.machines(launch)):
             try:
-                held, waiting = held_machines(tasks[0].office if tasks else _office(ledger, records[0]), tasks)
+                first = tasks[0].office if tasks else _office(ledger, records[0])
+                held, waiting = held_machines(first, tasks, excluded)
             except StillBilled as error:
                 held, waiting = [], tasks
                 still.append(error)
-            fleet = Fleet(waiting, records[0].spec.settings["machines"], prefixed=len(records) > 1)
+            fleet = Fleet(waiting, records[0].spec.settings["machines"], prefixed=len(records) > 1, excluded=excluded)
             try:
                 fleet.run(held)
             finally:

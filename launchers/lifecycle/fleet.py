@@ -59,12 +59,12 @@ class Task:
 class Fleet:
     """Runs a launch to its end, or takes one up again. Everything that matters is in the ledger at every moment."""
 
-    def __init__(self, tasks: list[Task], machines: int, prefixed: bool) -> None:
+    def __init__(self, tasks: list[Task], machines: int, prefixed: bool, excluded: Excluded | None = None) -> None:
         self._waiting = deque(tasks)
         self._machines = machines
         self._prefixed = prefixed
         self._lock = threading.Lock()
-        self._excluded = Excluded()
+        self._excluded = excluded or Excluded()
         self._applications = Applications()
         self._failed_setups = 0
         self.still_billed: list[StillBilled] = []
@@ -191,7 +191,7 @@ class Fleet:
         if rented is not None and self._applications.leave(rented, lost=True):
             rented.host.close()
             if outcome is Outcome.waiting and isinstance(error, Preempted) and not office.stopping.is_set():
-                again = resume(office, rented.record, rented.accounted)
+                again = resume(office, rented.record, rented.accounted, self._excluded)
             if again is None:
                 give_back(office, rented.record.label)
         # Where a paused machine can be asked for again, its host was no worse than others: somebody paid more.
@@ -312,10 +312,13 @@ def forecast_of(job: JobSpec, settings: RentalSettings, capsule: Capsule | None 
     return Forecast(job.hours, job.hours < settings.max_hours, settings.expected_download_gb + shipped)
 
 
-def held_machines(office: Office, tasks: list[Task]) -> tuple[list[tuple[Rented, Task]], list[Task]]:
+def held_machines(
+    office: Office, tasks: list[Task], excluded: Excluded
+) -> tuple[list[tuple[Rented, Task]], list[Task]]:
     """What a dead client left: machines that live with the jobs that were on them, and the jobs that must begin anew.
 
-    Settles intents whose answer was never seen, and gives back machines that hold no job.
+    Settles intents whose answer was never seen, and gives back machines that hold no job. Adds to `excluded` the hosts
+    of machines that did not come back as what was rented.
     """
     unfinished = [record for record in office.ledger.jobs(office.launch) if not record.outcome.ended]
     by_machine = {record.machine: record for record in unfinished}
@@ -332,7 +335,7 @@ def held_machines(office: Office, tasks: list[Task]) -> tuple[list[tuple[Rented,
             continue
         if machine.billing is Billing.gone:
             continue
-        rented = _reconnect(office, machine, job)
+        rented = _reconnect(office, machine, job, excluded)
         if rented is not None and job is not None:
             held.append((rented, by_id.pop(job.spec.id)))
         else:
@@ -342,7 +345,7 @@ def held_machines(office: Office, tasks: list[Task]) -> tuple[list[tuple[Rented,
     return held, list(by_id.values())
 
 
-def _reconnect(office: Office, machine: MachineRecord, job: JobRecord | None) -> Rented | None:
+def _reconnect(office: Office, machine: MachineRecord, job: JobRecord | None, excluded: Excluded) -> Rented | None:
     """A machine that still runs and holds a job; None when it is of no more use."""
     if machine.instance is None:
         found = find_by_label(office, machine.label, looks=1)
@@ -358,7 +361,7 @@ def _reconnect(office: Office, machine: MachineRecord, job: JobRecord | None) ->
     # What it cost while nobody watched belongs to its job.
     accounted = machine.accounted or machine.created
     if status.state is MachineState.stopped:
-        again = resume(office, machine, accounted)
+        again = resume(office, machine, accounted, excluded)
         if again is not None:
             return again
     if status.state is not MachineState.running:

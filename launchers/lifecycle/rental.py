@@ -195,11 +195,11 @@ def _create(office: Office, offer: Offer, label: str, capsule: Capsule | None) -
         return found.instance
 
 
-def resume(office: Office, record: MachineRecord, accounted: float) -> Rented | None:
+def resume(office: Office, record: MachineRecord, accounted: float, excluded: Excluded) -> Rented | None:
     """A machine that was paused under its job, taken up again with its disk at no more than its old price.
 
-    None when it can't be: the provider has no pauses, the account is empty, or there is no card free for it. It exists as
-    before then, and somebody must give it back.
+    None when it can't be: the provider has no pauses, the account is empty, there is no card free for it, or what came up
+    is not what was rented (its host is excluded then). It exists as before then, and somebody must give it back.
     """
     provider, label, instance = office.provider, record.label, record.instance
     if not isinstance(provider, Resumes) or instance is None:
@@ -223,6 +223,8 @@ def resume(office: Office, record: MachineRecord, accounted: float) -> Rented | 
         rented = _bring_up(office, label, record.offer)
     except LaunchError as error:
         office.say(label, f"could not be resumed: {error}", logging.WARNING)
+        if isinstance(error, BadMachine):
+            excluded.hosts.add(record.offer.host)
         return None
     rented.accounted = accounted
     return rented
