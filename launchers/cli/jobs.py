@@ -69,7 +69,8 @@ def logs(options: argparse.Namespace) -> int:
                 stream = LogStream(rented.host, record.spec, mirror, office.clock, office.timing.retry_first)
                 while rented.host.job_status(record.spec)["state"] == "running":
                     time.sleep(office.timing.status)
-                stream.finish(30)
+                stream.drained(30)
+                stream.finish()
                 rented.host.close()
                 return 0
         except MendInput:

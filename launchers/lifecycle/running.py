@@ -56,7 +56,7 @@ def run_job(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, pref
     stream = LogStream(host, job, mirror, office.clock, office.timing.retry_first)
     try:
         status = _follow(office, rented, job, stream)
-        stream.finish(LOG_DRAIN_S)
+        _drain(office, rented, job, stream)
     finally:
         stream.stop()
     if status["state"] == "lost":
@@ -174,6 +174,14 @@ def _follow(office: Office, rented: Rented, job: JobSpec, stream: LogStream) -> 
             early_pull(office, rented, job)
             next_pull = office.clock.now() + office.settings.sync_every_s
         stream.wait(office.timing.status)  # the end of the log is the end of the job: no need to sleep over it
+
+
+def _drain(office: Office, rented: Rented, job: JobSpec, stream: LogStream) -> None:
+    """Wait for the rest of the log of a job that has ended, unless its machine is lost meanwhile."""
+    end = office.clock.now() + LOG_DRAIN_S
+    while not stream.drained(office.timing.status) and office.clock.now() < end:
+        _reach(office, rented, lambda: rented.host.job_status(job))
+    stream.finish()
 
 
 def early_pull(office: Office, rented: Rented, job: JobSpec) -> None:

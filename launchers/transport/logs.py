@@ -96,9 +96,13 @@ class LogStream:
         if self._at_end.wait(seconds):
             self._at_end.clear()
 
-    def finish(self, seconds: float) -> None:
-        """Wait for the rest of the log of a job that has ended, then let go."""
+    def drained(self, seconds: float) -> bool:
+        """Whether the log of a job that has ended is wholly here; waits so long for it."""
         self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def finish(self) -> None:
+        """Let go, and show a last line that was not finished."""
         self._stop.set()
         self._mirror.close()
 
