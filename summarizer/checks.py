@@ -20,6 +20,8 @@ CHOICES = {
     "scheduler.name": SCHEDULERS,
     "optim.name": ("adamw", "adafactor"),
     "trainer.packing": ("auto", "always", "never"),
+    "generation.packing": ("auto", "always", "never"),
+    "generation.precision": ("32-true", "bf16-mixed"),
     "trainer.strategy": ("auto", "ddp", "fsdp"),
     "callbacks.mode": ("min", "max"),
     "data.kind": ("auto", "debsum", "docstrings", "hub", "files"),
@@ -29,8 +31,9 @@ CHOICES = {
 }
 POSITIVE = (
     "model.max_source_tokens", "model.max_target_tokens", "hardware.devices", "hardware.batch_size", "hardware.tokens_per_step",
+    "hardware.generation_tokens",
     "optim.effective_batch_size", "trainer.batch_size", "trainer.max_epochs", "trainer.devices", "trainer.validations",
-    "trainer.checkpoint_every_n_steps", "trainer.log_every_n_steps", "generation.num_beams", "generation.batch_tokens",
+    "trainer.checkpoint_every_n_steps", "trainer.log_every_n_steps", "generation.num_beams",
 )  # fmt: skip
 
 

@@ -164,6 +164,8 @@ class HardwareConfig:
     """Documents of a base-size pretrained model (some 220 M parameters) in one forward pass."""
     tokens_per_step: int = MISSING
     """Padded source + target tokens in one forward pass on one device, at most."""
+    generation_tokens: int = MISSING
+    """Source tokens x beams of a base-size model decoded together."""
     max_train_samples: int | None = None
     max_epochs: int = MISSING
     workers: int = MISSING
@@ -227,8 +229,10 @@ class GenerationConfig:
     min_new_tokens: int = MISSING
     max_new_tokens: int | None = None
     """null: the model's max_target_tokens."""
-    batch_tokens: int = MISSING
-    """Source tokens x beams decoded together."""
+    packing: str = MISSING
+    """auto: a packed search on CUDA where it can do it, which writes generate()'s tokens sooner; always; never."""
+    precision: str = MISSING
+    """32-true: in the weights' own type; bf16-mixed: products in bfloat16, faster, and a token may differ now and then."""
 
 
 @dataclass

@@ -79,8 +79,9 @@ def evaluate_split(
     was_training = model.training
     model.eval()
     written = summarize_batches(
-        model, [split.source(i) for i in mine], settings=config.generation, tokenizer=tokenizer, progress=progress
-    )
+        model, [split.source(i) for i in mine], settings=config.generation, tokenizer=tokenizer, progress=progress,
+        batch_tokens=config.hardware.generation_tokens,
+    )  # fmt: skip
     model.train(was_training)
     texts = tokenizer.batch_decode(written, skip_special_tokens=True)
     by_row = dict(gather([(i, text.strip()) for i, text in zip(mine, texts, strict=True)]))

@@ -6,19 +6,28 @@ Shapes: B documents of a batch, S source tokens.
 from __future__ import annotations
 
 import copy
+import logging
+from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
+from functools import cache
 from itertools import takewhile
 from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import LogitsProcessor, LogitsProcessorList
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
 from summarizer.data.collate import padded
 from summarizer.errors import HardwareError
+from summarizer.packing.generation import PackedGenerator, generation_obstacle
+
+log = logging.getLogger(__name__)
 
 FALLBACK_NEW_TOKENS = 128
+PACKED_FROM = 32  # documents; fewer are done before a packed search's steps are recorded
+MOST_SLOTS = 256
 
 
 class NoRepeatNGramAfterPrompt(LogitsProcessor):
@@ -46,6 +55,7 @@ def summarize_batches(
     source_ids: Sequence[np.ndarray],
     *,
     settings: Any,
+    batch_tokens: int,
     tokenizer: Any,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
@@ -55,35 +65,135 @@ def summarize_batches(
         model: an encoder-decoder or a decoder-only model of transformers, on its device, in eval mode.
         source_ids: one int array [S] a document; a decoder-only model continues it.
         settings: config.GenerationConfig.
+        batch_tokens: source tokens x beams decoded together, at most.
         tokenizer: gives the padding id, and the end where the model names none.
         progress: called with (documents done, of how many) after each batch.
 
     Raises:
-        HardwareError: the device's memory does not suffice.
+        HardwareError: the device's memory does not suffice for one document.
     """
-    summaries: list[list[int]] = [[] for _ in source_ids]
     options = generation_options(model, settings, tokenizer)
+    if wants_packed_search(model, options, settings.packing, len(source_ids)):
+        written = search_packed(model, source_ids, settings, options, batch_tokens, progress)
+        if written is not None:
+            return written
+    return search_padded(model, source_ids, settings, options, batch_tokens, progress)
+
+
+def search_padded(
+    model: Any,
+    source_ids: Sequence[np.ndarray],
+    settings: Any,
+    options: Any,
+    batch_tokens: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[list[int]]:
+    """`summarize_batches` by transformers' generate(), documents of like length together; smaller batches if it must be."""
+    summaries: list[list[int]] = [[] for _ in source_ids]
+    waiting = deque(batches([len(ids) for ids in source_ids], batch_tokens, settings.num_beams))
     done = 0
-    for rows in batches([len(ids) for ids in source_ids], settings.batch_tokens, settings.num_beams):
+    while waiting:
+        rows = waiting.popleft()
         try:
-            written = generate(model, [source_ids[i] for i in rows], options)
-        except (
-            RuntimeError
-        ) as error:  # torch.OutOfMemoryError is one; the CPU's and Apple's allocators raise it plainly
+            # layers compiled for training would be compiled anew for each length of the cache
+            with search_precision(model, settings.precision), torch.compiler.set_stance("force_eager"):
+                written = generate(model, [source_ids[i] for i in rows], options)
+        except RuntimeError as error:  # the CPU's and Apple's allocators raise it plainly
             if not is_out_of_memory(error):
                 raise
             longest = max(len(source_ids[i]) for i in rows)
-            raise HardwareError(
-                f"out of memory while summarizing {len(rows)} documents of up to {longest} tokens with "
-                f"{settings.num_beams} beams: lower generation.batch_tokens (now {settings.batch_tokens}) or "
-                "generation.num_beams."
-            ) from error
+            if len(rows) == 1:
+                raise HardwareError(
+                    f"out of memory while summarizing one document of {longest} tokens with {settings.num_beams} beams: "
+                    "lower model.max_source_tokens or generation.num_beams."
+                ) from error
+            # the rest of this search fits no better
+            limit = len(rows) // 2 * longest * settings.num_beams
+            left = [*rows, *(row for batch in waiting for row in batch)]
+            shares = batches([len(source_ids[i]) for i in left], limit, settings.num_beams)
+            waiting = deque([left[i] for i in share] for share in shares)
+            warn_once(f"out of memory: summaries are written {len(rows) // 2} at a time, more slowly; "
+                      f"hardware.generation_tokens={limit} starts like that")  # fmt: skip
+            free_memory()
+            continue
         for i, ids in zip(rows, written, strict=True):
             summaries[i] = ids
         done += len(rows)
         if progress is not None:
             progress(done, len(source_ids))
     return summaries
+
+
+def wants_packed_search(model: Any, options: Any, setting: str, documents: int) -> bool:
+    """Whether to search over a packed encoder (`summarizer.packing.generation`).
+
+    Args:
+        setting: auto packs on CUDA, for as many documents as repay the recording of its steps; always packs wherever the
+            model and the search allow it; never does not.
+
+    A model or a search that it does not serve is left to generate(), with one warning that names the cost.
+    """
+    device = next(model.parameters()).device
+    if not documents or not model.config.is_encoder_decoder or setting == "never":
+        return False
+    if setting == "auto" and (device.type != "cuda" or documents < PACKED_FROM):
+        return False
+    obstacle = generation_obstacle(model, options)
+    if any(isinstance(part, FSDPModule) for part in model.modules()):
+        obstacle = "its weights are divided over the devices"
+    if obstacle is not None:
+        warn_once(f"summaries are written by generate(), several times slower on a GPU: {obstacle}")
+    return obstacle is None
+
+
+def search_packed(
+    model: Any,
+    source_ids: Sequence[np.ndarray],
+    settings: Any,
+    options: Any,
+    batch_tokens: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[list[int]] | None:
+    """`summarize_batches` by the packed search; None, with a warning, when this machine cannot run it."""
+    longest = max(len(ids) for ids in source_ids)
+    # it keeps each document once, not once a beam: half of generate()'s memory, measured
+    slots = min(MOST_SLOTS, max(1, 2 * batch_tokens // (longest * settings.num_beams)))
+    slots = 1 << (min(slots, 2 * len(source_ids) - 1).bit_length() - 1)
+    while True:
+        try:
+            generator = PackedGenerator(
+                model, options, slots=slots, longest_source=longest,
+                compute=torch.bfloat16 if settings.precision == "bf16-mixed" else None,
+            )  # fmt: skip
+            written = generator.summarize(source_ids, progress)
+            break
+        except RuntimeError as error:
+            if is_out_of_memory(error) and slots > 1:
+                slots //= 2
+                warn_once("out of memory: fewer documents are searched over at a time, more slowly; lower "
+                          "hardware.generation_tokens to start like that")  # fmt: skip
+                free_memory()
+                continue
+            reason = " ".join(str(error).split())[:200]
+            warn_once(f"summaries are written by generate(), several times slower: {reason}")
+            return None
+    return [until_end(ids, stop_ids(options)) for ids in written]
+
+
+def search_precision(model: Any, precision: str) -> Any:
+    """Autocast for `generation.precision`."""
+    device = next(model.parameters()).device
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+
+
+def free_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@cache
+def warn_once(text: str) -> None:
+    log.warning("%s", text)
 
 
 def generation_options(model: Any, settings: Any, tokenizer: Any) -> Any:
@@ -127,8 +237,12 @@ def generate(model: Any, sources: Sequence[np.ndarray], options: Any) -> list[li
         input_ids=input_ids.to(device), attention_mask=mask.to(device), generation_config=options, **more
     )
     written = written[:, input_ids.shape[1] if continues_prompt else 1 :]
+    return [until_end(row, stop_ids(options)) for row in written.tolist()]
+
+
+def stop_ids(options: Any) -> set[int]:
     ends = options.eos_token_id if isinstance(options.eos_token_id, list) else [options.eos_token_id]
-    return [until_end(row, {options.pad_token_id, *ends}) for row in written.tolist()]
+    return {options.pad_token_id, *ends}
 
 
 def until_end(row: Sequence[int], ends: Container[int]) -> list[int]:

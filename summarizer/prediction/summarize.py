@@ -55,7 +55,13 @@ def predict_texts(model: Any, tokenizer: Any, documents: Sequence[Document], con
             parts += source_ids(tokenizer, texts, config.model)
             counts.append(len(texts))
             cut.append(long and config.predict.long_input == "truncate")
-        written = summarize_batches(model, parts, settings=config.generation, tokenizer=tokenizer)
+        written = summarize_batches(
+            model,
+            parts,
+            settings=config.generation,
+            tokenizer=tokenizer,
+            batch_tokens=config.hardware.generation_tokens,
+        )
         summaries = iter(tokenizer.batch_decode(written, skip_special_tokens=True))
         for document, count, truncated in zip(chunk, counts, cut, strict=True):
             joined = " ".join(text.strip() for text in islice(summaries, count))

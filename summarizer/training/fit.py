@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.loggers import Logger
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from summarizer.config import Architecture
 from summarizer.data.batches import BatchLimits
@@ -103,7 +104,9 @@ def trainer_callbacks(
     """In the order that their hooks must run: see the notes of each class."""
     callbacks: list[Callback] = [ExactResume(model_key(config)), throughput, validation]
     if config.optim.ema_decay is not None:
-        callbacks.append(EMAWeightAveraging(decay=config.optim.ema_decay, use_buffers=False))
+        # all weights in a few launches: Lightning's own class for this average takes several for each weight
+        average = get_ema_multi_avg_fn(config.optim.ema_decay)
+        callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
     if config.callbacks.early_stopping_patience is not None:
         callbacks.append(
             EarlyStopping(
@@ -166,8 +169,9 @@ def fit(
         data.position = found.batches_done
         log.info("continuing from %s", found.path.name)
     validation = GenerativeValidation(
-        splits["validation"], data.validation_rows(), tokenizer, config.generation, config.logger.sample_predictions
-    )
+        splits["validation"], data.validation_rows(), tokenizer, config.generation,
+        config.hardware.generation_tokens, config.logger.sample_predictions,
+    )  # fmt: skip
     throughput = measured_throughput(model, config)
     module = SummarizationModule(
         model,

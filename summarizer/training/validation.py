@@ -25,10 +25,11 @@ class GenerativeValidation(Callback):
     """
 
     def __init__(
-        self, split: TokenizedSplit, rows: np.ndarray, tokenizer: Any, generation: DictConfig, samples: int
-    ) -> None:
+        self, split: TokenizedSplit, rows: np.ndarray, tokenizer: Any, generation: DictConfig, batch_tokens: int,
+        samples: int,
+    ) -> None:  # fmt: skip
         self.split, self.rows, self.tokenizer = split, rows, tokenizer
-        self.generation, self.samples = generation, samples
+        self.generation, self.batch_tokens, self.samples = generation, batch_tokens, samples
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
@@ -42,6 +43,7 @@ class GenerativeValidation(Callback):
                 pl_module.model,
                 [self.split.source(int(i)) for i in mine],
                 settings=self.generation,
+                batch_tokens=self.batch_tokens,
                 tokenizer=self.tokenizer,
             )
         pl_module.model.train(was_training)

@@ -49,10 +49,13 @@ class Pairs:
 def config(**evaluation):
     generation = {
         "num_beams": 2, "length_penalty": 1.0, "no_repeat_ngram_size": 2, "min_new_tokens": 1, "max_new_tokens": 8,
-        "batch_tokens": 400,
+        "packing": "auto", "precision": "32-true",
     }  # fmt: skip
     measured = {"splits": ["test"], "bootstrap_samples": 200, "bertscore": False, "bertscore_model": None, **evaluation}
-    return SimpleNamespace(generation=SimpleNamespace(**generation), evaluation=SimpleNamespace(**measured), seed=1)
+    return SimpleNamespace(
+        generation=SimpleNamespace(**generation), evaluation=SimpleNamespace(**measured),
+        hardware=SimpleNamespace(generation_tokens=400), seed=1,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from summarizer.errors import HardwareError
 from summarizer.evaluation.generation import batches, summarize_batches, until_end
 from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration
 
@@ -26,7 +27,7 @@ COPY_IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 def settings(**given):
     values = {
         "num_beams": 3, "length_penalty": 1.0, "no_repeat_ngram_size": 2, "min_new_tokens": 1, "max_new_tokens": 12,
-        "batch_tokens": 4096,
+        "packing": "auto", "precision": "32-true",
     }  # fmt: skip
     return SimpleNamespace(**{**values, **given})
 
@@ -100,11 +101,72 @@ def test_a_batch_gives_what_one_document_at_a_time_gives(family: str, num_beams:
     model, tokenizer = built(family)
     given = settings(num_beams=num_beams)
     sources = documents()
-    together = summarize_batches(model, sources, settings=given, tokenizer=tokenizer)
-    alone = [summarize_batches(model, [source], settings=given, tokenizer=tokenizer)[0] for source in sources]
+    together = summarize_batches(model, sources, settings=given, batch_tokens=4096, tokenizer=tokenizer)
+    alone = [
+        summarize_batches(model, [source], settings=given, batch_tokens=4096, tokenizer=tokenizer)[0]
+        for source in sources
+    ]
     assert together == alone
     assert len({len(summary) for summary in together}) > 1, "rows of one length would not show what stands after an end"
     assert all(tokenizer.eos_token_id not in summary for summary in together)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_packed_search_writes_what_generate_writes(num_beams: int) -> None:
+    model, tokenizer = built("t5")
+    packed, padded = (
+        summarize_batches(
+            model,
+            documents(),
+            settings=settings(num_beams=num_beams, packing=packing),
+            batch_tokens=60,
+            tokenizer=tokenizer,
+        )
+        for packing in ("always", "never")
+    )
+    assert packed == padded
+    assert len({len(summary) for summary in packed}) > 1
+
+
+def test_a_model_that_cannot_be_packed_is_searched_by_generate_with_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model, tokenizer = built("led")
+    given = settings(packing="always")
+    written = [
+        summarize_batches(model, documents(3), settings=given, batch_tokens=4096, tokenizer=tokenizer) for _ in range(2)
+    ]
+    assert written[0] == written[1]
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "several times slower" in warning
+    assert "LEDForConditionalGeneration" in warning
+
+
+class TooSmall(T5ForConditionalGeneration):
+    """A model on a device that holds a few rows at a time, as an allocator would say it."""
+
+    rows = 2
+
+    def generate(self, *, input_ids, **given):
+        if len(input_ids) > self.rows:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 99999999 bytes.")
+        return super().generate(input_ids=input_ids, **given)
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved_until_it_does(caplog: pytest.LogCaptureFixture) -> None:
+    model, tokenizer = built("t5")
+    given = {"settings": settings(), "batch_tokens": 4096, "tokenizer": tokenizer}
+    expected = summarize_batches(model, documents(), **given)
+    model.__class__ = TooSmall
+    assert summarize_batches(model, documents(), **given) == expected
+    assert "hardware.generation_tokens=" in caplog.text
+
+
+def test_a_document_that_memory_does_not_hold_is_told_in_a_sentence() -> None:
+    model, tokenizer = built("t5")
+    model.__class__, model.rows = TooSmall, 0
+    with pytest.raises(HardwareError, match="one document of 13 tokens with 3 beams"):
+        summarize_batches(model, documents(), settings=settings(), batch_tokens=4096, tokenizer=tokenizer)
 
 
 def test_what_stands_after_the_first_end_is_cut() -> None:
@@ -115,7 +177,7 @@ def test_what_stands_after_the_first_end_is_cut() -> None:
 def test_a_prompt_is_not_part_of_the_summary_and_may_be_quoted() -> None:
     model, tokenizer = built("causal")
     source = np.array([5, 6, 7, 5, 6, 8, 9])
-    written = summarize_batches(model, [source], settings=settings(), tokenizer=tokenizer)[0]
+    written = summarize_batches(model, [source], settings=settings(), batch_tokens=4096, tokenizer=tokenizer)[0]
     assert len(written) <= 12
     pairs = list(pairwise(written))
     assert len(pairs) == len(set(pairs)), "no bigram twice in the summary itself"
@@ -133,7 +195,7 @@ def test_progress_counts_documents() -> None:
     model, tokenizer = built("copy")
     seen: list[tuple[int, int]] = []
     summarize_batches(
-        model, documents(5), settings=settings(batch_tokens=40, num_beams=2), tokenizer=tokenizer,
+        model, documents(5), settings=settings(num_beams=2), batch_tokens=40, tokenizer=tokenizer,
         progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     assert seen[-1] == (5, 5)
@@ -142,4 +204,4 @@ def test_progress_counts_documents() -> None:
 
 def test_no_documents_give_no_summaries() -> None:
     model, tokenizer = built("copy")
-    assert summarize_batches(model, [], settings=settings(), tokenizer=tokenizer) == []
+    assert summarize_batches(model, [], settings=settings(), batch_tokens=4096, tokenizer=tokenizer) == []
