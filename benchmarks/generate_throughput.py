@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--lengths", default="cnn", choices=[*shapes.LENGTHS])
     parser.add_argument("--steps", type=int, default=3, help="batches that are timed")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--slots", type=int, default=128, help="documents searched over at a time")
+    parser.add_argument("--slots", type=int, default=256, help="documents searched over at a time")
     parser.add_argument("--beams", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--no-repeat-ngram", type=int, default=0)
