@@ -166,6 +166,7 @@ def manifest(root, job, kept=()):
                 mark = "%d:%d:%d" % (info.st_size, info.st_mtime_ns, info.st_ino)
                 if known.get(relative, [None])[0] == mark:
                     _, digest, size = known[relative]
+                    _hold_again(path, held, digest)
                 else:
                     digest, size = _hold(path, held)
             except OSError:
@@ -189,10 +190,27 @@ def _hold(path, held):
     except OSError:  # a file system without hard links
         return digest_and_size(path)
     digest, size = digest_and_size(link)
-    os.replace(link, os.path.join(held, digest))
+    _rename(link, os.path.join(held, digest))
+    return digest, size
+
+
+def _hold_again(path, held, digest):
+    """See that the second name is still of this file: another one that had the same content may have changed since.
+
+    Seen with empty files: one stays so, the other grows, and the digest of nothing then named what had grown.
+    """
+    name = os.path.join(held, digest)
+    if not os.path.exists(name) or os.path.samefile(path, name):
+        return
+    link = os.path.join(held, ".%d" % os.getpid())
+    os.link(path, link)
+    _rename(link, name)
+
+
+def _rename(link, name):
+    os.replace(link, name)
     if os.path.exists(link):  # both names were the same file: then replacing does nothing
         os.remove(link)
-    return digest, size
 
 
 def send(root, job, path, offset, size, digest):

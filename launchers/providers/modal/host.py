@@ -238,9 +238,10 @@ class ModalHost:
             position = 0
             try:
                 for chunk in self._volume().read_file(path):
+                    wanted = chunk[max(offset - position, 0) : max(file.size - position, 0)]
                     position += len(chunk)
-                    if position > offset:
-                        yield chunk[-(position - offset) :] if position - offset < len(chunk) else chunk
+                    if wanted:
+                        yield wanted
             except FileNotFoundError:
                 return
 

@@ -75,8 +75,9 @@ class Modal:
     _greeted = threading.Event()
 
     def __init__(self) -> None:
-        # A log stream that is still open when the process ends makes the event loop complain of it at length.
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        # A log stream that is still open when the process ends makes both layers below the SDK complain of it at length.
+        for layer in ("asyncio", "synchronicity.synchronizer"):
+            logging.getLogger(layer).setLevel(logging.CRITICAL)
         self._made: dict[str, _Made] = {}
         self._environment: str | None = None
 
