@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,9 +21,11 @@ from launchers.errors import CapsuleRefused, MendInput
 from launchers.secrecy import find_secret
 
 SUPPORT = ".launchers"
+"""Folder of the shipped tree that holds this package itself, and the data of other places."""
 SOURCE = f"{SUPPORT}/source"
 """Holds `commit` and `changes.diff`: the tree travels without its history, and a result must still say what made it."""
-"""Folder of the shipped tree that holds this package itself, and the data of other places."""
+CARRIED = f"{SUPPORT}/carried"
+"""Holds what the app asked to carry, under the names that it gave."""
 _JUNK = (".git", ".venv", "venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "node_modules")
 
 
@@ -57,13 +59,19 @@ class Capsule:
 
 
 def pack(
-    directory: Path, home: Path, max_bytes: float, exclude: tuple[Path, ...] = (), data: tuple[Path, ...] = ()
+    directory: Path,
+    home: Path,
+    max_bytes: float,
+    exclude: tuple[Path, ...] = (),
+    data: tuple[Path, ...] = (),
+    carried: Mapping[str, Path] | None = None,
 ) -> tuple[Capsule, dict[Path, str]]:
     """Pack the working tree around `directory`.
 
     Args:
         exclude: folders that never travel, such as the results of this launch.
         data: files or folders of this machine that must travel although git does not see them.
+        carried: more of them, by their path below `CARRIED`.
 
     Returns:
         The capsule, and for each of `data` its path on the machine, relative to where the job starts.
@@ -88,6 +96,8 @@ def pack(
         place, extra = _data_entries(path, top, store, known)
         entries += extra
         places[path] = os.path.relpath(place, start.as_posix())
+    for name, path in (carried or {}).items():
+        entries += _entries_below(path, f"{CARRIED}/{name}", store)
     entries += [e for e in _support_entries(store) if e.path not in known]
     entries += _source_entries(top, store)
     unique = tuple(sorted({entry.path: entry for entry in entries}.values(), key=lambda e: e.path))
@@ -167,12 +177,20 @@ def _data_entries(path: Path, top: Path, store: Path, known: set[str]) -> tuple[
         missing = [f for f in files if f.relative_to(top).as_posix() not in known]
         return place, [_entry(f, f.relative_to(top).as_posix(), top, store, patterns=False) for f in missing]
     place = f"{SUPPORT}/data/{hashlib.sha256(str(real).encode()).hexdigest()[:8]}/{real.name}"
-    base = real.parent
-    prefix = PurePosixPath(place).parent
-    return place, [
-        _entry(f, (prefix / f.relative_to(base).as_posix()).as_posix(), base, store, patterns=False)
-        for f in _files_below(real)
+    return place, _entries_below(real, place, store)
+
+
+def _entries_below(path: Path, place: str, store: Path) -> list[Entry]:
+    """A file or folder of anywhere, at a place in the tree."""
+    return [
+        _entry(file, (PurePosixPath(place) / file.relative_to(path).as_posix()).as_posix(), path.parent, store, False)
+        for file in _files_below(path)
     ]
+
+
+def size_below(path: Path) -> int:
+    """Bytes of a file or folder."""
+    return sum(file.stat().st_size for file in _files_below(path))
 
 
 def _files_below(path: Path) -> list[Path]:

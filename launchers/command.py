@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from launchers.callbacks import OVERRIDE
-from launchers.capsule import SOURCE, SUPPORT
+from launchers.capsule import CARRIED, SOURCE, SUPPORT
 from launchers.job import JobSpec
 
 
@@ -28,4 +28,7 @@ def arguments_of(job: JobSpec, output: PurePosixPath) -> list[str]:
 
 def environment_of(tree: PurePosixPath) -> dict[str, str]:
     """What a job needs to know of the working tree that it runs in."""
-    return {"PYTHONPATH": str(tree / SUPPORT), "PYTHONUNBUFFERED": "1", "SOURCE_PROVENANCE": str(tree / SOURCE)}
+    return {
+        "PYTHONPATH": str(tree / SUPPORT), "PYTHONUNBUFFERED": "1",
+        "SOURCE_PROVENANCE": str(tree / SOURCE), "CARRIED_DATA": str(tree / CARRIED),
+    }  # fmt: skip

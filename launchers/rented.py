@@ -15,12 +15,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf, open_dict, read_write
 
-from launchers.capsule import pack
+from launchers.capsule import pack, size_below
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
 from launchers.gpus import find_card
@@ -129,7 +129,9 @@ class RentedJobs(DispatchingLauncher):
         everything = tuple(dict.fromkeys(path for ship in ships for path in ship.values()))
         first = self._settings(jobs[0])
         # All jobs of a sweep get the same tree, as it is now.
-        capsule, places = pack(Path.cwd(), home, first.max_capsule_mb * 1e6, _results(jobs), everything)
+        capsule, places = pack(
+            Path.cwd(), home, first.max_capsule_mb * 1e6, _results(jobs), everything, _carried(jobs, first)
+        )
         tasks = []
         for job, ship in zip(jobs, ships, strict=True):
             settings, timing = self._settings(job), self._timing(job)
@@ -285,20 +287,37 @@ def _is_local(override: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in _LOCAL_OVERRIDES)
 
 
+def _carried(jobs: Sequence[ComposedJob], settings: RentalSettings) -> dict[str, Path]:
+    """What the app asks to carry for any of the jobs, as far as it stays under the limit."""
+    chosen: dict[str, Path] = {}
+    if not settings.carry:
+        return chosen
+    left = settings.max_carry_mb * 1e6
+    for job in jobs:
+        for name, path in _ask_app("provider.carry", settings.carry, job).items():
+            size = 0 if name in chosen else size_below(path)
+            if size <= left:
+                chosen[name], left = path, left - size
+    return chosen
+
+
 def _expected_hours(job: ComposedJob, settings: RentalSettings) -> float:
     """What the app's own forecast says, at most max_hours."""
-    if not settings.forecast:
-        return settings.max_hours
-    module, _, function = settings.forecast.partition(":")
+    hours = _ask_app("provider.forecast", settings.forecast, job) if settings.forecast else None
+    return min(float(hours), settings.max_hours) if hours is not None else settings.max_hours
+
+
+def _ask_app(key: str, name: str, job: ComposedJob) -> Any:
+    """Call a function of the app, named `module:function`, with the job's config."""
+    module, _, function = name.partition(":")
     try:
-        forecast = getattr(importlib.import_module(module), function)
+        asked = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise MendInput(f"provider.forecast {settings.forecast!r} can't be used: {error}.") from None
+        raise MendInput(f"{key} {name!r} can't be used: {error}.") from None
     config = copy.deepcopy(job.config)
     with read_write(config), open_dict(config):
         del config["hydra"]
-    hours = forecast(config)
-    return min(float(hours), settings.max_hours) if hours is not None else settings.max_hours
+    return asked(config)
 
 
 def _show_summary(records: list[JobRecord], ledger: Ledger) -> None:

@@ -69,6 +69,10 @@ class RentalSettings:
     """Environment variables handed to the job; their values are never written to a file."""
     forecast: str | None = None
     """`module:function` that takes the job's config and returns its expected hours; null plans with max_hours."""
+    carry: str | None = None
+    """`module:function` that takes the job's config and returns what of this machine would spare the job work, the most
+    needed first: path -> file or folder. It travels while it stays under `max_carry_mb`; `CARRIED_DATA` names its folder."""
+    max_carry_mb: float = 0.0
     expected_download_gb: float = MISSING
     """What the machine fetches by itself before it can start: image, packages, models, data."""
     max_capsule_mb: float = MISSING

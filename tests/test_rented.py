@@ -74,6 +74,7 @@ def test_the_project_itself_holds_nothing_that_may_not_travel(tmp_path):
 )
 def test_a_job_on_a_rented_machine_comes_home_as_a_local_one_would(emulator, key, choice, checkout, tmp_path):
     corpus, results = write_corpus(tmp_path / "corpus"), tmp_path / "outputs"
+    summarizer("task=prepare", *SHORT[:-1], *corpus, choice[1], cwd=checkout)
     with emulator(tmp_path / "market") as market:
         done = summarizer(
             *SHORT, *corpus, *choice, f"provider.api_url={market.url}", "provider.check_gpu=false",
@@ -83,6 +84,8 @@ def test_a_job_on_a_rented_machine_comes_home_as_a_local_one_would(emulator, key
         assert market.billed() == []
     assert job_folder(done) == results / "0"
     assert_home(results / "0", done.stdout, checkout, corpus)
+    # What was prepared here went along.
+    assert "tokenizing" not in done.stdout
 
 
 @pytest.mark.slow
@@ -99,3 +102,5 @@ def test_a_job_at_modal_comes_home_as_a_local_one_would(checkout, tmp_path):
         assert {tuple(function.cards) for function in functions} == {("A100-40GB:1",)}
     assert job_folder(done) == results / "0"
     assert_home(results / "0", done.stdout, checkout, corpus)
+    # Nothing had been prepared here.
+    assert "tokenizing 96 documents of train" in done.stdout

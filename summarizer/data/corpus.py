@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from summarizer.data.carried import carried_corpus, note_corpus
 from summarizer.data.progress import quiet_datasets
 from summarizer.data.store import cache_root
 from summarizer.errors import DataError
@@ -97,6 +98,13 @@ def _limit(cfg: DataConfig, split: str) -> int | None:
 
 def _built_files(cfg: DataConfig, cache: Path) -> tuple[str, dict[str, Path], str | None]:
     """Name, Parquet files and notice of a corpus that is built on this machine."""
+    if (came := carried_corpus(cfg.kind)) is not None:
+        name, folder = came
+        return (
+            name,
+            {s: folder / f"{s}.parquet" for s in SPLITS},
+            f"The corpus is {name}, as built where this job came from.",
+        )
     why_not = ""
     if cfg.kind in ("auto", "debsum"):
         from summarizer.data.debsum.build import debsum
@@ -109,11 +117,13 @@ def _built_files(cfg: DataConfig, cache: Path) -> tuple[str, dict[str, Path], st
             why_not = str(error)
         else:
             chosen = "data=auto: the corpus is debsum, one-line summaries of Debian package descriptions."
+            note_corpus(cache, cfg.kind, "debsum", built.folder)
             notices = [chosen if cfg.kind == "auto" else None, built.notice]
             return "debsum", {s: built.file(s) for s in SPLITS}, " ".join(filter(None, notices)) or None
     from summarizer.data.docstrings.build import docstrings
 
     folder, _ = docstrings(cache)
+    note_corpus(cache, cfg.kind, "docstrings", folder)
     notice = (
         f"data=auto: the corpus is docstrings of installed packages, because debsum could not be built: {why_not}"
         if why_not

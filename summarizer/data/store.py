@@ -57,10 +57,7 @@ def built_once(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[st
                 log.warning("%s is incomplete, so it is built again.", folder)
             return _build(folder, build)
     except OSError as error:
-        raise OutputError(
-            f"the cache {folder.parent} cannot be written ({error.strerror or error}): free some space, or name another folder "
-            "with SUMMARIZER_CACHE or data.cache_dir."
-        ) from error
+        raise _unwritable(folder.parent, error) from error
 
 
 def _build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
@@ -76,6 +73,28 @@ def _build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, A
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return notes
+
+
+def write_note(path: Path, content: dict[str, Any]) -> None:
+    """Write a small JSON file of the cache, whole or not at all.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(content, indent=1))
+        partial.replace(path)
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"the cache {folder} cannot be written ({error.strerror or error}): free some space, or name another folder "
+        "with SUMMARIZER_CACHE or data.cache_dir."
+    )
 
 
 def write_rows(rows: Sequence[Any], columns: Sequence[str], path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from summarizer.data.carried import carried
 from summarizer.data.corpus import Corpus
 from summarizer.data.encoding import Encoding, encode
 from summarizer.data.progress import quiet_datasets
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TOKENS = "tokenized"  # folder of the cache
 LAYOUT = "1"  # of the files; another value tokenizes anew
 ROWS_PER_BATCH = 256  # few, because a document may be megabytes
 ROWS_PER_WORKER = 2000  # fewer are tokenized sooner than another process is started
@@ -61,7 +63,7 @@ def tokenize_corpus(
         OutputError: the cache cannot be written.
     """
     encoding = Encoding(max_source_tokens, max_target_tokens, source_prefix, source_suffix, causal)
-    root = cache_root(cache_dir) / "tokenized"
+    root = cache_root(cache_dir) / TOKENS
     tokenized: dict[str, TokenizedSplit | TokenizedStream] = {}
     for name, rows in corpus.splits.items():
         if not hasattr(rows, "__len__"):
@@ -72,7 +74,11 @@ def tokenize_corpus(
                 f"the {name} split of {corpus.name} has no rows: check the files, and data.max_{name}_samples."
             )
         described = [LAYOUT, corpus.fingerprint(name), tokenizer_fingerprint(tokenizer), encoding.described()]
-        folder = root / hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
+        mark = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
+        if (came := carried(f"{TOKENS}/{mark}")) is not None:
+            tokenized[name] = TokenizedSplit(came, rows)
+            continue
+        folder = root / mark
         built_once(folder, lambda into, rows=rows, name=name: _tokenize(rows, name, tokenizer, encoding, workers, into))  # type: ignore[misc]
         tokenized[name] = TokenizedSplit(folder, rows)
     return tokenized

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from summarizer.config import Architecture
+from summarizer.data.carried import note_tokens
 from summarizer.data.corpus import Corpus, load_corpus
 from summarizer.data.tokenized import TokenizedSplit, TokenizedStream, tokenize_corpus
 from summarizer.errors import DataError
@@ -60,7 +61,7 @@ def prepare_data(
         source_prefix=config.model.source_prefix,
         source_suffix=config.model.source_suffix,
         causal=config.model.architecture == Architecture.causal_lora,
-        workers=config.hardware.workers if config.hardware.workers > 0 else usable_cores(),
+        workers=min(config.hardware.workers, usable_cores()) if config.hardware.workers > 0 else usable_cores(),
         cache_dir=config.data.cache_dir,
     )
     for name in splits:
@@ -68,6 +69,7 @@ def prepare_data(
             raise DataError(
                 f"data={config.data.name} has no {name} split: name its file or split with data.{name}_file or data.{name}_split."
             )
+    note_tokens(config, [split.folder for split in tokenized.values() if isinstance(split, TokenizedSplit)])
     return Prepared(corpus, tokenizer, tokenized)
 
 
@@ -79,8 +81,12 @@ def training_texts(corpus: Corpus) -> Iterator[str]:
 
 
 def prepare(run: Run, config: DictConfig, overrides: list[str]) -> None:
-    """Do all that a training with the same settings would have to do before its first step."""
-    resolve(config, overrides)
+    """Do all that a training with the same settings would have to do before its first step.
+
+    The hardware that is named need not be here: what is prepared travels with the job (`summarizer.data.carried`).
+    """
+    if config.hardware.accelerator == "auto":
+        resolve(config, overrides)
     set_threads(config.trainer.threads)
     run.write_config(config, overrides)
     prepared = prepare_data(config)

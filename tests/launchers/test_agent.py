@@ -23,7 +23,8 @@ def ask(tmp_path: Path):
     with subprocess.Popen(
         [sys.executable, str(AGENT), str(tmp_path), "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as agent:
-        assert agent.stdin and agent.stdout
+        assert agent.stdin
+        assert agent.stdout
         agent.stdout.readline()
 
         def answer(act: str, *arguments: Any) -> Any:

@@ -50,6 +50,31 @@ def test_the_cheapest_fitting_offer_is_rented_under_a_label_of_our_own(desk: Des
     assert instance.label.startswith("launchers-")
 
 
+def test_what_the_app_asks_to_carry_is_there_as_far_as_it_is_small_enough(desk: Desk):
+    for name, size in {"corpus": 3000, "tokens": 9000, "index": 1000}.items():
+        (desk.folder / name).mkdir()
+        (desk.folder / name / "rows").write_bytes(b"0" * size)
+    found = {name: f"Path({str(desk.folder / name)!r})" for name in ("corpus", "tokens", "index")}
+    asked = ", ".join(f"'{name}/kept': {path}" for name, path in found.items())
+    (desk.project / "kept.py").write_text(f"from pathlib import Path\ndef here(config):\n    return {{{asked}}}\n")
+    tells = "print('came:', *sorted(str(p) for p in Path(os.environ['CARRIED_DATA']).rglob('rows')))"
+    (desk.project / "descent" / "__init__.py").write_text(
+        f"import os\nfrom pathlib import Path\nif 'CARRIED_DATA' in os.environ: {tells}\n"
+    )
+    done = desk.run("steps=1", "provider.carry=kept:here", "provider.max_carry_mb=0.005")
+    (came,) = re.findall("came: (.*)", done.stdout)
+    assert [Path(path).parts[-3:] for path in came.split()] == [("corpus", "kept", "rows"), ("index", "kept", "rows")]
+
+
+@pytest.mark.parametrize("name", ["nowhere:here", "json:nothing", "json"])
+def test_a_function_that_is_not_there_is_named_before_anything_is_rented(desk: Desk, name: str):
+    done = desk.run("steps=1", f"provider.carry={name}")
+    assert done.returncode != 0
+    assert f"provider.carry '{name}' can't be used" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert desk.market.history == []
+
+
 def test_spot_is_a_bid(desk: Desk):
     desk.run("steps=1", "provider.spot=true", "provider.bid_factor=1.2")
     (instance,) = desk.market.history

@@ -244,8 +244,11 @@ class Control(Schedule):
         _, path = self._file(request)
         if path.is_dir():
             raise refuse(f"Not a file: {request.path}")
-        size = path.stat().st_size
-        urls = self.storage.block_urls(path) if size else []
+        try:
+            size = path.stat().st_size
+            urls = self.storage.block_urls(path) if size else []
+        except FileNotFoundError:  # a commit removed it just now
+            raise refuse(f"No such file: {request.path}", Status.NOT_FOUND) from None
         return api_pb2.VolumeGetFile2Response(get_urls=urls, size=size, start=0, len=size)
 
     async def VolumePutFiles2(self, request: Any, task: str) -> Any:
