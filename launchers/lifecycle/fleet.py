@@ -67,6 +67,7 @@ class Fleet:
         self._excluded = excluded or Excluded()
         self._applications = Applications()
         self._failed_setups = 0
+        self._mistakes: list[Exception] = []
         self.still_billed: list[StillBilled] = []
 
     def run(self, held: list[tuple[Rented, Task]] = []) -> None:  # noqa: B006
@@ -94,11 +95,16 @@ class Fleet:
             raise
         finally:
             self._settle_waiting()
+            if self._mistakes:
+                self._settle_forgotten(offices[0])
             self._applications.close()
 
     def _work_and_say(self, done: threading.Event, rented: Rented | None, task: Task | None) -> None:
         try:
             self._work(rented, task)
+        except Exception as error:
+            self._mistakes.append(error)
+            log.exception("A mistake in the launchers; please report it with these lines:")
         finally:
             done.set()
 
@@ -235,6 +241,24 @@ class Fleet:
         for task in self._waiting:
             if not task.office.settings.detach and not task.office.leaving.is_set():
                 task.office.ledger.update_job(task.job.id, outcome=Outcome.cancelled, note="never started")
+
+    def _settle_forgotten(self, office: Office) -> None:
+        """What a worker left that ended by a mistake of ours: a job nobody follows, a machine nobody gives back."""
+        kept = set()
+        for record in office.ledger.jobs(office.launch):
+            if record.outcome.ended:
+                continue
+            if record.spec.settings["detach"] or office.leaving.is_set():
+                kept.add(record.machine)
+                continue
+            note = f"a mistake in the launchers ended it ({type(self._mistakes[-1]).__name__}: {self._mistakes[-1]})"
+            office.ledger.update_job(record.spec.id, outcome=Outcome.failed, note=note, ended=office.clock.now())
+        for machine in office.ledger.machines(office.launch):
+            if machine.billing is not Billing.gone and machine.label not in kept:
+                try:
+                    give_back(office, machine.label)
+                except StillBilled as error:
+                    self._note_still_billed(error)
 
 
 class Applications:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shlex
@@ -105,7 +106,8 @@ class Agent:
 
     def _drop(self) -> None:
         if self._channel is not None:
-            self._channel.close()
+            with contextlib.suppress(Exception):  # a broken connection refuses even this
+                self._channel.close()
         self._channel, self._buffer = None, b""
 
 

@@ -51,13 +51,15 @@ class Connection:
             Unreachable: the connection failed before the command ended.
             RemoteError: it ended with an error.
         """
+        import paramiko
+
         with self._channel(command, timeout) as channel:
             reader = _Drain(channel)
             try:
                 for chunk in source:
                     channel.sendall(chunk)
                 channel.shutdown_write()
-            except OSError:
+            except (OSError, EOFError, paramiko.SSHException):
                 # The command ended early: what it said about it is worth more than the broken pipe.
                 pass
             return reader.result(command)
@@ -65,7 +67,7 @@ class Connection:
     def stream(self, command: str, timeout: float | None = None) -> Iterator[bytes]:
         """The standard output of a command as it comes."""
         with self._channel(command, timeout) as channel:
-            channel.shutdown_write()
+            _guarded(channel.shutdown_write)
             while chunk := _guarded(lambda: channel.recv(1 << 16)):
                 yield chunk
             _check(channel, command, channel.recv_stderr(4000))
@@ -83,8 +85,10 @@ class Connection:
         return _guarded(open_channel)
 
     def send(self, channel: Any, data: bytes) -> None:
-        # A command that has ended takes nothing: what it said about that comes with `receive` and `check`.
-        with contextlib.suppress(OSError):
+        import paramiko
+
+        # A command that has ended takes nothing, nor does a connection that broke: `receive` and `check` tell which.
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             channel.sendall(data)
 
     def receive(self, channel: Any) -> bytes:

@@ -75,6 +75,22 @@ def test_a_function_that_is_not_there_is_named_before_anything_is_rented(desk: D
     assert desk.market.history == []
 
 
+@pytest.mark.parametrize("step", ["ship", "read", "job_status"])
+def test_a_mistake_of_ours_leaves_no_machine_and_no_job_that_waits(desk: Desk, step: str):
+    (desk.project / "descent" / "__init__.py").write_text(
+        "import launchers.transport.host as host\n"
+        f"def mistaken(*arguments): raise ZeroDivisionError('planted')\nhost.SshHost.{step} = mistaken\n"
+    )
+    done = desk.run("-m", "steps=1,2", "provider.machines=2")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "A mistake in the launchers" in said
+    assert said.count("ZeroDivisionError: planted") >= 2  # its traceback, and each job's own note
+    assert desk.market.billed() == []
+    rows = json.loads(desk.launchers("ps", "--json", "--all").stdout)[0]["jobs"]
+    assert {row["state"] for row in rows} == {"failed"}
+
+
 def test_spot_is_a_bid(desk: Desk):
     desk.run("steps=1", "provider.spot=true", "provider.bid_factor=1.2")
     (instance,) = desk.market.history

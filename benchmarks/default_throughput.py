@@ -1,0 +1,107 @@
+"""The default job's training throughput against transformers' Seq2SeqTrainer, on the same model, documents and batch size.
+
+    python benchmarks/default_throughput.py [--steps 200] [--rounds 2] [overrides ...]
+
+Ours is `python -m summarizer trainer.max_steps=STEPS`, as its metrics.json counts it. The reference takes the same
+documents in random order, padded to the longest of a batch, with the best of the given numbers of loader workers. The two
+alternate, so that a machine that slows down slows both. Prints one JSON line a round and side, and last the ratio of the
+best rounds in documents a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import reference_trainer
+from benchmarks.shapes import emit
+
+FEW = [
+    "data.max_test_samples=16",
+    "data.max_validation_samples=16",
+    "trainer.validations=1",
+    "callbacks.progress=false",
+]
+
+
+class Shuffled:
+    """The train split's documents in random order."""
+
+    def __init__(self, split: Any) -> None:
+        self.split, self.order = split, np.random.default_rng(0).permutation(len(split))
+        self.source_lengths, self.target_lengths = split.source_lengths[self.order], split.target_lengths[self.order]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        row = int(self.order[index])
+        return self.split.source(row), self.split.target(row)
+
+
+def ours(steps: int, overrides: list[str]) -> dict[str, float]:
+    """What the command measured of itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "summarizer", f"trainer.max_steps={steps}", *FEW, f"hydra.sweep.dir={folder}"]
+        subprocess.run([*command, *overrides], check=True, stdout=subprocess.DEVNULL)
+        return dict(json.loads((Path(folder) / "0" / "metrics.json").read_text()))
+
+
+def reference(steps: int, overrides: list[str], workers: int) -> dict[str, Any]:
+    """The Trainer on a fresh model of the same config."""
+    from hydra import compose, initialize_config_dir
+
+    from summarizer.application import register
+    from summarizer.hardware import resolve, set_threads
+    from summarizer.models.loading import build_model
+    from summarizer.paths import config_dir
+    from summarizer.tasks.prepare import prepare_data
+
+    register()
+    with initialize_config_dir(str(config_dir()), version_base=None):
+        config = compose("config", overrides)
+    device = resolve(config, overrides)
+    set_threads(config.trainer.threads)
+    prepared = prepare_data(config, ("train",))
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, prepared.tokenizer, config.hardware.attention).train()
+    row = reference_trainer.measure(
+        model, Shuffled(prepared.splits["train"]), config.trainer.batch_size, steps, torch.device(device.accelerator), workers
+    )  # fmt: skip
+    assert row is not None, "the reference's memory did not suffice"
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 4], help="loader processes of the reference")
+    parser.add_argument("overrides", nargs="*", default=[], help="of the job, on both sides")
+    arguments = parser.parse_args()
+    best: dict[str, float] = {"summarizer": 0.0, "Seq2SeqTrainer": 0.0}
+    for number in range(arguments.rounds):
+        for workers in arguments.workers:
+            row = reference(arguments.steps, arguments.overrides, workers)
+            emit(row="Seq2SeqTrainer", round=number, workers=workers, documents_per_s=row["documents_per_s"],
+                 tokens_per_s=row["tokens_per_s"])  # fmt: skip
+            best["Seq2SeqTrainer"] = max(best["Seq2SeqTrainer"], row["documents_per_s"])
+        metrics = ours(arguments.steps, arguments.overrides)
+        emit(row="summarizer", round=number, documents_per_s=metrics["train/documents_per_second"],
+             tokens_per_s=metrics["train/tokens_per_second"], non_padding_share=metrics["train/non_padding_share"])  # fmt: skip
+        best["summarizer"] = max(best["summarizer"], metrics["train/documents_per_second"])
+    emit(row="best", **best, ratio=best["summarizer"] / best["Seq2SeqTrainer"])
+
+
+if __name__ == "__main__":
+    main()
