@@ -67,8 +67,9 @@ def prepare_libraries() -> None:
     Through the environment, before their import: a misspelt path should not wait for transformers.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # threads that wait for each other sleep: spinning, they slow tenfold on a machine that does anything else
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # Threads that wait for each other spin for microseconds, then sleep: docs/recipe.md has the figures.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for name in ("absl", "fsspec", "httpx", "filelock"):

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from summarizer import provenance
 from summarizer.data.files import check_files
-from summarizer.hardware import resolve, set_threads
+from summarizer.hardware import keep_freed_memory, resolve, set_threads
 from summarizer.run import Run, write_atomically
 from summarizer.tasks.prepare import Prepared, prepare_data
 
@@ -30,6 +30,7 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     if config.data.kind == "files":
         check_files(config.data, ("train", "validation", *config.evaluation.splits))
     device = resolve(config, overrides)
+    keep_freed_memory()
     run.write_config(config, overrides)
     facts = provenance.collect(device, config.seed)
     write_atomically(run.provenance_file, json.dumps(facts, indent=1) + "\n")

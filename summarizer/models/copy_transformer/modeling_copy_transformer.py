@@ -26,6 +26,7 @@ from transformers.utils import ModelOutput
 from .configuration_copy_transformer import CopyTransformerConfig
 from .layers import CopyTransformerDecoderLayer, CopyTransformerEncoderLayer, rotary_angles
 from .pointer import Pointer, PointerKeys, continuation_features
+from .vocabulary import word_log_probabilities
 
 IGNORED = -100
 TINY = 1e-12
@@ -202,13 +203,11 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         x = self.decode(decoder_input_ids, encoder_outputs.last_hidden_state, source_mask, past_key_values, start)
         features = continuation_features(source_ids, decoder_input_ids if written_ids is None else written_ids)
         copy, weights = self.pointer(x, encoder_outputs.copy_keys, features[:, -x.shape[1] :], source_mask)
-        vocabulary = F.linear(x, self.shared.weight).float()
         loss = logits = None
         if labels is not None:
-            loss = mixture_loss(vocabulary, copy, weights, source_ids, labels, label_smoothing)
-            if encoder_outputs.replaced is not None and self.config.restoration_weight:
-                loss = loss + self.config.restoration_weight * self.restoration_loss(encoder_outputs)
+            loss = self.loss(x, copy, weights, encoder_outputs, labels, label_smoothing)
         else:
+            vocabulary = F.linear(x, self.shared.weight).float()
             logits = mixture_log_probabilities(vocabulary, copy, weights, source_ids)
         return Seq2SeqLMOutput(
             loss=loss,
@@ -232,32 +231,48 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
             x = layer(x, angles, mask, source, source_mask, cache)
         return self.norm(x)
 
-    def restoration_loss(self, encoded: CopyEncoderOutput) -> Tensor:
-        """Mean cross-entropy of the hidden encoder inputs, from what the encoder made of their neighbours."""
-        logits = F.linear(encoded.last_hidden_state[encoded.replaced], self.shared.weight).float()
-        return F.cross_entropy(logits, encoded.source_ids[encoded.replaced], reduction="sum") / max(1, len(logits))
+    def loss(
+        self,
+        x: Tensor,
+        copy: Tensor,
+        log_weights: Tensor,
+        encoded: CopyEncoderOutput,
+        labels: Tensor,
+        label_smoothing: float,
+    ) -> Tensor:
+        """Mean -log P of the labels, plus the weighted mean cross-entropy of the inputs that training hid from the encoder,
+        from what it made of their neighbours.
+
+        Args:
+            x: [B, T, D], decoder states. copy: [B, C, T, S]. log_weights: [B, T, 1 + C]. labels: [B, T].
+        """
+        counted, source_ids = labels != IGNORED, encoded.source_ids
+        rows, words = [x[counted]], [labels[counted]]
+        restored = encoded.replaced if self.config.restoration_weight else None
+        if restored is not None:
+            rows.append(encoded.last_hidden_state[restored])
+            words.append(source_ids[restored])
+        # one product with the vocabulary for both, of the rows that count
+        own, all_words = word_log_probabilities(torch.cat(rows), self.shared.weight, torch.cat(words))
+        own, restoration = own.split([len(rows[0]), len(own) - len(rows[0])])
+        pointed = pointed_at(copy, source_ids, labels)[counted]
+        # a floor, as the gradient of log 0 is no number; 1e-12 is far below what a softmax over the vocabulary gives a word
+        parts = torch.cat((own[:, None], (pointed + TINY).log()), dim=-1)
+        losses = -(parts + log_weights[counted]).logsumexp(dim=-1)
+        if label_smoothing:
+            mean_logit = F.linear(rows[0].float(), self.shared.weight.float().mean(dim=0, keepdim=True)).squeeze(-1)
+            uniform = all_words[: len(losses)] - mean_logit
+            losses = (1 - label_smoothing) * losses + label_smoothing * uniform
+        loss = losses.sum() / max(1, len(losses))
+        if restored is not None:
+            loss = loss - self.config.restoration_weight * restoration.sum() / max(1, len(restoration))
+        return loss
 
 
-def mixture_loss(
-    vocabulary: Tensor, copy: Tensor, log_weights: Tensor, source_ids: Tensor, labels: Tensor, label_smoothing: float
-) -> Tensor:
-    """Mean -log P of the labels.
-
-    Args:
-        vocabulary: [B, T, V] logits. copy: [B, C, T, S]. log_weights: [B, T, 1 + C]. source_ids: [B, S].
-    """
-    counted = labels != IGNORED
-    gold = labels.masked_fill(~counted, 0)
-    all_words = vocabulary.logsumexp(dim=-1)
-    own = vocabulary.gather(-1, gold[:, :, None]).squeeze(-1) - all_words
-    here = (source_ids[:, None, :] == gold[:, :, None]).to(copy.dtype)
-    pointed = torch.einsum("bcts,bts->btc", copy, here)
-    # a floor, as the gradient of log 0 is no number; 1e-12 is far below what a softmax over the vocabulary gives a word
-    parts = torch.cat((own[:, :, None], (pointed + TINY).log()), dim=-1)
-    loss = -(parts + log_weights).logsumexp(dim=-1)
-    if label_smoothing:
-        loss = (1 - label_smoothing) * loss + label_smoothing * (all_words - vocabulary.mean(dim=-1))
-    return (loss * counted).sum() / counted.sum().clamp(min=1)
+def pointed_at(copy: Tensor, source_ids: Tensor, words: Tensor) -> Tensor:
+    """[B, T, C]: what each pointer gives, over all places of the source, to words [B, T]."""
+    here = (source_ids[:, None, :] == words[:, :, None]).to(copy.dtype)
+    return torch.einsum("bcts,bts->btc", copy, here)
 
 
 def mixture_log_probabilities(vocabulary: Tensor, copy: Tensor, log_weights: Tensor, source_ids: Tensor) -> Tensor:
