@@ -44,5 +44,7 @@ def test_attention_is_pytorchs(keys, kind):
     ours = attend(query, key, value, mask, causal=kind == "causal")
     theirs = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=kind == "causal")
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    for one, other in zip(*(torch.autograd.grad(out.square().sum(), (query, key, value)) for out in (ours, theirs))):
+    for one, other in zip(
+        *(torch.autograd.grad(out.square().sum(), (query, key, value)) for out in (ours, theirs)), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
