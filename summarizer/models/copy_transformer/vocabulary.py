@@ -53,7 +53,7 @@ class _WordLogProbabilities(torch.autograd.Function):
         return (torch.cat(own), torch.cat(total)) if own else (empty, empty)
 
     @staticmethod
-    def backward(ctx: Any, own_gradient: Tensor, total_gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, own_gradient: Tensor, total_gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         rows, matrix, words, *kept = ctx.saved_tensors
         share = (total_gradient - own_gradient).to(rows.dtype)[:, None]
         to_rows, to_matrix = torch.empty_like(rows), torch.zeros_like(matrix)
