@@ -21,6 +21,7 @@ CHOICES = {
     "optim.name": ("adamw", "adafactor"),
     "trainer.packing": ("auto", "always", "never"),
     "generation.packing": ("auto", "always", "never"),
+    "generation.reranking": ("none", "mbr"),
     "generation.precision": ("32-true", "bf16-mixed"),
     "trainer.strategy": ("auto", "ddp", "fsdp"),
     "callbacks.mode": ("min", "max"),

@@ -75,6 +75,8 @@ class RecipeConfig:
     label_smoothing: float = MISSING
     ema_decay: float | None = None
     """Decay of the exponential moving average of the weights, per optimizer step; null trains without."""
+    num_beams: int = MISSING
+    reranking: str = MISSING
     length_penalty: float = MISSING
     no_repeat_ngram_size: int = MISSING
 
@@ -224,6 +226,8 @@ class TrainerConfig:
 @dataclass
 class GenerationConfig:
     num_beams: int = MISSING
+    reranking: str = MISSING
+    """none: the most probable beam; mbr: the beam that agrees best with the others (minimum Bayes risk)."""
     length_penalty: float = MISSING
     no_repeat_ngram_size: int = MISSING
     min_new_tokens: int = MISSING

@@ -1,4 +1,4 @@
-"""Beam search over many documents, batched by length.
+"""Beam search over many documents, batched by length, and the choice among the beams.
 
 Shapes: B documents of a batch, S source tokens.
 """
@@ -21,6 +21,7 @@ from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 
 from summarizer.data.collate import padded
 from summarizer.errors import HardwareError
+from summarizer.evaluation.minimum_bayes_risk import least_risk
 from summarizer.packing.generation import PackedGenerator, generation_obstacle
 
 log = logging.getLogger(__name__)
@@ -73,11 +74,20 @@ def summarize_batches(
         HardwareError: the device's memory does not suffice for one document.
     """
     options = generation_options(model, settings, tokenizer)
+    beams = None
     if wants_packed_search(model, options, settings.packing, len(source_ids)):
-        written = search_packed(model, source_ids, settings, options, batch_tokens, progress)
-        if written is not None:
-            return written
-    return search_padded(model, source_ids, settings, options, batch_tokens, progress)
+        beams = search_packed(model, source_ids, settings, options, batch_tokens, progress)
+    if beams is None:
+        beams = search_padded(model, source_ids, settings, options, batch_tokens, progress)
+    return [chosen(hypotheses, tokenizer) for hypotheses in beams]
+
+
+def chosen(hypotheses: Sequence[list[int]], tokenizer: Any) -> list[int]:
+    """Of one document's hypotheses, the best first, the first or the one of least risk; all but one are given for that only."""
+    if len(hypotheses) == 1:
+        return hypotheses[0]
+    texts = tokenizer.batch_decode(list(hypotheses), skip_special_tokens=True)
+    return hypotheses[least_risk([text.strip() for text in texts])]
 
 
 def search_padded(
@@ -87,9 +97,9 @@ def search_padded(
     options: Any,
     batch_tokens: int,
     progress: Callable[[int, int], None] | None,
-) -> list[list[int]]:
-    """`summarize_batches` by transformers' generate(), documents of like length together; smaller batches if it must be."""
-    summaries: list[list[int]] = [[] for _ in source_ids]
+) -> list[list[list[int]]]:
+    """Each document's hypotheses by transformers' generate(), documents of like length together; smaller batches if it must be."""
+    summaries: list[list[list[int]]] = [[] for _ in source_ids]
     waiting = deque(batches([len(ids) for ids in source_ids], batch_tokens, settings.num_beams))
     done = 0
     while waiting:
@@ -116,8 +126,8 @@ def search_padded(
                       f"hardware.generation_tokens={limit} starts like that")  # fmt: skip
             free_memory()
             continue
-        for i, ids in zip(rows, written, strict=True):
-            summaries[i] = ids
+        for i, hypotheses in zip(rows, written, strict=True):
+            summaries[i] = hypotheses
         done += len(rows)
         if progress is not None:
             progress(done, len(source_ids))
@@ -153,8 +163,8 @@ def search_packed(
     options: Any,
     batch_tokens: int,
     progress: Callable[[int, int], None] | None,
-) -> list[list[int]] | None:
-    """`summarize_batches` by the packed search; None, with a warning, when this machine cannot run it."""
+) -> list[list[list[int]]] | None:
+    """Each document's hypotheses by the packed search; None, with a warning, when this machine cannot run it."""
     longest = max(len(ids) for ids in source_ids)
     # it keeps each document once, not once a beam: half of generate()'s memory, measured
     slots = min(MOST_SLOTS, max(1, 2 * batch_tokens // (longest * settings.num_beams)))
@@ -165,7 +175,7 @@ def search_packed(
                 model, options, slots=slots, longest_source=longest,
                 compute=torch.bfloat16 if settings.precision == "bf16-mixed" else None,
             )  # fmt: skip
-            written = generator.summarize(source_ids, progress)
+            written = generator.hypotheses(source_ids, progress)
             break
         except RuntimeError as error:
             if is_out_of_memory(error) and slots > 1:
@@ -177,7 +187,7 @@ def search_packed(
             reason = " ".join(str(error).split())[:200]
             warn_once(f"summaries are written by generate(), several times slower: {reason}")
             return None
-    return [until_end(ids, stop_ids(options)) for ids in written]
+    return [[until_end(ids, stop_ids(options)) for ids in beams] for beams in written]
 
 
 def search_precision(model: Any, precision: str) -> Any:
@@ -205,6 +215,7 @@ def generation_options(model: Any, settings: Any, tokenizer: Any) -> Any:
     )
     options.min_new_tokens = settings.min_new_tokens
     options.num_beams = settings.num_beams
+    options.num_return_sequences = settings.num_beams if settings.reranking == "mbr" else 1
     options.length_penalty = settings.length_penalty
     options.no_repeat_ngram_size = settings.no_repeat_ngram_size
     options.do_sample = False
@@ -216,8 +227,8 @@ def generation_options(model: Any, settings: Any, tokenizer: Any) -> Any:
 
 
 @torch.inference_mode()
-def generate(model: Any, sources: Sequence[np.ndarray], options: Any) -> list[list[int]]:
-    """One forward search; sources [B][S], longest first or not."""
+def generate(model: Any, sources: Sequence[np.ndarray], options: Any) -> list[list[list[int]]]:
+    """Of one search the hypotheses of each document, the best first; sources [B][S], longest first or not."""
     continues_prompt = not model.config.is_encoder_decoder
     device = next(model.parameters()).device
     input_ids = padded(sources, options.pad_token_id, left=continues_prompt)
@@ -237,7 +248,9 @@ def generate(model: Any, sources: Sequence[np.ndarray], options: Any) -> list[li
         input_ids=input_ids.to(device), attention_mask=mask.to(device), generation_config=options, **more
     )
     written = written[:, input_ids.shape[1] if continues_prompt else 1 :]
-    return [until_end(row, stop_ids(options)) for row in written.tolist()]
+    hypotheses = [until_end(row, stop_ids(options)) for row in written.tolist()]
+    count = options.num_return_sequences
+    return [hypotheses[i : i + count] for i in range(0, len(hypotheses), count)]
 
 
 def stop_ids(options: Any) -> set[int]:

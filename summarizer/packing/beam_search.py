@@ -23,7 +23,7 @@ OFF: dict[str, tuple[Any, ...]] = {
     "begin_suppress_tokens": (None, []), "sequence_bias": (None,), "constraints": (None,), "force_words_ids": (None,),
     "penalty_alpha": (None,), "prompt_lookup_num_tokens": (None,), "guidance_scale": (None, 1.0),
     "dola_layers": (None,),
-    "remove_invalid_values": (False, None), "renormalize_logits": (False, None), "num_return_sequences": (1, None),
+    "remove_invalid_values": (False, None), "renormalize_logits": (False, None),
     "stop_strings": (None,), "watermarking_config": (None,), "max_time": (None,), "early_stopping": (False, True, None),
 }  # fmt: skip
 
@@ -33,6 +33,8 @@ class SearchSettings:
     """Of transformers' GenerationConfig what this search does."""
 
     beams: int
+    returned: int
+    """Hypotheses of each document that are wanted, the best first."""
     max_new_tokens: int
     min_new_tokens: int
     length_penalty: float
@@ -66,7 +68,8 @@ def search_settings(options: Any) -> SearchSettings:
 
     end = one(options.eos_token_id)
     return SearchSettings(
-        beams=options.num_beams or 1, max_new_tokens=options.max_new_tokens, min_new_tokens=options.min_new_tokens or 0,
+        beams=options.num_beams or 1, returned=options.num_return_sequences or 1,
+        max_new_tokens=options.max_new_tokens, min_new_tokens=options.min_new_tokens or 0,
         length_penalty=1.0 if options.length_penalty is None else options.length_penalty,
         early_stopping=bool(options.early_stopping), no_repeat_ngram_size=options.no_repeat_ngram_size or 0,
         start=one(options.bos_token_id if options.decoder_start_token_id is None else options.decoder_start_token_id),
@@ -208,8 +211,8 @@ class SearchState:
         still = self.open[:, 0] & ~self.is_finished.all(1) if closed else self.open[:, 0]
         return still.cpu()
 
-    def summaries(self) -> list[list[int]]:
-        """The best hypothesis of each document, without the start token, up to and with the end token."""
+    def hypotheses(self) -> list[list[list[int]]]:
+        """The `returned` best of each document, the best first, without the start token, up to and with the end token."""
         settings = self.settings
-        rows = self.finished[:, 0, 1:].tolist()
-        return [row[: row.index(settings.end) + 1] if settings.end in row else row for row in rows]
+        rows = self.finished[:, : settings.returned, 1:].tolist()
+        return [[row[: row.index(settings.end) + 1] if settings.end in row else row for row in beams] for beams in rows]

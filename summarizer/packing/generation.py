@@ -125,22 +125,28 @@ class PackedGenerator:
         self.functions = Step(bool(compiled))
         self._sessions: dict[int, Session] = {}
 
-    @torch.no_grad()
     def summarize(
         self, sources: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
     ) -> list[list[int]]:
-        """Ids of one summary a document, in the order given, without the start token, up to and with the end token.
+        """The best of `hypotheses`."""
+        return [beams[0] for beams in self.hypotheses(sources, progress)]
+
+    @torch.no_grad()
+    def hypotheses(
+        self, sources: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
+    ) -> list[list[list[int]]]:
+        """Ids of `num_return_sequences` summaries a document, the best first, without the start token, up to and with the end.
 
         Args:
             sources: one int array [tokens] a document, none longer than `longest_source`.
             progress: called with (documents done, of how many).
         """
-        found: list[list[int]] = [[] for _ in sources]
+        found: list[list[list[int]]] = [[] for _ in sources]
         order = sorted(range(len(sources)), key=lambda i: (-len(sources[i]), i))
         for start in range(0, len(order), self.slots):
             batch = order[start : start + self.slots]
-            for i, summary in zip(batch, self._search([sources[i] for i in batch]), strict=True):
-                found[i] = summary
+            for i, beams in zip(batch, self._search([sources[i] for i in batch]), strict=True):
+                found[i] = beams
             if progress is not None:
                 progress(min(start + self.slots, len(order)), len(order))
         return found
@@ -175,13 +181,13 @@ class PackedGenerator:
         with torch.autocast(self.device.type, self.compute, enabled=self.compute != parameter.dtype):
             return self.run.encode(pack), offsets
 
-    def _search(self, sources: Sequence[np.ndarray]) -> list[list[int]]:
+    def _search(self, sources: Sequence[np.ndarray]) -> list[list[list[int]]]:
         # recorded steps want few sizes; elsewhere a session is made to measure and forgotten
         session = self._session(self.slots if self.recorded else len(sources))
         session.reset()
         session.cache.remember(self.weights, *self._encoded(sources, session.state.documents))
         session.state.open[len(sources) :] = False
-        found: list[list[int]] = [[] for _ in sources]
+        found: list[list[list[int]]] = [[] for _ in sources]
         inside = list(range(len(sources)))  # the document in each slot
         for token in range(self.settings.max_new_tokens):
             session.step(token)
@@ -214,6 +220,6 @@ class PackedGenerator:
         return fewer if fewer < slots else None
 
     @staticmethod
-    def _keep(found: list[list[int]], inside: list[int], session: Session) -> None:
-        for document, summary in zip(inside, session.state.summaries(), strict=False):
-            found[document] = summary
+    def _keep(found: list[list[list[int]]], inside: list[int], session: Session) -> None:
+        for document, beams in zip(inside, session.state.hypotheses(), strict=False):
+            found[document] = beams

@@ -48,7 +48,7 @@ class Pairs:
 
 def config(**evaluation):
     generation = {
-        "num_beams": 2, "length_penalty": 1.0, "no_repeat_ngram_size": 2, "min_new_tokens": 1, "max_new_tokens": 8,
+        "num_beams": 2, "reranking": "none", "length_penalty": 1.0, "no_repeat_ngram_size": 2, "min_new_tokens": 1, "max_new_tokens": 8,
         "packing": "auto", "precision": "32-true",
     }  # fmt: skip
     measured = {"splits": ["test"], "bootstrap_samples": 200, "bertscore": False, "bertscore_model": None, **evaluation}

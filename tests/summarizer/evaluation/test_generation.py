@@ -16,7 +16,8 @@ from transformers import (
 )
 
 from summarizer.errors import HardwareError
-from summarizer.evaluation.generation import batches, summarize_batches, until_end
+from summarizer.evaluation.generation import batches, generate, generation_options, summarize_batches, until_end
+from summarizer.evaluation.minimum_bayes_risk import least_risk
 from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration
 
 VOCABULARY = 12  # few, so that a random model ends some of its summaries early
@@ -26,7 +27,7 @@ COPY_IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
 def settings(**given):
     values = {
-        "num_beams": 3, "length_penalty": 1.0, "no_repeat_ngram_size": 2, "min_new_tokens": 1, "max_new_tokens": 12,
+        "num_beams": 3, "reranking": "none", "length_penalty": 1.0, "no_repeat_ngram_size": 2, "min_new_tokens": 1, "max_new_tokens": 12,
         "packing": "auto", "precision": "32-true",
     }  # fmt: skip
     return SimpleNamespace(**{**values, **given})
@@ -126,6 +127,38 @@ def test_a_packed_search_writes_what_generate_writes(num_beams: int) -> None:
     )
     assert packed == padded
     assert len({len(summary) for summary in packed}) > 1
+
+
+class Letters:
+    """A tokenizer whose words are single tokens, for models without texts."""
+
+    def __init__(self, ids: SimpleNamespace) -> None:
+        self.pad_token_id, self.eos_token_id = ids.pad_token_id, ids.eos_token_id
+
+    def batch_decode(self, rows, skip_special_tokens: bool) -> list[str]:
+        return [" ".join(f"w{token}" for token in row) for row in rows]
+
+
+@pytest.mark.parametrize("packing", ["always", "never"])
+def test_reranking_writes_the_beam_of_least_risk_of_each_document(packing: str) -> None:
+    model, ids = built("t5")
+    tokenizer = Letters(ids)
+    alike, best = (
+        summarize_batches(
+            model,
+            documents(),
+            settings=settings(num_beams=4, packing=packing, reranking=reranking),
+            batch_tokens=80,
+            tokenizer=tokenizer,
+        )
+        for reranking in ("mbr", "none")
+    )
+    options = generation_options(model, settings(num_beams=4, reranking="mbr"), tokenizer)
+    for source, written in zip(documents(), alike, strict=True):
+        (beams,) = generate(model, [source], options)
+        assert len(beams) == 4
+        assert written == beams[least_risk(tokenizer.batch_decode(beams, skip_special_tokens=True))]
+    assert alike != best, "here the two rules differ, or this test shows nothing"
 
 
 def test_a_model_that_cannot_be_packed_is_searched_by_generate_with_one_warning(

@@ -71,6 +71,19 @@ def test_beams_find_the_tokens_of_generate(family, early_stopping):
 
 
 @pytest.mark.parametrize("family", ["t5", "bart"])
+def test_every_beam_that_is_asked_for_is_that_of_generate_in_its_order(family):
+    sources = [source for source, _ in documents(5, seed=2)]
+    model = ending_model(family, sources, seed=1)
+    options = options_of(model, num_return_sequences=3)
+    found = PackedGenerator(model, options, slots=2, longest_source=60).hypotheses(sources)
+    assert [len(beams) for beams in found] == [3] * len(sources)
+    flat = [row for beams in found for row in beams]
+    padding = model.config.pad_token_id
+    assert trimmed(flat, padding) == trimmed(generate(model, sources, options), padding)
+    assert len({tuple(row) for row in flat[:3]}) == 3
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
 @pytest.mark.parametrize(
     "settings",
     [

@@ -44,7 +44,7 @@ def config(given: object = None, *, output: object = "-", output_format: str = "
         ),
         predict=SimpleNamespace(output=str(output), output_format=output_format, long_input=long_input),
         generation=SimpleNamespace(
-            num_beams=2, length_penalty=1.0, no_repeat_ngram_size=2, min_new_tokens=1, max_new_tokens=6,
+            num_beams=2, reranking="none", length_penalty=1.0, no_repeat_ngram_size=2, min_new_tokens=1, max_new_tokens=6,
             packing="auto", precision="32-true",
         ),
         hardware=SimpleNamespace(generation_tokens=4096),
