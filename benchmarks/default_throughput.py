@@ -3,9 +3,9 @@
     python benchmarks/default_throughput.py [--steps 200] [--rounds 2] [overrides ...]
 
 Ours is `python -m summarizer trainer.max_steps=STEPS`, as its metrics.json counts it. The reference takes the same
-documents in random order, padded to the longest of a batch, with the best of the given numbers of loader workers. The two
-alternate, so that a machine that slows down slows both. Prints one JSON line a round and side, and last the ratio of the
-best rounds in documents a second.
+documents in random order, padded to the longest of a batch, with the best of the given numbers of loader workers; once in
+float32, as it comes, and once with bf16=True. They alternate, so that a machine that slows down slows all. Prints one JSON
+line a round and side, and last the ratios of the best rounds in documents a second.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def ours(steps: int, overrides: list[str]) -> dict[str, float]:
         return dict(json.loads((Path(folder) / "0" / "metrics.json").read_text()))
 
 
-def reference(steps: int, overrides: list[str], workers: int) -> dict[str, Any]:
+def reference(steps: int, overrides: list[str], workers: int, bf16: bool) -> dict[str, Any]:
     """The Trainer on a fresh model of the same config."""
     from hydra import compose, initialize_config_dir
 
@@ -76,7 +76,8 @@ def reference(steps: int, overrides: list[str], workers: int) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     model = build_model(config.model, prepared.tokenizer, config.hardware.attention).train()
     row = reference_trainer.measure(
-        model, Shuffled(prepared.splits["train"]), config.trainer.batch_size, steps, torch.device(device.accelerator), workers
+        model, Shuffled(prepared.splits["train"]), config.trainer.batch_size, steps, torch.device(device.accelerator), workers,
+        bf16,
     )  # fmt: skip
     assert row is not None, "the reference's memory did not suffice"
     return row
@@ -89,18 +90,22 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 4], help="loader processes of the reference")
     parser.add_argument("overrides", nargs="*", default=[], help="of the job, on both sides")
     arguments = parser.parse_args()
-    best: dict[str, float] = {"summarizer": 0.0, "Seq2SeqTrainer": 0.0}
+    trainer, trainer_bf16 = "Seq2SeqTrainer", "Seq2SeqTrainer, bf16"
+    best: dict[str, float] = {"summarizer": 0.0, trainer: 0.0, trainer_bf16: 0.0}
     for number in range(arguments.rounds):
         for workers in arguments.workers:
-            row = reference(arguments.steps, arguments.overrides, workers)
-            emit(row="Seq2SeqTrainer", round=number, workers=workers, documents_per_s=row["documents_per_s"],
-                 tokens_per_s=row["tokens_per_s"])  # fmt: skip
-            best["Seq2SeqTrainer"] = max(best["Seq2SeqTrainer"], row["documents_per_s"])
+            for name in (trainer, trainer_bf16):
+                row = reference(arguments.steps, arguments.overrides, workers, name == trainer_bf16)
+                emit(row=name, round=number, workers=workers, documents_per_s=row["documents_per_s"],
+                     tokens_per_s=row["tokens_per_s"])  # fmt: skip
+                best[name] = max(best[name], row["documents_per_s"])
         metrics = ours(arguments.steps, arguments.overrides)
         emit(row="summarizer", round=number, documents_per_s=metrics["train/documents_per_second"],
              tokens_per_s=metrics["train/tokens_per_second"], non_padding_share=metrics["train/non_padding_share"])  # fmt: skip
         best["summarizer"] = max(best["summarizer"], metrics["train/documents_per_second"])
-    emit(row="best", **best, ratio=best["summarizer"] / best["Seq2SeqTrainer"])
+    emit(
+        row="best", **best, ratio=best["summarizer"] / best[trainer], ratio_bf16=best["summarizer"] / best[trainer_bf16]
+    )
 
 
 if __name__ == "__main__":

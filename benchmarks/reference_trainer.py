@@ -1,7 +1,7 @@
 """The reference of train_throughput: transformers' own Seq2SeqTrainer, set up as its documentation does.
 
-bf16 autocast, fused AdamW, SDPA attention, DataCollatorForSeq2Seq,
-loader workers; the documents come in the order given, so that the tokens of the timed steps are known exactly.
+bf16 autocast (on a processor where asked for), fused AdamW, SDPA attention, DataCollatorForSeq2Seq, loader workers; the
+documents come in the order given, so that the tokens of the timed steps are known exactly.
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ def tokenizer_for(model: Any) -> Any:
 
 
 def measure(
-    model: Any, documents: Documents, batch: int, steps: int, device: torch.device, workers: int
+    model: Any,
+    documents: Documents,
+    batch: int,
+    steps: int,
+    device: torch.device,
+    workers: int,
+    bf16: bool | None = None,
 ) -> dict[str, Any] | None:
     """Tokens per second of the steady state, seconds until it, peak memory; None when memory does not suffice."""
     from torch.utils.data import SequentialSampler
@@ -71,7 +77,7 @@ def measure(
             output_dir=folder,
             per_device_train_batch_size=batch,
             max_steps=WARM_UP_STEPS + steps,
-            bf16=device.type == "cuda",
+            bf16=device.type == "cuda" if bf16 is None else bf16,
             optim="adamw_torch_fused" if device.type == "cuda" else "adamw_torch",
             learning_rate=5e-5,
             lr_scheduler_type="linear",

@@ -16,7 +16,7 @@ SCHEDULERS = ("linear", "cosine", "constant", "inverse_sqrt")
 CHOICES = {
     "hardware.accelerator": ("auto", "cpu", "mps", "cuda"),
     "hardware.scale": ("local", "cloud"),
-    "hardware.precision": ("32-true", "bf16-mixed", "bf16-true"),
+    "hardware.precision": ("auto", "32-true", "bf16-mixed", "bf16-true"),
     "scheduler.name": SCHEDULERS,
     "optim.name": ("adamw", "adafactor"),
     "trainer.packing": ("auto", "always", "never"),

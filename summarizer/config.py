@@ -159,7 +159,8 @@ class HardwareConfig:
     """Memory of one card."""
     devices: int = MISSING
     precision: str = MISSING
-    """A precision name of Lightning: 32-true or bf16-mixed. fp16 is refused: T5 overflows in it."""
+    """A precision name of Lightning, 32-true or bf16-mixed; auto: bf16-mixed where the device multiplies it. fp16 is refused: T5
+    overflows in it."""
     scale: str = MISSING
     """local or cloud: `${scaled:a,b}` in an option file means a on local and b on cloud hardware."""
     batch_size: int = MISSING

@@ -84,11 +84,26 @@ def resolve(config: DictConfig, overrides: list[str]) -> Device:
                 )
             if wanted == "cuda":
                 avoid_plans_by_shape()
+            if config.hardware.precision == "auto":
+                with open_dict(config):
+                    config.hardware.precision = "bf16-mixed" if multiplies_bfloat16(device) else "32-true"
             return device
     raise HardwareError(
         f"hardware={config.hardware.name} needs {wanted}, but this machine has {here}: choose hardware=auto, or rent a card "
         "with provider=."
     )
+
+
+def multiplies_bfloat16(device: Device) -> bool:
+    """Whether a device has instructions for products of bfloat16: without them they are slower than those of float32."""
+    import torch
+
+    if device.accelerator == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.accelerator == "mps" or not hasattr(torch.cpu, "get_capabilities"):  # since torch 2.10
+        return False
+    has = torch.cpu.get_capabilities()
+    return any(has.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def avoid_plans_by_shape() -> None:

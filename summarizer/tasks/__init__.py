@@ -70,6 +70,8 @@ def prepare_libraries() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         # Threads that wait for each other spin for microseconds, then sleep: docs/recipe.md has the figures.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # kernels for products of bfloat16 on a processor, one a shape: batches have more shapes than its 1,024 places
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for name in ("absl", "fsspec", "httpx", "filelock"):
