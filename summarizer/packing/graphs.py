@@ -44,7 +44,8 @@ class GraphedLoss:
     """The loss of packs of one static shape, with forward and backward recorded once and replayed.
 
     `loss = graphed(pack, seed)`; `loss.backward()` adds the gradients to `.grad`. Works with automatic optimization and
-    accumulation; not with DDP or FSDP, whose hooks a replay does not run.
+    accumulation, and on several devices where gradients are exchanged after backward; DDP's wrapper and FSDP do so in
+    hooks, which a replay does not run.
 
     Args:
         run: with hashed dropout (compiled, or triton attention), because PyTorch's generator is not asked in a replay.

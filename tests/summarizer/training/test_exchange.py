@@ -1,0 +1,92 @@
+"""One optimizer step of two processes is the step of one process over all their documents: packed, DDP's way and FSDP's."""
+
+import copy
+import logging
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch.distributed.device_mesh import init_device_mesh
+
+from summarizer.data.collate import Seq2SeqCollator
+from summarizer.packing.training import PackedLoss, budget_for, packed_collator
+from summarizer.training.exchange import StepMean, sum_gradients
+from summarizer.training.sharding import shard
+from tests.summarizer.packing.tiny import FAMILIES, documents, lengths, model_of
+from tests.summarizer.processes import on_two_processes
+
+PASSES = 2  # of one step on each device
+pytestmark = pytest.mark.slow
+
+
+def weights(model):
+    full = {
+        name: getattr(weight, "full_tensor", lambda weight=weight: weight)()
+        for name, weight in model.named_parameters()
+    }
+    return {name: weight.detach().numpy() for name, weight in full.items()}
+
+
+def shares():
+    """Four packs of unlike numbers of documents and of target tokens, two a rank."""
+    pairs = documents(14, seed=3)
+    return [pairs[:1], pairs[1:4], pairs[4:8], pairs[8:14]], pairs
+
+
+def stepped(model, rank, world_size, *, exchanged, **options):
+    """Weights after one optimizer step over this rank's packs."""
+    packs, pairs = shares()
+    budget = budget_for(*lengths(pairs), tokens=400, step_documents=6)
+    collate, loss_of = packed_collator(model, budget, model.config.pad_token_id), PackedLoss(model, **options)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    mine = packs[rank::world_size]
+    mean = StepMean(passes=len(mine), world_size=world_size, exchanged=exchanged)
+    for share in mine:
+        pack = collate(share)
+        (mean.weighed(loss_of(pack), pack["labels"]) / len(mine)).backward()
+    mean.finish(model.parameters())
+    optimizer.step()
+    return weights(model)
+
+
+def expected(model):
+    """Weights after one step of transformers' padded model over all documents at once."""
+    model = copy.deepcopy(model)
+    batch = Seq2SeqCollator(model.config.pad_token_id)(shares()[1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(**{key: batch[key] for key in ("input_ids", "attention_mask", "labels")}).loss.backward()
+    optimizer.step()
+    return weights(model)
+
+
+def assert_same(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], atol=2e-5, rtol=1e-4, err_msg=name)
+
+
+def one_step(families, divided, options):
+    rank = torch.distributed.get_rank()
+    found = []
+    for family in families:
+        model = model_of(family)
+        if divided:
+            shard(model, init_device_mesh("cpu", (2,)))
+        found.append(stepped(model, rank, 2, exchanged=divided, **options))
+    return found
+
+
+def test_packs_accumulated_on_one_device_are_weighed_by_their_target_tokens():
+    model = model_of("bart")
+    wanted = expected(model)
+    assert_same(stepped(model, 0, 1, exchanged=True), wanted)
+
+
+@pytest.mark.parametrize("options", [{}, {"checkpoint_layers": True}], ids=["plain", "checkpointed"])
+@pytest.mark.parametrize("divided", [False, True], ids=["exchanged at the step", "fsdp"])
+def test_a_step_of_two_processes_is_the_padded_step_over_all_their_documents(divided, options):
+    for ranks in zip(FAMILIES, *on_two_processes(one_step, FAMILIES, divided, options), strict=True):
+        family, *found = ranks
+        for rank in found:
+            assert_same(rank, expected(model_of(family)))
