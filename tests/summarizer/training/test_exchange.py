@@ -1,17 +1,15 @@
 """One optimizer step of two processes is the step of one process over all their documents: packed, DDP's way and FSDP's."""
 
 import copy
-import logging
 
 import numpy as np
 import pytest
 import torch
-import transformers
 from torch.distributed.device_mesh import init_device_mesh
 
 from summarizer.data.collate import Seq2SeqCollator
 from summarizer.packing.training import PackedLoss, budget_for, packed_collator
-from summarizer.training.exchange import StepMean, sum_gradients
+from summarizer.training.exchange import StepMean
 from summarizer.training.sharding import shard
 from tests.summarizer.packing.tiny import FAMILIES, documents, lengths, model_of
 from tests.summarizer.processes import on_two_processes
