@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from summarizer.packing import layers
 from summarizer.packing.anatomy import Anatomy, Stack, anatomy_of, distance_bias_vector, layer_of, packing_obstacle
@@ -209,8 +209,11 @@ class PackedSeq2Seq:
             if self.checkpoint_layers and torch.is_grad_enabled():
                 # hashed masks come out the same by themselves, and a captured graph may not ask for the generator's state
                 drawn = arguments[-2] is None
-                parts = layer_of(block)
-                return checkpoint(function, parts, *arguments, use_reentrant=False, preserve_rng_state=drawn)
+                # early stop raises out of the layer computed again, which a compiled one would take for its own failure
+                with set_checkpoint_early_stop(not self.compiled):
+                    return checkpoint(
+                        function, layer_of(block), *arguments, use_reentrant=False, preserve_rng_state=drawn
+                    )
             return function(layer_of(block), *arguments)
 
         return cast(Tensor, own_call(block, layer, *arguments))
