@@ -104,7 +104,7 @@ class PackedLoss:
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                if self.graphed.graph is not None:
+                if self.graphed.replay is not None:
                     raise  # it has worked before: not a matter of recording
                 reason = " ".join(str(error).split())[:200]
                 log.warning("steps are not recorded as a CUDA graph, which is slower: %s", reason)

@@ -81,8 +81,16 @@ def test_packs_accumulated_on_one_device_are_weighed_by_their_target_tokens():
     assert_same(stepped(model, 0, 1, exchanged=True), wanted)
 
 
-@pytest.mark.parametrize("options", [{}, {"checkpoint_layers": True}], ids=["plain", "checkpointed"])
-@pytest.mark.parametrize("divided", [False, True], ids=["exchanged at the step", "fsdp"])
+@pytest.mark.parametrize(
+    ("divided", "options"),
+    [
+        (False, {}),
+        (False, {"recorded": True}),  # on a CPU computed anew, but handed over as a CUDA graph's gradients are
+        (True, {}),
+        (True, {"checkpoint_layers": True}),
+    ],
+    ids=["exchanged", "exchanged after a replay", "fsdp", "fsdp, checkpointed"],
+)
 def test_a_step_of_two_processes_is_the_padded_step_over_all_their_documents(divided, options):
     for ranks in zip(FAMILIES, *on_two_processes(one_step, FAMILIES, divided, options), strict=True):
         family, *found = ranks
