@@ -163,7 +163,9 @@ def train(
             num_workers=arguments.workers if arguments.device == "cuda" else 0, pin_memory=arguments.device == "cuda",
         )  # fmt: skip
         trainer.fit(module, loader)
-    mine = watch.found(mark_base(int(documents.ids.max()))) | {"peak_gib": shapes.peak_gib(module.device)}
+    mine = watch.found(mark_base(int(documents.ids.max()))) | {
+        "peak_gib": shapes.peak_gib(torch.device(arguments.device))
+    }
     ranks: list[Any] = [mine]
     if devices > 1:
         ranks = [None] * devices
