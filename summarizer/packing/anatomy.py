@@ -2,7 +2,8 @@
 
 One description for the five families, so that one packed forward pass and one decoder step serve them all. Nothing is
 copied: the tuples hold the model's own parameters, hence its names, checkpoints and optimizer stay what they are. They
-are taken anew for every pass, because FSDP and `module.to` replace parameters.
+are taken anew for every pass, because `module.to` replaces parameters; those of a layer inside the layer's own call
+(`calls`), because FSDP has them whole only there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from summarizer.packing.calls import own_call
 
 FAMILIES = ("t5", "mt5", "bart", "mbart", "pegasus")
 ACTIVATIONS = {
@@ -80,13 +83,18 @@ class Stack(NamedTuple):
     positions: Tensor | None
     position_offset: int
     embedding_norm: Norm | None
-    layers: tuple[Layer, ...]
+    blocks: tuple[Any, ...]
+    """transformers' modules of the layers, for `layer_of`."""
     final_norm: Norm | None
     final_dropout: float
-    distance_buckets: Tensor | None
-    """[buckets, H]: T5's bias by bucket of distance."""
+    distance_table: Any | None
+    """T5's module with the bias by bucket of distance, weight [buckets, H]: kept in the first block, used by all."""
     buckets: tuple[bool, int, int] | None
     """Arguments of T5's bucketing: bidirectional, number of buckets, distance from which all share one."""
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(layer_of(block) for block in self.blocks)
 
 
 class Anatomy(NamedTuple):
@@ -136,6 +144,37 @@ def _norm(module: nn.Module) -> Norm:
     return Norm(module.weight, getattr(module, "bias", None))
 
 
+def layer_of(block: Any) -> Layer:
+    """The parameters of one encoder or decoder layer as they are now."""
+    return _t5_layer(block) if hasattr(block, "layer") else _bart_layer(block)
+
+
+def _t5_layer(block: Any) -> Layer:
+    def attention(module: Any, part: Any) -> Attention:
+        return Attention(_norm(module.layer_norm), *(_linear(getattr(part, name)) for name in "qkvo"))
+
+    feed_forward = block.layer[-1]
+    dense = feed_forward.DenseReluDense
+    inner = (dense.wi_0, dense.wi_1) if hasattr(dense, "wi_0") else (dense.wi,)
+    return Layer(
+        attention(block.layer[0], block.layer[0].SelfAttention),
+        attention(block.layer[1], block.layer[1].EncDecAttention) if len(block.layer) == 3 else None,
+        FeedForward(_norm(feed_forward.layer_norm), tuple(_linear(part) for part in inner), _linear(dense.wo)),
+    )
+
+
+def _bart_layer(block: Any) -> Layer:
+    def attention(module: Any, norm: Any) -> Attention:
+        return Attention(_norm(norm), *(_linear(getattr(module, f"{name}_proj")) for name in ("q", "k", "v", "out")))
+
+    cross = getattr(block, "encoder_attn", None)
+    return Layer(
+        attention(block.self_attn, block.self_attn_layer_norm),
+        None if cross is None else attention(cross, block.encoder_attn_layer_norm),
+        FeedForward(_norm(block.final_layer_norm), (_linear(block.fc1),), _linear(block.fc2)),
+    )
+
+
 def _t5(model: Any) -> Anatomy:
     config = model.config
     style = Style(
@@ -151,19 +190,6 @@ def _t5(model: Any) -> Anatomy:
         activation_dropout=config.dropout_rate,
     )
 
-    def attention(module: Any, part: Any) -> Attention:
-        return Attention(_norm(module.layer_norm), *(_linear(getattr(part, name)) for name in "qkvo"))
-
-    def layer(block: Any) -> Layer:
-        feed_forward = block.layer[-1]
-        dense = feed_forward.DenseReluDense
-        inner = (dense.wi_0, dense.wi_1) if config.is_gated_act else (dense.wi,)
-        return Layer(
-            attention(block.layer[0], block.layer[0].SelfAttention),
-            attention(block.layer[1], block.layer[1].EncDecAttention) if len(block.layer) == 3 else None,
-            FeedForward(_norm(feed_forward.layer_norm), tuple(_linear(part) for part in inner), _linear(dense.wo)),
-        )
-
     def stack(module: Any, bidirectional: bool) -> Stack:
         return Stack(
             style=style,
@@ -172,10 +198,10 @@ def _t5(model: Any) -> Anatomy:
             positions=None,
             position_offset=0,
             embedding_norm=None,
-            layers=tuple(layer(block) for block in module.block),
+            blocks=tuple(module.block),
             final_norm=_norm(module.final_layer_norm),
             final_dropout=config.dropout_rate,
-            distance_buckets=module.block[0].layer[0].SelfAttention.relative_attention_bias.weight,
+            distance_table=module.block[0].layer[0].SelfAttention.relative_attention_bias,
             buckets=(bidirectional, config.relative_attention_num_buckets, config.relative_attention_max_distance),
         )
 
@@ -188,17 +214,6 @@ def _t5(model: Any) -> Anatomy:
 def _bart(model: Any) -> Anatomy:
     config = model.config
     norm_first = config.model_type != "bart"
-
-    def attention(module: Any, norm: Any) -> Attention:
-        return Attention(_norm(norm), *(_linear(getattr(module, f"{name}_proj")) for name in ("q", "k", "v", "out")))
-
-    def layer(module: Any) -> Layer:
-        cross = getattr(module, "encoder_attn", None)
-        return Layer(
-            attention(module.self_attn, module.self_attn_layer_norm),
-            None if cross is None else attention(cross, module.encoder_attn_layer_norm),
-            FeedForward(_norm(module.final_layer_norm), (_linear(module.fc1),), _linear(module.fc2)),
-        )
 
     def stack(module: Any, heads: int) -> Stack:
         style = Style(
@@ -221,10 +236,10 @@ def _bart(model: Any) -> Anatomy:
             positions=module.embed_positions.weight,
             position_offset=getattr(module.embed_positions, "offset", 0),
             embedding_norm=None if embedding_norm is None else _norm(embedding_norm),
-            layers=tuple(layer(part) for part in module.layers),
+            blocks=tuple(module.layers),
             final_norm=None if final_norm is None else _norm(final_norm),
             final_dropout=0.0,
-            distance_buckets=None,
+            distance_table=None,
             buckets=None,
         )
 
@@ -246,6 +261,7 @@ def _bucket_numbers(bidirectional: bool, count: int, reach: int, device: torch.d
 
 def distance_bias_vector(stack: Stack, device: torch.device) -> Tensor | None:
     """T5's bias as [H, 2R + 1] float32 by key position - query position in -R..R, beyond which it no longer changes."""
-    if stack.distance_buckets is None or stack.buckets is None:
+    if stack.distance_table is None or stack.buckets is None:
         return None
-    return stack.distance_buckets.float()[_bucket_numbers(*stack.buckets, device)].t().contiguous()
+    table, numbers = stack.distance_table, _bucket_numbers(*stack.buckets, device)
+    return own_call(table, lambda: table.weight.float()[numbers].t().contiguous())

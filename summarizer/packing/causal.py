@@ -6,13 +6,14 @@ exchange stays when the pack is gone, and then is SDPA, so that validation and g
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from summarizer.packing.attention import Spans, backend_obstacle, flash_attention
+from summarizer.packing.calls import own_call
 from summarizer.packing.cross_entropy import IGNORED, linear_cross_entropy
 from summarizer.packing.dense_attention import dense_attention
 
@@ -80,7 +81,7 @@ class PackedCausal:
 
         AttentionInterface.register(NAME, packed_attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
-        self.base = _base(model)
+        self.model, self.base = model, _base(model)
         self.base.set_attn_implementation(NAME)
 
     def hidden(self, pack: dict[str, Any]) -> Tensor:
@@ -95,6 +96,10 @@ class PackedCausal:
 
     def loss(self, pack: dict[str, Any], label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy over the tokens of the summaries, a float32 scalar."""
+        # under FSDP the layers gather themselves; what lies outside them the whole model's call does
+        return cast(Tensor, own_call(self.model, self._loss, pack, label_smoothing))
+
+    def _loss(self, pack: dict[str, Any], label_smoothing: float) -> Tensor:
         hidden = self.hidden(pack)[pack["label_rows"]]
         head = self.base.lm_head
         if hasattr(head, "base_layer"):

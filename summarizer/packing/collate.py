@@ -68,7 +68,7 @@ class PackedSeq2SeqCollator:
 
     def __call__(self, pairs: Sequence[Pair]) -> Pack:
         budget = self.budget
-        sources, targets = ([np.asarray(row) for row in side] for side in zip(*pairs, strict=True))
+        sources, targets = ([np.asarray(pair[side]) for pair in pairs] for side in (0, 1))
         source_lengths = with_tail(
             [len(row) for row in sources], budget.source_tokens, budget.longest_source, budget.slots
         )

@@ -77,7 +77,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         (scale,) = outputs
         hidden, weight = ctx.saved_tensors
         return (
-            None if hidden is None else hidden * scale.to(hidden.dtype),
+            # in float32: the scale may be a number of tokens, which eight bits would round
+            None if hidden is None else (hidden.float() * scale).to(hidden.dtype),
             None if weight is None else (weight * scale).to(ctx.weight_type),
             None,
             None,

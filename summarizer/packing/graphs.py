@@ -5,15 +5,13 @@ Worth most where layers are small: half again the speed for BART base on an H100
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from summarizer.packing.seq2seq import PackedSeq2Seq
-
-log = logging.getLogger(__name__)
 
 WARM_UP_PASSES = 3  # before a capture: compilation, workspaces, and the allocator's settling
 
@@ -44,7 +42,10 @@ class GraphedLoss:
     """The loss of packs of one static shape, with forward and backward recorded once and replayed.
 
     `loss = graphed(pack, seed)`; `loss.backward()` adds the gradients to `.grad`. Works with automatic optimization and
-    accumulation; not with DDP or FSDP, whose hooks a replay does not run.
+    accumulation, and on several devices where gradients are exchanged after backward; DDP's wrapper and FSDP do so in
+    hooks, which a replay does not run.
+
+    Without CUDA a replay computes anew, by the same buffers and the same hand-over of gradients.
 
     Args:
         run: with hashed dropout (compiled, or triton attention), because PyTorch's generator is not asked in a replay.
@@ -53,7 +54,7 @@ class GraphedLoss:
 
     def __init__(self, run: PackedSeq2Seq, *, label_smoothing: float = 0.0, compute: torch.dtype | None = None) -> None:
         self.run, self.label_smoothing, self.compute = run, label_smoothing, compute
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.replay: Callable[[], None] | None = None
         self.parameters: list[Tensor] = []
         self.static_gradients: list[Tensor] = []
         self.static_loss: Tensor = torch.empty(0)
@@ -63,49 +64,50 @@ class GraphedLoss:
 
     def __call__(self, pack: dict[str, Any], seed: int) -> Tensor:
         """A float32 scalar; `seed`, in int32, decides the masks of dropout."""
-        if self.graph is None:
-            self._capture(pack)
+        if self.replay is None:
+            self.replay = self._recorded(pack)
         for name, value in pack.items():
             if isinstance(value, Tensor):
                 self._pack[name].copy_(value, non_blocking=True)
         self._seed.fill_(seed)
-        assert self.graph is not None
-        self.graph.replay()
+        self.replay()
         return _Replayed.apply(self._handle, self)
 
-    def _once(self) -> Tensor:
-        with torch.autocast("cuda", dtype=self.compute, enabled=self.compute is not None):
-            loss = self.run.loss(self._pack, self.label_smoothing, self._seed)
-        loss.backward()
-        return loss.detach()
+    def _once(self) -> None:
+        """Forward and backward into new gradients, which leave those that a step has summed so far alone."""
+        trained = [parameter for parameter in self.run.model.parameters() if parameter.requires_grad]
+        before = [parameter.grad for parameter in trained]
+        # without gradients before it, backward writes new ones (inside the graph's memory) instead of adding
+        for parameter in trained:
+            parameter.grad = None
+        kind = self._pack["labels"].device.type
+        try:
+            with torch.autocast(kind, dtype=self.compute, enabled=self.compute is not None):
+                loss = self.run.loss(self._pack, self.label_smoothing, self._seed)
+            loss.backward()
+            self.static_loss = loss.detach()
+            self.parameters = [parameter for parameter in trained if parameter.grad is not None]
+            self.static_gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        finally:  # a pass that cannot be recorded is run as it is next, and adds to what is here
+            for parameter, gradient in zip(trained, before, strict=True):
+                parameter.grad = gradient
 
-    def _capture(self, pack: dict[str, Any]) -> None:
-        parameters = [parameter for parameter in self.run.model.parameters() if parameter.requires_grad]
-        before = [parameter.grad for parameter in parameters]
+    def _recorded(self, pack: dict[str, Any]) -> Callable[[], None]:
         device = pack["labels"].device
         self._pack = {name: value.clone() if isinstance(value, Tensor) else value for name, value in pack.items()}
         self._seed = torch.zeros((), dtype=torch.int32, device=device)
         self._handle = torch.zeros((), device=device, requires_grad=True)
+        if device.type != "cuda":
+            return self._once
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             for _ in range(WARM_UP_PASSES):
-                self._drop_gradients(parameters)
                 self._once()
         torch.cuda.current_stream(device).wait_stream(side)
-        # without gradients at capture, backward writes new ones inside the graph's memory instead of adding
-        self._drop_gradients(parameters)
+        self.static_gradients = []  # their memory is free for the graph's own
         graph = torch.cuda.CUDAGraph()
-        # other threads (a loader that pins memory) may call CUDA meanwhile
+        # other threads may call CUDA meanwhile: a loader that pins memory, the watchdog of NCCL
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self.static_loss = self._once()
-        self.parameters = [parameter for parameter in parameters if parameter.grad is not None]
-        self.static_gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        for parameter, gradient in zip(parameters, before, strict=True):
-            parameter.grad = gradient
-        self.graph = graph
-
-    @staticmethod
-    def _drop_gradients(parameters: list[Any]) -> None:
-        for parameter in parameters:
-            parameter.grad = None
+            self._once()
+        return graph.replay

@@ -141,8 +141,8 @@ def feed_forward(
 
 
 def encoder_layer(
-    x: Tensor,
     layer: Layer,
+    x: Tensor,
     style: Style,
     numerics: Numerics,
     spans: Spans,
@@ -155,9 +155,9 @@ def encoder_layer(
 
 
 def decoder_layer(
+    layer: Layer,
     x: Tensor,
     memory: Tensor,
-    layer: Layer,
     style: Style,
     numerics: Numerics,
     spans: Spans,

@@ -125,12 +125,18 @@ def plan_packs(
 
 
 def shared_evenly(packs: list[np.ndarray], source_lengths: np.ndarray, world_size: int) -> list[np.ndarray]:
-    """Halve the largest packs until their number divides among the ranks; too small a corpus stays as it is."""
+    """Halve the largest packs until their number divides among the ranks: every rank takes the same number of steps.
+
+    Where every pack is a single document already, empty ones fill up the last step. A corpus of fewer documents than
+    ranks cannot be shared at all; its packs are returned as they are.
+    """
     packs = list(packs)
     while len(packs) % world_size and max(map(len, packs)) > 1:
         largest = max(range(len(packs)), key=lambda i: (len(packs[i]) > 1, int(source_lengths[packs[i]].sum())))
         half = len(packs[largest]) // 2
         packs[largest : largest + 1] = [packs[largest][:half], packs[largest][half:]]
+    if len(packs) > world_size:
+        packs += [np.array([], dtype=np.int64)] * (-len(packs) % world_size)
     return packs
 
 

@@ -7,16 +7,17 @@ masks, and differ between versions of transformers, while the names of the weigh
 from __future__ import annotations
 
 import logging
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from summarizer.packing import layers
-from summarizer.packing.anatomy import Anatomy, Stack, anatomy_of, distance_bias_vector, packing_obstacle
+from summarizer.packing.anatomy import Anatomy, Stack, anatomy_of, distance_bias_vector, layer_of, packing_obstacle
 from summarizer.packing.attention import BACKENDS, Bias, Spans, backend_obstacle, bias_for, choose_backend
+from summarizer.packing.calls import own_call
 from summarizer.packing.compiling import OrElse
 from summarizer.packing.cross_entropy import chunk_loss, linear_cross_entropy
 from summarizer.packing.dropout import Masks, fixed_numbers, layer_seeds
@@ -37,7 +38,8 @@ class PackedSeq2Seq:
     """Loss, logits and encodings of packs by an encoder-decoder of `anatomy.FAMILIES`.
 
     Args:
-        model: transformers' model; its parameters are used as they are at each call.
+        model: transformers' model; its parameters are used as they are at each call. It may be divided over devices by
+            FSDP2: the model, its layers, and by itself what layers share (T5's bias by distance).
         attention: one of `attention.BACKENDS`, or auto for the fastest that serves.
         compiled: compile one layer of each stack and the loss with torch.compile, for packs of one static shape.
         residual_dtype: type of the residual stream; None takes float32, as autocast does.
@@ -76,24 +78,37 @@ class PackedSeq2Seq:
             seed: int32 scalar on the device, another one each step: the masks of hashed dropout follow from it. None
                 draws one from PyTorch's generator of the device.
         """
-        anatomy, numerics = self._prepared(pack)
-        with torch.autocast(pack["labels"].device.type, enabled=False):
-            hidden = self._decoded(pack, anatomy, numerics, seed)
-            return linear_cross_entropy(
-                hidden, anatomy.head.weight, anatomy.head.bias, pack["labels"], label_smoothing, chunk=self._chunk_loss
-            )
+
+        def loss(pack: dict[str, Any]) -> Tensor:
+            anatomy, numerics = self._prepared(pack)
+            with torch.autocast(pack["labels"].device.type, enabled=False):
+                hidden = self._decoded(pack, anatomy, numerics, seed)
+                weight, bias = anatomy.head
+                return linear_cross_entropy(
+                    hidden, weight, bias, pack["labels"], label_smoothing, chunk=self._chunk_loss
+                )
+
+        return cast(Tensor, own_call(self.model, loss, pack))
 
     def logits(self, pack: dict[str, Any]) -> Tensor:
         """[T, V] of the decoder's every row, dummies included."""
-        anatomy, numerics = self._prepared(pack)
-        with torch.autocast(pack["labels"].device.type, enabled=False):
-            return layers.linear(self._decoded(pack, anatomy, numerics, None), anatomy.head)
+
+        def logits(pack: dict[str, Any]) -> Tensor:
+            anatomy, numerics = self._prepared(pack)
+            with torch.autocast(pack["labels"].device.type, enabled=False):
+                return layers.linear(self._decoded(pack, anatomy, numerics, None), anatomy.head)
+
+        return cast(Tensor, own_call(self.model, logits, pack))
 
     def encode(self, pack: dict[str, Any], seed: Tensor | None = None) -> Tensor:
         """[S, d] encoder outputs for a pack's source_ids, source_positions, source_offsets and longest_source."""
-        anatomy, numerics = self._prepared(pack)
-        with torch.autocast(pack["source_ids"].device.type, enabled=False):
-            return self._encoded(pack, anatomy, numerics, seed)
+
+        def encoded(pack: dict[str, Any]) -> Tensor:
+            anatomy, numerics = self._prepared(pack)
+            with torch.autocast(pack["source_ids"].device.type, enabled=False):
+                return self._encoded(pack, anatomy, numerics, seed)
+
+        return cast(Tensor, own_call(self.model, encoded, pack))
 
     def _prepared(self, pack: dict[str, Any]) -> tuple[Anatomy, Numerics]:
         anatomy = anatomy_of(self.model)
@@ -111,7 +126,7 @@ class PackedSeq2Seq:
         key = device, compute
         if key not in self._backends:
             style, biased = anatomy.encoder.style, anatomy.encoder.buckets is not None
-            width = anatomy.encoder.layers[0].self_attention.query.weight.shape[0] // style.heads
+            width = layer_of(anatomy.encoder.blocks[0]).self_attention.query.weight.shape[0] // style.heads
             if self.attention == "auto":
                 backend, obstacle = choose_backend(device, width, compute, biased)
             else:
@@ -133,13 +148,13 @@ class PackedSeq2Seq:
             seed = torch.randint(-(2**31), 2**31 - 1, (), device=device).to(torch.int32)
         rows = max(pack["source_ids"].shape[0], pack["target_ids"].shape[0])
         columns = max(
-            layer.feed_forward.output.weight.shape[1]
-            for layer in (anatomy.encoder.layers[0], anatomy.decoder.layers[0])
+            layer_of(stack.blocks[0]).feed_forward.output.weight.shape[1]
+            for stack in (anatomy.encoder, anatomy.decoder)
         )
         columns = max(columns, anatomy.head.weight.shape[1])
         if self._masks is None or self._masks.rows.shape[0] < rows or self._masks.rows.device != device:
             self._masks = fixed_numbers(rows, columns, device)
-        counts = [len(anatomy.encoder.layers) + 1, len(anatomy.decoder.layers) + 1]
+        counts = [len(anatomy.encoder.blocks) + 1, len(anatomy.decoder.blocks) + 1]
         return [Seeds(part, self._masks) for part in layer_seeds(seed, sum(counts)).split(counts)]
 
     def _encoded(self, pack: dict[str, Any], anatomy: Anatomy, numerics: Numerics, seed: Tensor | None) -> Tensor:
@@ -149,8 +164,8 @@ class PackedSeq2Seq:
     def _through_encoder(self, pack: dict[str, Any], stack: Stack, numerics: Numerics, seeds: Seeds | None) -> Tensor:
         spans = Spans(pack["source_offsets"], pack["longest_source"])
         x, bias = self._entered(pack["source_ids"], pack["source_positions"], stack, numerics, seeds)
-        for i, layer in enumerate(stack.layers):
-            x = self._run(self._encoder_layer, x, layer, stack.style, numerics, spans, bias, *_of_layer(seeds, i))
+        for i, block in enumerate(stack.blocks):
+            x = self._run(block, self._encoder_layer, x, stack.style, numerics, spans, bias, *_of_layer(seeds, i))
         return self._exit(x, stack.final_norm, stack.final_dropout, stack.style, numerics, *_of_layer(seeds, -1))
 
     def _decoded(self, pack: dict[str, Any], anatomy: Anatomy, numerics: Numerics, seed: Tensor | None) -> Tensor:
@@ -161,12 +176,12 @@ class PackedSeq2Seq:
         spans = Spans(pack["target_offsets"], pack["longest_target"])
         memory_spans = Spans(pack["source_offsets"], pack["longest_source"])
         x, bias = self._entered(pack["target_ids"], pack["target_positions"], stack, numerics, seeds)
-        for i, layer in enumerate(stack.layers):
+        for i, block in enumerate(stack.blocks):
             x = self._run(
+                block,
                 self._decoder_layer,
                 x,
                 memory,
-                layer,
                 stack.style,
                 numerics,
                 spans,
@@ -189,12 +204,19 @@ class PackedSeq2Seq:
         )
         return x, bias_for(distance_bias_vector(stack, ids.device), numerics.backend)
 
-    def _run(self, layer: OrElse, *arguments: Any) -> Tensor:
-        if self.checkpoint_layers and torch.is_grad_enabled():
-            # hashed masks come out the same by themselves, and a captured graph may not ask for the generator's state
-            drawn = arguments[-2] is None
-            return checkpoint(layer, *arguments, use_reentrant=False, preserve_rng_state=drawn)
-        return layer(*arguments)
+    def _run(self, block: Any, function: OrElse, *arguments: Any) -> Tensor:
+        def layer(*arguments: Any) -> Any:
+            if self.checkpoint_layers and torch.is_grad_enabled():
+                # hashed masks come out the same by themselves, and a captured graph may not ask for the generator's state
+                drawn = arguments[-2] is None
+                # early stop raises out of the layer computed again, which a compiled one would take for its own failure
+                with set_checkpoint_early_stop(not self.compiled):
+                    return checkpoint(
+                        function, layer_of(block), *arguments, use_reentrant=False, preserve_rng_state=drawn
+                    )
+            return function(layer_of(block), *arguments)
+
+        return cast(Tensor, own_call(block, layer, *arguments))
 
 
 def _of_layer(seeds: Seeds | None, index: int) -> tuple[Tensor | None, Masks | None]:

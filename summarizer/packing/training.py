@@ -21,14 +21,12 @@ log = logging.getLogger(__name__)
 SETTINGS = ("auto", "always", "never")
 
 
-def wants_packing(setting: str, model: Any, device: torch.device, *, sharded: bool = False) -> bool:
+def wants_packing(setting: str, model: Any, device: torch.device) -> bool:
     """Whether to train on packs.
 
     Args:
         setting: auto packs on CUDA where the model can, because that is where padding costs most; always packs wherever
             the model can; never does not.
-        sharded: the weights are divided over the devices (FSDP), layer by layer: the packed pass, which calls no layer's
-            own forward, would find shards.
 
     A model that cannot is padded as before, with one warning that names the reason and the cost.
     """
@@ -36,7 +34,7 @@ def wants_packing(setting: str, model: Any, device: torch.device, *, sharded: bo
     if setting == "never" or (setting == "auto" and device.type != "cuda"):
         return False
     find = packing_obstacle if model.config.is_encoder_decoder else causal_packing_obstacle
-    obstacle = "its weights are divided over the devices" if sharded else find(model)
+    obstacle = find(model)
     if obstacle is not None:
         log.warning(
             "training pads documents of like length instead of packing, several times slower on a GPU: %s", obstacle
@@ -69,8 +67,8 @@ class PackedLoss:
 
     Args:
         compiled: compile the layers (encoder-decoders on CUDA).
-        recorded: replay forward and backward as one CUDA graph (with `compiled`, on one device only: a replay runs none
-            of the hooks by which DDP and FSDP exchange gradients).
+        recorded: replay forward and backward as one CUDA graph (with `compiled`; not with FSDP, nor in DDP's wrapper: a
+            replay runs none of the hooks by which they exchange gradients).
         compute: autocast's type; None computes in the parameters'.
 
     Each call draws a seed from PyTorch's generator on the CPU: checkpoints hold it, and asking it does not wait.
@@ -106,7 +104,7 @@ class PackedLoss:
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                if self.graphed.graph is not None:
+                if self.graphed.replay is not None:
                     raise  # it has worked before: not a matter of recording
                 reason = " ".join(str(error).split())[:200]
                 log.warning("steps are not recorded as a CUDA graph, which is slower: %s", reason)

@@ -35,6 +35,7 @@ from summarizer.training.checkpointing import (
     newest_good_checkpoint,
     read_checkpoint,
 )
+from summarizer.training.exchange import ExchangeAtStep
 from summarizer.training.module import SummarizationModule
 from summarizer.training.progress import progress_callbacks
 from summarizer.training.sharding import repeated_layers
@@ -185,7 +186,7 @@ def fit(
     if config.hardware.compile and not packs:
         compile_model(model)
     with quiet_lightning():
-        trainer = build_trainer(run, config, schedule, validation, throughput, loggers)
+        trainer = build_trainer(run, config, schedule, validation, throughput, loggers, strategy_for(config, packs))
     started = time.perf_counter()
     with quiet_lightning(), memory_errors():
         if not (found and found.stopped_early):
@@ -208,9 +209,7 @@ def choose_packing(
 ) -> Packing | None:
     """How training documents are packed; None where they are padded: on a CPU, a stream, or a model that cannot be packed."""
     device = torch.device({"cuda": "cuda", "mps": "mps"}.get(config.hardware.accelerator, "cpu"))
-    if rows_of(train) is None or not wants_packing(
-        config.trainer.packing, model, device, sharded=config.trainer.strategy == "fsdp"
-    ):
+    if rows_of(train) is None or not wants_packing(config.trainer.packing, model, device):
         return None
     budget = budget_for(
         train.source_lengths, train.target_lengths, tokens=config.hardware.tokens_per_step,
@@ -225,7 +224,7 @@ def packed_loss_settings(config: DictConfig) -> dict[str, Any]:
     compiled = bool(config.hardware.compile and on_gpu)
     return {
         "compiled": compiled,
-        "recorded": compiled and config.trainer.devices == 1,
+        "recorded": compiled and config.trainer.strategy != "fsdp",
         "compute": torch.bfloat16 if config.hardware.precision == "bf16-mixed" else None,
         "checkpoint_layers": bool(config.model.gradient_checkpointing),
     }
@@ -263,13 +262,14 @@ def build_trainer(
     validation: GenerativeValidation,
     throughput: Throughput,
     loggers: Sequence[Logger],
+    strategy: Any,
 ) -> pl.Trainer:
     """Lightning's Trainer for one list of batches: one epoch of it, whatever the number of passes over the data."""
     return pl.Trainer(
         default_root_dir=run.folder,
         accelerator={"cuda": "gpu"}.get(config.hardware.accelerator, config.hardware.accelerator),
         devices=config.trainer.devices,
-        strategy=strategy_for(config),
+        strategy=strategy,
         precision=config.hardware.precision,
         max_epochs=1,
         max_steps=schedule.total_steps,
@@ -290,8 +290,8 @@ def build_trainer(
     )
 
 
-def strategy_for(config: DictConfig) -> Any:
-    """Lightning's strategy by name."""
+def strategy_for(config: DictConfig, packing: Packing | None) -> Any:
+    """Lightning's strategy, by name or itself."""
     if config.trainer.strategy == "fsdp":
         from pytorch_lightning.strategies import ModelParallelStrategy
 
@@ -300,7 +300,7 @@ def strategy_for(config: DictConfig) -> Any:
             data_parallel_size=config.trainer.devices, tensor_parallel_size=1, save_distributed_checkpoint=False
         )
     if config.trainer.devices > 1:
-        return "ddp"
+        return ExchangeAtStep() if packing else "ddp"  # packed steps may be recorded, and a replay runs no hooks of DDP
     return "auto"
 
 

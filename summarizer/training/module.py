@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from summarizer.data.collate import IGNORED
 from summarizer.packing.training import PackedLoss
+from summarizer.training.exchange import ExchangeAtStep, StepMean
 from summarizer.training.optimizers import build_optimizer, build_schedule
 from summarizer.training.sharding import shard
 
@@ -43,6 +44,7 @@ class SummarizationModule(pl.LightningModule):
         super().__init__()
         self.packing = packing
         self.packed_loss: PackedLoss | None = None
+        self.step_mean: StepMean | None = None
         self.model = model
         self.optim, self.scheduler, self.total_steps = optim, scheduler, total_steps
 
@@ -68,7 +70,17 @@ class SummarizationModule(pl.LightningModule):
                 self.packed_loss = PackedLoss(self.model, label_smoothing=self.optim.label_smoothing, **self.packing)
             loss = self.packed_loss(batch)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch["documents"])
-        return loss
+        if self.step_mean is None:
+            self.step_mean = StepMean(
+                passes=self.trainer.accumulate_grad_batches,
+                world_size=self.trainer.world_size,
+                exchanged=not isinstance(self.trainer.strategy, ExchangeAtStep),
+            )
+        return self.step_mean.weighed(loss, batch["labels"])
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        assert self.step_mean is not None, "a step without a pass"
+        self.step_mean.finish(self.model.parameters())
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         loss = self.loss(batch)

@@ -21,7 +21,13 @@ def repeated_layers(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def shard(model: nn.Module, mesh: Any) -> None:
-    """Divide a model over the devices of `mesh`, layer by layer: a forward pass holds one layer whole at a time."""
+    """Divide a model over the devices of `mesh`, layer by layer: a forward pass holds one layer whole at a time.
+
+    T5's bias by distance is kept in a stack's first layer and used by all of them, hence divided by itself.
+    """
+    for name, module in list(model.named_modules()):
+        if name.endswith("relative_attention_bias"):
+            fully_shard(module, mesh=mesh)
     for layer in list(repeated_layers(model)):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)

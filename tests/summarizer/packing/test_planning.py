@@ -33,6 +33,14 @@ def test_ranks_take_the_same_number_of_steps(lengths, world_size):
     assert len(counts) == 1 or len(lengths) < world_size
 
 
+def test_an_odd_number_of_packs_that_cannot_be_halved_is_filled_up_with_an_empty_one():
+    lengths = np.array([60, 60, 60])
+    budget = choose_budget(lengths, lengths, source_tokens=64)
+    packs = epoch_packs(lengths, lengths, budget, seed=0, epoch=0, world_size=2)
+    assert sorted(map(len, packs)) == [0, 1, 1, 1]
+    assert all(len(packs[i]) + len(packs[i + 1]) for i in (0, 2))  # no step without a document
+
+
 @given(LENGTHS, st.integers(60, 300), st.integers(1, 9))
 def test_a_pack_stays_within_its_three_budgets(lengths, tokens, documents):
     targets = np.minimum(lengths, 20)

@@ -35,7 +35,6 @@ def test_who_packs(caplog):
         assert not wants_packing("auto", led, CUDA)
     assert len(caplog.records) == 1
     assert "several times slower" in caplog.text
-    assert not wants_packing("auto", t5, CUDA, sharded=True)
 
 
 def test_a_pack_holds_no_more_documents_than_a_step_is_to_see():

@@ -7,6 +7,8 @@ import pyarrow.parquet as parquet
 import pytest
 from safetensors.torch import load_file
 
+from tests.emulators.hub import serve
+from tests.summarizer.hub_contents import write_model
 from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
 from tests.summarizer.training.test_resume import wait_for_step
 
@@ -65,3 +67,59 @@ def test_a_killed_job_leaves_no_process_and_resumes(strategy, corpus, ddp, tmp_p
     assert "continuing from step-" in done.stdout
     assert metrics(folder)["train/steps"] == 12
     assert metrics(folder)["validation/loss"] == pytest.approx(metrics(ddp)["validation/loss"], abs=1e-2)
+
+
+MODELS = {"t5_small": "google-t5/t5-small", "llm_lora": "Qwen/Qwen2.5-0.5B"}
+PACKED = [
+    "data=files", "hardware=cpu", "trainer.packing=always", "trainer.threads=1", "trainer.devices=2", "trainer.batch_size=8",
+    "optim.effective_batch_size=32", "hardware.tokens_per_step=400", "trainer.max_epochs=4", "trainer.validations=2",
+    "trainer.checkpoint_every_n_steps=2", "model.max_source_tokens=64", "model.max_target_tokens=16", "model.dropout=0.0",
+    "generation.num_beams=2", "generation.max_new_tokens=8", "evaluation.bootstrap_samples=20", "callbacks.progress=false",
+    "hardware.workers=1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    home = tmp_path_factory.mktemp("hub")
+    for hub_id in MODELS.values():
+        write_model(home / "hub", hub_id)
+    with serve(home / "hub") as running:
+        yield {"HF_ENDPOINT": running.address, "HF_HOME": str(home / "hf"), "HF_HUB_DISABLE_XET": "1"}
+
+
+@pytest.fixture(scope="module")
+def packed_ddp(tmp_path_factory, corpus, hub):
+    home = tmp_path_factory.mktemp("packed")
+    return summarizer(*PACKED, *corpus, "model=t5_small", "trainer=ddp", cwd=home, **hub)
+
+
+def test_packed_fsdp_killed_and_resumed_ends_with_the_weights_of_packed_ddp(packed_ddp, corpus, hub, tmp_path):
+    folder = tmp_path / "killed" / "0"
+    options = ["model=t5_small", "trainer=fsdp", f"hydra.sweep.dir={folder.parent}"]
+    job = start(*PACKED, *corpus, *options, cwd=tmp_path, **hub)
+    wait_for_step(folder, 4, job)
+    job.signal(signal.SIGKILL)
+    job.wait()
+    done = summarizer(f"resume={folder}", cwd=tmp_path, **hub)
+    assert "continuing from step-" in done.stdout
+    whole = job_folder(packed_ddp)
+    for output in (job.output, packed_ddp.stdout):
+        assert "instead of packing" not in output
+    one, other = (load_file(job / "model" / "model.safetensors") for job in (whole, folder))
+    assert one.keys() == other.keys()
+    # sums of other orders: rounding, grown over the steps
+    assert max(float((one[name] - other[name]).abs().max()) for name in one) < 5e-3
+    for key in ("train/steps", "validation/loss"):
+        assert metrics(folder)[key] == pytest.approx(metrics(whole)[key], abs=1e-2), key
+
+
+def test_packed_lora_takes_the_same_steps_under_fsdp_and_ddp(corpus, hub, tmp_path):
+    found = []
+    for strategy in ("ddp", "fsdp"):
+        options = ["model=llm_lora", "model.lora.dropout=0.0", "trainer.max_steps=2", "trainer.validations=1"]
+        done = summarizer(*PACKED, *corpus, *options, f"trainer={strategy}", cwd=tmp_path, **hub)
+        assert "instead of packing" not in done.stdout
+        found.append(metrics(job_folder(done)))
+    for key in ("train/loss", "train/gradient_norm", "validation/loss"):
+        assert found[0][key] == pytest.approx(found[1][key], rel=2e-3), key
