@@ -198,16 +198,17 @@ def _files_below(path: Path) -> list[Path]:
 
 
 def _support_entries(store: Path) -> list[Entry]:
-    """This package and its Hydra plugins: a job runs below them on the machine, whatever its own dependencies are."""
+    """What Hydra loads of this package at the start of a job, whatever the job's own dependencies are.
+
+    That is the modules at its top and the plugins. The folders below (commands, providers, transport) are this side's.
+    """
     plugins = Path(importlib.import_module("hydra_plugins.launchers_plugin").__path__[0])
     package = Path(__file__).parent
-    found = []
-    for source, name in ((package, "launchers"), (plugins, "hydra_plugins/launchers_plugin")):
-        for path in sorted(source.rglob("*.py")):
-            relative = path.relative_to(source).as_posix()
-            if not relative.startswith("hydra_plugins/"):
-                found.append(_entry(path, f"{SUPPORT}/{name}/{relative}", source, store, patterns=False))
-    return found
+    return [
+        _entry(path, f"{SUPPORT}/{name}/{path.name}", source, store, patterns=False)
+        for source, name in ((package, "launchers"), (plugins, "hydra_plugins/launchers_plugin"))
+        for path in sorted(source.glob("*.py"))
+    ]
 
 
 def _source_entries(top: Path, store: Path) -> list[Entry]:

@@ -19,7 +19,9 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-TICK_S = 0.1
+TICK_S = 0.02
+"""Between two looks at the job's log: what a line waits here, it waits on the console."""
+WATCH_S = 0.1
 FIRST_COMMIT_S = 1.0
 COMMIT_TRIES = 3
 PREEMPTED = "the container was taken away"
@@ -96,9 +98,7 @@ class _Attempt:
             return self._result()
         supervisor = self.agent.supervisor
         supervisor.make_ready(str(self.folder))
-        # Whose job this is must be known before another call may start.
         self.agent.write_json(self.folder / "attempts.json", self.attempts)
-        self.outputs.commit()
         log = self.folder / "log"
         log.touch()
         shown = _Tail(log, sys.stdout.buffer)
@@ -106,6 +106,9 @@ class _Attempt:
         watch = threading.Thread(target=self._watch, daemon=True)
         try:
             child.start()
+            # Whose job this is must be known outside as soon as can be: another call of it may start. The job need not wait
+            # for that; should it fail, another container begins anew.
+            self.outputs.commit()
             watch.start()
             while child.is_alive():
                 shown.copy()
@@ -153,7 +156,7 @@ class _Attempt:
         """Commit now and then, and end the attempt in good order before Modal ends it in bad."""
         # Not at once: the job's own start needs the processor.
         payload, next_commit = self.payload, self.began + min(FIRST_COMMIT_S, self.payload["commit_every"])
-        while not self.ended.wait(TICK_S):
+        while not self.ended.wait(WATCH_S):
             now = time.time()
             if self.before + now - self.began >= payload["max_seconds"]:
                 self._stop(payload["cap"])
