@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -243,7 +242,7 @@ def matches(path: str, patterns: list[str]) -> bool:
 
 
 def forget_all_but(digests: set[str], home: Path) -> None:
-    """Remove packed trees that no open launch needs."""
+    """Remove the other packed trees."""
     store = home / "capsules"
     kept: set[str] = set()
     for manifest in store.glob("*.json"):
@@ -251,9 +250,6 @@ def forget_all_but(digests: set[str], home: Path) -> None:
             kept |= {entry["digest"] for entry in json.loads(manifest.read_text())["entries"]}
         else:
             manifest.unlink()
-    if not digests:
-        shutil.rmtree(store / "blobs", ignore_errors=True)
-        return
     for blob in (store / "blobs").iterdir():
         if blob.name not in kept:
             blob.unlink()

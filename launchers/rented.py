@@ -230,9 +230,9 @@ def close_if_done(ledger: Ledger, launch: str) -> None:
     done = all(job.outcome.ended for job in ledger.jobs(launch))
     if done and all(machine.billing is Billing.gone for machine in ledger.machines(launch)):
         ledger.close_launch(launch, _now())
-        wanted = {
-            job.spec.capsule for open_launch in ledger.launches(only_open=True) for job in ledger.jobs(open_launch)
-        }
+        # The tree of this one stays, until another launch ends: the next one packs what has changed since.
+        needed = [launch, *ledger.launches(only_open=True)]
+        wanted = {job.spec.capsule for name in needed for job in ledger.jobs(name)}
         forget_all_but(wanted, launchers_home())
 
 

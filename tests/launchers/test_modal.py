@@ -298,6 +298,27 @@ def test_the_second_launch_uploads_and_builds_nothing_again(desk: ModalDesk):
     assert desk.modal.control.storage.uploads == uploads
 
 
+def test_an_image_that_modal_forgot_is_built_again_and_a_failure_is_shown_the_time_after(desk: ModalDesk):
+    assert desk.run("steps=1").returncode == 0
+    applications = desk.modal.counts()["AppCreate"]
+    desk.modal.ask(desk.modal.control.built.clear)
+    assert desk.run("steps=2").returncode == 0
+    assert desk.modal.counts()["AppCreate"] == applications + 1  # a known image takes no application of its own
+    desk.modal.control.fail_build = True
+    refused = [desk.run("steps=3") for _ in range(2)]
+    assert [done.returncode for done in refused] == [1, 1]
+    assert all("Modal could not build the image" in done.stdout + done.stderr for done in refused)
+    assert "=> FROM" in refused[1].stdout + refused[1].stderr  # the log of the build
+    assert desk.modal.live_apps() == []
+
+
+def test_a_finished_job_leaves_one_copy_of_each_file_on_the_volume(desk: ModalDesk):
+    assert desk.run("steps=3").returncode == 0
+    (job,) = desk.volume.glob("jobs/*")
+    assert (job / "output/metrics.json").exists()
+    assert not (job / "held").exists()
+
+
 def test_the_image_holds_what_the_project_names(desk: ModalDesk):
     (desk.project / "pyproject.toml").write_text(
         '[project]\nname = "descent"\nversion = "1"\ndependencies = ["hydra-core"]\n'

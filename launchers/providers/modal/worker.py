@@ -12,6 +12,7 @@ do the work, on a folder of the Volume:
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -19,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-TICK_S = 0.02
+TICK_S = 0.01
 """Between two looks at the job's log: what a line waits here, it waits on the console."""
 WATCH_S = 0.1
 FIRST_COMMIT_S = 1.0
@@ -177,14 +178,14 @@ class _Attempt:
     def _publish_last(self) -> None:
         for left in reversed(range(COMMIT_TRIES)):
             try:
-                self._publish()
+                self._publish(last=self._has_ended())
                 return self.cache.commit()
             except Exception:
                 if not left:
                     raise
                 time.sleep(1)
 
-    def _publish(self) -> None:
+    def _publish(self, last: bool = False) -> None:
         """Write down what there is, and make it visible outside."""
         with self.publishing:
             self.attempts[-1]["seconds"] = time.time() - self.began
@@ -193,7 +194,17 @@ class _Attempt:
             rows = self.agent.manifest(self.root, self.job, self.held)
             self.held = [row["digest"] for row in rows]
             self.agent.write_json(self.folder / "manifest.json", rows)
+            if last:  # nothing changes any more: one copy of each file will do
+                for name in ("held", "digests.json", "heartbeat"):
+                    _remove(self.folder / name)
             self.outputs.commit()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class _Tail:
