@@ -147,7 +147,8 @@ class RentedJobs(DispatchingLauncher):
         from launchers.lifecycle.fleet import Task
 
         ships = [_ship_paths(job, self._settings(job)) for job in jobs]
-        everything = tuple(dict.fromkeys(path for ship in ships for path in ship.values()))
+        own_configs = _own_configs(jobs[0])
+        everything = tuple(dict.fromkeys([*(path for ship in ships for path in ship.values()), *own_configs]))
         first = self._settings(jobs[0])
         # All jobs of a sweep get the same tree, as it is now.
         capsule, places = pack(
@@ -161,7 +162,9 @@ class RentedJobs(DispatchingLauncher):
                 number=job.number,
                 folder=str(job.folder),
                 entry_point=_entry_point(settings),
-                overrides=_remote_overrides(job, settings, {key: places[path] for key, path in ship.items()}),
+                overrides=_remote_overrides(
+                    job, settings, {key: places[path] for key, path in ship.items()}, [places[p] for p in own_configs]
+                ),
                 capsule=capsule.digest,
                 settings=asdict(settings),
                 timing=asdict(timing),
@@ -300,13 +303,22 @@ def _results(jobs: Sequence[ComposedJob]) -> tuple[Path, ...]:
     return tuple(job.folder for job in jobs) if Path.cwd().is_relative_to(sweep) else (sweep,)
 
 
-def _remote_overrides(job: ComposedJob, settings: RentalSettings, places: dict[str, str]) -> tuple[str, ...]:
+def _own_configs(job: ComposedJob) -> list[Path]:
+    """The folder that the command named with `--config-dir`, if it did."""
+    sources = job.config.hydra.runtime.config_sources
+    return [Path(str(source.path).removeprefix("file://")) for source in sources if source.provider == "command-line"]
+
+
+def _remote_overrides(
+    job: ComposedJob, settings: RentalSettings, places: dict[str, str], configs: Sequence[str]
+) -> tuple[str, ...]:
     """The job's own overrides without those of this side, then what makes it run in place there."""
     both = [*job.config.hydra.overrides.hydra, *job.config.hydra.overrides.task]
     kept = [o for o in both if not _is_local(o)]
     # The app's own default unless this command named another; argparse wants options before overrides.
     name = job.config.hydra.job.config_name
     primary = [f"--config-name={name}"] if name else []
+    primary += [f"--config-dir={place}" for place in configs]
     return (*primary, *kept, *settings.remote_overrides, *(f"{key}='{place}'" for key, place in places.items()))
 
 

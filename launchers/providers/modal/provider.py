@@ -43,8 +43,16 @@ def open_provider(api_url: str | None) -> Modal:
     except ImportError:
         raise MendInput("The package `modal` is not installed: `pip install modal`.") from None
     with translated():
-        if not (config.get("token_id") and config.get("token_secret")):
-            raise CredentialError(f"No Modal token: {LOGIN} (`python -m launchers doctor` checks it).")
+        has_token = bool(config.get("token_id") and config.get("token_secret"))
+        has_oauth = bool(config.get("oauth_refresh_token"))
+        if has_token and has_oauth:
+            raise CredentialError(
+                "Both a Modal token and OAuth credentials are set, and Modal takes only one: unset the other."
+            )
+        if not has_token and not has_oauth:
+            profile = os.environ.get("MODAL_PROFILE")
+            where = f" in the profile {profile}" if profile else ""
+            raise CredentialError(f"No Modal token{where}: {LOGIN} (`python -m launchers doctor` checks it).")
     return Modal()
 
 

@@ -388,6 +388,8 @@ class Control(Schedule):
     async def FunctionGetOutputs(self, request: Any, task: str) -> Any:
         """What has come since the last answer, or else what comes first."""
         call = self._call(request.function_call_id)
+        if call.expired:
+            return api_pb2.FunctionGetOutputsResponse(num_unfinished_inputs=0)
         seen = int(request.last_entry_id.partition("-")[0] or 0)
         if len(call.outputs) <= seen:
             with contextlib.suppress(TimeoutError):

@@ -85,6 +85,8 @@ class Call:
     id: str
     function: Function
     inputs: list[Input] = field(default_factory=list)
+    expired: bool = False
+    """Its results are forgotten, as Modal does after some days."""
     waited_for: bool = False
     """By `remote` or a map: the client itself asks for retries then."""
     created: float = field(default_factory=time.time)
