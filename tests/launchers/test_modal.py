@@ -329,6 +329,20 @@ def test_a_client_that_gets_no_answer_leaves_and_the_job_runs_on(desk: ModalDesk
     assert [len(attempts) for attempts in desk.modal.attempts()] == [1]
 
 
+def test_a_job_whose_start_was_never_answered_can_be_cancelled(desk: ModalDesk):
+    desk.modal.faults.plant("rpc", "FunctionMap", "lost", times=1_000_000)
+    left = desk.run("steps=600", "seconds_per_step=0.1", "hydra.launcher.timing.unreachable=1")
+    assert f"`python -m launchers attach {desk.launch}` takes them up" in left.stdout
+    assert desk.modal.running() == 1
+    assert desk.launch in desk.launchers("ps").stdout
+    desk.modal.faults.planted.clear()
+    done = desk.launchers("cancel", desk.launch)
+    assert "cancelled" in done.stdout, done.stdout + done.stderr
+    assert json.loads((desk.output() / "checkpoints/last.json").read_text())["step"] > 0
+    desk.wait_for(lambda: not desk.modal.running(), what="the end of the container")
+    assert desk.modal.live_apps() == []
+
+
 def test_an_application_that_was_made_without_an_answer_is_ended(desk: ModalDesk):
     desk.modal.faults.plant("rpc", "FunctionCreate", "lost", times=4)
     done = desk.run("steps=2")
