@@ -14,9 +14,6 @@ from omegaconf import DictConfig
 RETURN_VALUE_VARIABLE = "LAUNCHERS_RETURN_VALUE"
 """Names the file that the value is written to, as JSON."""
 
-OVERRIDE = f"+hydra.callbacks.launchers_return_value._target_={__name__}.WriteReturnValue"
-"""What makes any Hydra app use it."""
-
 
 class WriteReturnValue(Callback):
     """Writes what the task function returned; what JSON can't hold is written as its `repr`."""

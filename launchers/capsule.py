@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -198,16 +197,17 @@ def _files_below(path: Path) -> list[Path]:
 
 
 def _support_entries(store: Path) -> list[Entry]:
-    """This package and its Hydra plugins: a job runs below them on the machine, whatever its own dependencies are."""
+    """What Hydra loads of this package at the start of a job, whatever the job's own dependencies are.
+
+    That is the modules at its top and the plugins. The folders below (commands, providers, transport) are this side's.
+    """
     plugins = Path(importlib.import_module("hydra_plugins.launchers_plugin").__path__[0])
     package = Path(__file__).parent
-    found = []
-    for source, name in ((package, "launchers"), (plugins, "hydra_plugins/launchers_plugin")):
-        for path in sorted(source.rglob("*.py")):
-            relative = path.relative_to(source).as_posix()
-            if not relative.startswith("hydra_plugins/"):
-                found.append(_entry(path, f"{SUPPORT}/{name}/{relative}", source, store, patterns=False))
-    return found
+    return [
+        _entry(path, f"{SUPPORT}/{name}/{path.name}", source, store, patterns=False)
+        for source, name in ((package, "launchers"), (plugins, "hydra_plugins/launchers_plugin"))
+        for path in sorted(source.glob("*.py"))
+    ]
 
 
 def _source_entries(top: Path, store: Path) -> list[Entry]:
@@ -242,7 +242,7 @@ def matches(path: str, patterns: list[str]) -> bool:
 
 
 def forget_all_but(digests: set[str], home: Path) -> None:
-    """Remove packed trees that no open launch needs."""
+    """Remove the other packed trees."""
     store = home / "capsules"
     kept: set[str] = set()
     for manifest in store.glob("*.json"):
@@ -250,9 +250,6 @@ def forget_all_but(digests: set[str], home: Path) -> None:
             kept |= {entry["digest"] for entry in json.loads(manifest.read_text())["entries"]}
         else:
             manifest.unlink()
-    if not digests:
-        shutil.rmtree(store / "blobs", ignore_errors=True)
-        return
     for blob in (store / "blobs").iterdir():
         if blob.name not in kept:
             blob.unlink()

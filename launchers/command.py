@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from launchers.callbacks import OVERRIDE
 from launchers.capsule import CARRIED, SOURCE, SUPPORT
 from launchers.job import JobSpec
+
+RETURN_VALUE = "+hydra.callbacks.launchers_return_value._target_=launchers.callbacks.WriteReturnValue"
+"""Makes any Hydra app write down what its task returned."""
 
 
 def arguments_of(job: JobSpec, output: PurePosixPath) -> list[str]:
@@ -22,7 +24,7 @@ def arguments_of(job: JobSpec, output: PurePosixPath) -> list[str]:
         f"hydra.sweep.subdir={output.name}",
         f"hydra.job.num={job.number}",
         f"hydra.job.id='{job.number}'",
-        OVERRIDE,
+        RETURN_VALUE,
     ]  # fmt: skip
 
 

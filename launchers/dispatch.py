@@ -9,6 +9,7 @@ then runs the groups.
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -47,6 +48,11 @@ class ComposedJob:
     overrides: tuple[str, ...]
     config: DictConfig
 
+    @functools.cached_property
+    def text(self) -> str:
+        """The config as YAML, for people to read."""
+        return OmegaConf.to_yaml(self.config, resolve=False)
+
     @property
     def target(self) -> str:
         """The launcher class this job asks for."""
@@ -58,7 +64,7 @@ class ComposedJob:
         return Path(str(self.config.hydra.sweep.dir), str(self.config.hydra.sweep.subdir)).absolute()
 
 
-def quote_group_option(override: str, loader: ConfigLoader) -> str:
+def quote_group_option(override: str, loader: ComposesOnce, master: DictConfig) -> str:
     """`hardware=4090` -> `hardware='4090'` where `hardware` is a config group: Hydra refuses a number as an option.
 
     Sweepers hand over values without the quotes that the user typed, so each job's overrides need this again.
@@ -70,19 +76,56 @@ def quote_group_option(override: str, loader: ConfigLoader) -> str:
     number = parsed.value() if not parsed.is_sweep_override() else None
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         return override
-    if not loader.get_group_options(parsed.key_or_group):
-        return override
+    group = parsed.key_or_group
+    if group not in master.hydra.runtime.choices:
+        is_value = isinstance(OmegaConf.select(master, group), (bool, int, float))
+        if is_value or not loader.options(group):
+            return override
     return f"{key}='{value}'"
 
 
+class ComposesOnce:
+    """Hydra's config loader, which keeps what a sweeper composed to see that its jobs can be composed.
+
+    Hydra's own sweeper does so right before it hands the same overrides to the launcher; composing is most of the time that
+    Hydra takes to start, and of that of a large sweep.
+    """
+
+    def __init__(self, loader: ConfigLoader) -> None:
+        self._loader = loader
+        self._kept: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
+        self._options: dict[str, list[str]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        config = self._loader.load_sweep_config(master_config, sweep_overrides)
+        self._kept[tuple(sweep_overrides)] = (master_config, config)
+        return config
+
+    def options(self, group: str) -> list[str]:
+        """The options of a config group, none where it is no group."""
+        if group not in self._options:
+            self._options[group] = self._loader.get_group_options(group)
+        return self._options[group]
+
+    def take(self, master: DictConfig, overrides: list[str]) -> DictConfig:
+        """The config of a job, for the caller to change: one that was kept is handed out once."""
+        kept_for, config = self._kept.pop(tuple(overrides), (None, None))
+        if config is not None and kept_for is master:
+            return config
+        return self._loader.load_sweep_config(master, overrides)
+
+
 def compose_jobs(
-    loader: ConfigLoader, master: DictConfig, job_overrides: Sequence[Sequence[str]], first_number: int
+    loader: ComposesOnce, master: DictConfig, job_overrides: Sequence[Sequence[str]], first_number: int
 ) -> list[ComposedJob]:
     """Compose every job of a batch on top of the sweep's master config."""
     jobs = []
     for number, raw in enumerate(job_overrides, start=first_number):
-        overrides = [quote_group_option(override, loader) for override in raw]
-        config = loader.load_sweep_config(master, overrides)
+        overrides = [quote_group_option(override, loader, master) for override in raw]
+        config = loader.take(master, overrides)
         with open_dict(config):
             config.hydra.job.id = str(number)
             config.hydra.job.num = number
@@ -114,6 +157,9 @@ class DispatchingLauncher(Launcher):
         self.hydra_context: HydraContext | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        if not isinstance(hydra_context.config_loader, ComposesOnce):
+            # The sweeper asks the same context, later.
+            hydra_context.config_loader = cast(ConfigLoader, ComposesOnce(hydra_context.config_loader))
         self.config = config
         self.hydra_context = hydra_context
         self.task_function = task_function
@@ -137,7 +183,8 @@ class DispatchingLauncher(Launcher):
     def _launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
         assert self.config is not None
         assert self.hydra_context is not None
-        jobs = compose_jobs(self.hydra_context.config_loader, self.config, job_overrides, first_number)
+        loader = cast(ComposesOnce, self.hydra_context.config_loader)
+        jobs = compose_jobs(loader, self.config, job_overrides, first_number)
         for job in jobs:
             run_preflight(job)
         groups: dict[str, list[ComposedJob]] = {}

@@ -6,13 +6,14 @@ and then lets the fleet run it.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import gc
 import importlib
-import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,17 +21,15 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf, open_dict, read_write
 
-from launchers.capsule import pack, size_below
+# Hydra imports this module at each start of every app of the environment, also of the job on the machine: what only a
+# launch needs is imported by the functions that need it.
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
-from launchers.gpus import find_card
-from launchers.job import JobSpec, Outcome, new_launch_id
-from launchers.ledger import JobRecord, Ledger, launchers_home
 from launchers.local import INTERRUPTED, failed, finished, terminate_by_exception
-from launchers.secrecy import find_secret
 from launchers.settings import RentalSettings, Timing, typed
 
 if TYPE_CHECKING:
+    from launchers.ledger import JobRecord, Ledger
     from launchers.lifecycle.fleet import Fleet, Task
     from launchers.lifecycle.office import Office
     from launchers.plan import Plan
@@ -51,19 +50,39 @@ _LOCAL_OVERRIDES = (
 """Overrides that are about this side: the machine gets its own in their place."""
 
 
+@contextlib.contextmanager
+def without_collections() -> Iterator[None]:
+    """What is imported and composed before a launch stays: looking through it for garbage takes a tenth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.freeze()
+            gc.enable()
+
+
 class RentedJobs(DispatchingLauncher):
     """A launcher subclass names its provider and the schema of its settings."""
 
     provider: str
     schema: type[RentalSettings]
 
+    _ledger: Ledger
+    _typed: dict[int, RentalSettings]
+    """The settings of each job, by its number."""
+
     # --- what can be refused before anything starts
 
+    @without_collections()
     def check_jobs(self, jobs: Sequence[ComposedJob]) -> None:
+        from launchers.ledger import Ledger, launchers_home
         from launchers.providers import open_provider
         from launchers.providers.base import Serverless
         from launchers.transport.keys import key_pair
 
+        self._typed = {job.number: typed(self.schema, job.config.hydra.launcher.rental, "provider") for job in jobs}
         for job in jobs:
             settings = self._settings(job)
             _check_settings(settings)
@@ -74,7 +93,7 @@ class RentedJobs(DispatchingLauncher):
             _ship_paths(job, settings)
         if not isinstance(open_provider(self.provider, self._settings(jobs[0]).api_url), Serverless):
             key_pair(launchers_home())
-        self._ledger().close()
+        self._ledger = Ledger.open()
 
     def check_settings(self, settings: RentalSettings, jobs: int) -> None:
         """Raise `MendInput` for what this provider can't be asked for."""
@@ -85,25 +104,25 @@ class RentedJobs(DispatchingLauncher):
             )
 
     def _settings(self, job: ComposedJob) -> RentalSettings:
-        return typed(self.schema, job.config.hydra.launcher.rental, "provider")
+        return self._typed[job.number]
 
     def _timing(self, job: ComposedJob) -> Timing:
         return typed(Timing, job.config.hydra.launcher.timing, "hydra.launcher.timing")
 
-    def _ledger(self) -> Ledger:
-        return Ledger.open()
-
     # --- the launch
 
     def run_jobs(self, jobs: Sequence[ComposedJob]) -> list[JobReturn]:
-        from launchers.lifecycle.fleet import Fleet, claimed
+        from launchers.ledger import launchers_home
 
         if self._settings(jobs[0]).dry_run:
             return [self._dry_run(job) for job in jobs]
-        home = launchers_home()
-        ledger = self._ledger()
-        launch = new_launch_id(_now())
-        tasks = self._tasks(jobs, launch, home, ledger)
+        home, ledger = launchers_home(), self._ledger
+        with without_collections():
+            from launchers.job import new_launch_id
+            from launchers.lifecycle.fleet import Fleet, claimed
+
+            launch = new_launch_id(_now())
+            tasks = self._tasks(jobs, launch, home, ledger)
         with terminate_by_exception(), claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [task.job for task in tasks], _now())
             log.info(
@@ -123,10 +142,13 @@ class RentedJobs(DispatchingLauncher):
         return [_job_return(job, records[job.number]) for job in jobs]
 
     def _tasks(self, jobs: Sequence[ComposedJob], launch: str, home: Path, ledger: Ledger) -> list[Task]:
+        from launchers.capsule import pack
+        from launchers.job import JobSpec
         from launchers.lifecycle.fleet import Task
 
         ships = [_ship_paths(job, self._settings(job)) for job in jobs]
-        everything = tuple(dict.fromkeys(path for ship in ships for path in ship.values()))
+        own_configs = _own_configs(jobs[0])
+        everything = tuple(dict.fromkeys([*(path for ship in ships for path in ship.values()), *own_configs]))
         first = self._settings(jobs[0])
         # All jobs of a sweep get the same tree, as it is now.
         capsule, places = pack(
@@ -140,12 +162,14 @@ class RentedJobs(DispatchingLauncher):
                 number=job.number,
                 folder=str(job.folder),
                 entry_point=_entry_point(settings),
-                overrides=_remote_overrides(job, settings, {key: places[path] for key, path in ship.items()}),
+                overrides=_remote_overrides(
+                    job, settings, {key: places[path] for key, path in ship.items()}, [places[p] for p in own_configs]
+                ),
                 capsule=capsule.digest,
                 settings=asdict(settings),
                 timing=asdict(timing),
                 hours=_expected_hours(job, settings),
-                config=OmegaConf.to_yaml(job.config, resolve=False),
+                config=job.text,
             )
             tasks.append(Task(spec, self._office(launch, settings, timing, home, ledger), capsule))
         return tasks
@@ -155,11 +179,14 @@ class RentedJobs(DispatchingLauncher):
 
     def _dry_run(self, job: ComposedJob) -> JobReturn:
         """Print the plan of one job and create nothing; for `launchers estimate`, append it to the file instead."""
+        import json
+
         from launchers.cli.tables import estimate_rows, plan_table, show
+        from launchers.ledger import launchers_home
         from launchers.lifecycle.rental import balance_of
 
         settings = self._settings(job)
-        office = self._office("dry-run", settings, self._timing(job), launchers_home(), self._ledger())
+        office = self._office("dry-run", settings, self._timing(job), launchers_home(), self._ledger)
         file = os.environ.get(ESTIMATE_FILE)
         if not file:
             plan = self._plan(job, office)
@@ -201,18 +228,21 @@ def close_if_done(ledger: Ledger, launch: str) -> None:
     """A launch whose jobs have all ended and whose machines are all gone needs no one any more."""
     from launchers.capsule import forget_all_but
     from launchers.job import Billing
+    from launchers.ledger import launchers_home
 
     done = all(job.outcome.ended for job in ledger.jobs(launch))
     if done and all(machine.billing is Billing.gone for machine in ledger.machines(launch)):
         ledger.close_launch(launch, _now())
-        wanted = {
-            job.spec.capsule for open_launch in ledger.launches(only_open=True) for job in ledger.jobs(open_launch)
-        }
+        # The tree of this one stays, until another launch ends: the next one packs what has changed since.
+        needed = [launch, *ledger.launches(only_open=True)]
+        wanted = {job.spec.capsule for name in needed for job in ledger.jobs(name)}
         forget_all_but(wanted, launchers_home())
 
 
 def _check_settings(settings: RentalSettings) -> None:
     """Refuse what can't be meant."""
+    from launchers.gpus import find_card
+
     if settings.gpu:
         find_card(settings.gpu)
     for name in ("max_price", "max_hours", "machines", "sync_every_s", "disk_gb", "num_gpus"):
@@ -228,8 +258,9 @@ def _check_settings(settings: RentalSettings) -> None:
 
 
 def _check_no_secret(job: ComposedJob) -> None:
-    text = "\n".join(job.overrides) + "\n" + OmegaConf.to_yaml(job.config)
-    found = find_secret("the config", text.encode())
+    from launchers.secrecy import find_secret
+
+    found = find_secret("the config", ("\n".join(job.overrides) + "\n" + job.text).encode())
     if found:
         raise MendInput(
             f"The config of job {job.number} holds {found}, which would be written to files: "
@@ -272,13 +303,22 @@ def _results(jobs: Sequence[ComposedJob]) -> tuple[Path, ...]:
     return tuple(job.folder for job in jobs) if Path.cwd().is_relative_to(sweep) else (sweep,)
 
 
-def _remote_overrides(job: ComposedJob, settings: RentalSettings, places: dict[str, str]) -> tuple[str, ...]:
+def _own_configs(job: ComposedJob) -> list[Path]:
+    """The folder that the command named with `--config-dir`, if it did."""
+    sources = job.config.hydra.runtime.config_sources
+    return [Path(str(source.path).removeprefix("file://")) for source in sources if source.provider == "command-line"]
+
+
+def _remote_overrides(
+    job: ComposedJob, settings: RentalSettings, places: dict[str, str], configs: Sequence[str]
+) -> tuple[str, ...]:
     """The job's own overrides without those of this side, then what makes it run in place there."""
     both = [*job.config.hydra.overrides.hydra, *job.config.hydra.overrides.task]
     kept = [o for o in both if not _is_local(o)]
     # The app's own default unless this command named another; argparse wants options before overrides.
     name = job.config.hydra.job.config_name
     primary = [f"--config-name={name}"] if name else []
+    primary += [f"--config-dir={place}" for place in configs]
     return (*primary, *kept, *settings.remote_overrides, *(f"{key}='{place}'" for key, place in places.items()))
 
 
@@ -289,6 +329,8 @@ def _is_local(override: str) -> bool:
 
 def _carried(jobs: Sequence[ComposedJob], settings: RentalSettings) -> dict[str, Path]:
     """What the app asks to carry for any of the jobs, as far as it stays under the limit."""
+    from launchers.capsule import size_below
+
     chosen: dict[str, Path] = {}
     if not settings.carry:
         return chosen
@@ -332,6 +374,8 @@ def _raise_if_still_billed(fleet: Fleet) -> None:
 
 
 def _job_return(job: ComposedJob, record: JobRecord) -> JobReturn:
+    from launchers.job import Outcome
+
     if record.outcome is Outcome.finished or not record.outcome.ended:
         return finished(job, JobStatus.COMPLETED, record.value)
     return failed(

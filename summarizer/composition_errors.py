@@ -86,6 +86,9 @@ def missing_option(text: str) -> str:
 
 def unknown_key(full_key: str, class_name: str | None) -> str:
     """The key, the place it is wrong in, and the nearest valid one of that place."""
+    if full_key.startswith("hydra.launcher."):  # also what hydra/launcher=basic ends in: it lacks our preflight
+        where = ", ".join(groups()["provider"])
+        return f"{full_key}: this launcher has no such key; provider= chooses where a job runs ({where}), not hydra/launcher=."
     parts = full_key.split(".")
     node: Any = schema.Config
     for depth, part in enumerate(parts):

@@ -40,7 +40,6 @@ from launchers.providers.base import (
     stop_command,
 )
 from launchers.settings import RentalSettings
-from launchers.transport import ssh
 
 RATE_TOLERANCE = 1.05
 """Billed over quoted price above which a machine is given back."""
@@ -147,6 +146,8 @@ def _rent_offer(office: Office, offer: Offer, capsule: Capsule | None) -> Rented
         instance = _create(office, offer, label, capsule)
         office.ledger.update_machine(label, instance=instance, billing=Billing.billed)
         if isinstance(office.provider, DirectSsh):
+            from launchers.transport import ssh
+
             threading.Thread(target=ssh.preload, daemon=True).start()
         what, price = offer.gpu or "a machine", f"${offer.price:.3f}/h"
         if offer.per_job:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
-from launchers.providers.base import Provider, SignUp
+if TYPE_CHECKING:  # a container at Modal imports this package on its way to the worker
+    from launchers.providers.base import Provider, SignUp
 
 NAMES = ("jarvis", "modal", "vast")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers.callbacks import OVERRIDE
+from launchers.command import RETURN_VALUE
 from tests.launchers.conftest import environment
 
 
@@ -74,7 +74,7 @@ def test_a_job_that_does_not_compose_stops_the_sweep_before_anything_starts(desc
 
 
 def test_the_return_value_is_written_where_a_supervisor_asks_for_it(descent, tmp_path):
-    done = descent("hydra.mode=RUN", "steps=1", OVERRIDE, LAUNCHERS_RETURN_VALUE=str(tmp_path / "value.json"))
+    done = descent("hydra.mode=RUN", "steps=1", RETURN_VALUE, LAUNCHERS_RETURN_VALUE=str(tmp_path / "value.json"))
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "value.json").read_text()) == {"value": pytest.approx(3.5**2)}
 

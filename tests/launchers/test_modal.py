@@ -167,6 +167,66 @@ def test_results_of_an_application_that_has_ended_come_home(desk: ModalDesk):
     assert desk.modal.counts()["FunctionMap"] == 1
 
 
+def test_a_result_that_modal_forgot_is_read_from_the_volume(desk: ModalDesk):
+    assert desk.run("steps=10", "seconds_per_step=0.1", "provider.detach=true").returncode == 0
+    desk.wait_for(lambda: not desk.modal.live_apps(), what="the end of the application")
+    desk.modal.expire()
+    done = desk.launchers("attach", desk.launch)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert loss(desk) == pytest.approx((7 * 0.5**10) ** 2)
+    assert "finished" in done.stdout
+
+
+def test_downloads_that_break_off_are_made_again_and_verified(desk: ModalDesk):
+    source = desk.project / "descent/__main__.py"
+    added = "    (folder / 'large.bin').write_bytes(bytes(range(256)) * 4096)\n    loss ="
+    source.write_text(source.read_text().replace("    loss =", added))
+    process = desk.start("steps=15", "seconds_per_step=0.1")
+    desk.wait_for_step(3)
+    desk.modal.control.storage.broken_reads = 30  # the client itself tries each block six times
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert desk.modal.control.storage.broken_reads == 0
+    assert (desk.output() / "large.bin").read_bytes() == bytes(range(256)) * 4096
+    assert loss(desk) == pytest.approx((7 * 0.5**15) ** 2)
+
+
+def test_a_container_that_dies_every_time_fails_with_a_hint(desk: ModalDesk):
+    process = desk.start("steps=200", "seconds_per_step=0.1")
+    for number in (1, 2, 3):
+        lives = f"container {number}"
+        desk.wait_for(
+            lambda n=number: [len(a) for a in desk.modal.attempts()] == [n] and desk.modal.running() == 1, what=lives
+        )
+        desk.modal.crash()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert "most likely for lack of memory" in output
+    assert "Traceback" not in output
+    assert desk.modal.live_apps() == []
+
+
+def test_a_module_that_is_not_in_the_tree_fails_the_job_and_its_log_names_it(desk: ModalDesk):
+    done = desk.run("steps=1", "provider.entry_point=nosuch")
+    assert done.returncode == 1
+    assert "No module named nosuch" in (desk.output() / "remote.log").read_text()
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_every_attempt_of_a_job_is_one_run_at_weights_and_biases(desk: ModalDesk):
+    source = desk.project / "descent/__main__.py"
+    added = "import os\nprint('run', os.environ.get('WANDB_RUN_ID'), os.environ.get('WANDB_RESUME'), flush=True)\nimport json\n"
+    source.write_text(source.read_text().replace("import json\n", added))
+    process = desk.start(*SLOW)
+    desk.wait_for_step(5)
+    desk.modal.preempt()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    runs = re.findall(r"^run (\S+) allow$", output, re.MULTILINE)
+    assert len(runs) == 2
+    assert set(runs) == {f"{desk.launch}-0"}
+
+
 def test_ctrl_c_once_leaves_the_job_and_twice_ends_it(desk: ModalDesk):
     process = desk.start("steps=120", "seconds_per_step=0.1")
     desk.wait_for_step(5)
@@ -269,6 +329,20 @@ def test_a_client_that_gets_no_answer_leaves_and_the_job_runs_on(desk: ModalDesk
     assert [len(attempts) for attempts in desk.modal.attempts()] == [1]
 
 
+def test_a_job_whose_start_was_never_answered_can_be_cancelled(desk: ModalDesk):
+    desk.modal.faults.plant("rpc", "FunctionMap", "lost", times=1_000_000)
+    left = desk.run("steps=600", "seconds_per_step=0.1", "hydra.launcher.timing.unreachable=1")
+    assert f"`python -m launchers attach {desk.launch}` takes them up" in left.stdout
+    assert desk.modal.running() == 1
+    assert desk.launch in desk.launchers("ps").stdout
+    desk.modal.faults.planted.clear()
+    done = desk.launchers("cancel", desk.launch)
+    assert "cancelled" in done.stdout, done.stdout + done.stderr
+    assert json.loads((desk.output() / "checkpoints/last.json").read_text())["step"] > 0
+    desk.wait_for(lambda: not desk.modal.running(), what="the end of the container")
+    assert desk.modal.live_apps() == []
+
+
 def test_an_application_that_was_made_without_an_answer_is_ended(desk: ModalDesk):
     desk.modal.faults.plant("rpc", "FunctionCreate", "lost", times=4)
     done = desk.run("steps=2")
@@ -296,6 +370,35 @@ def test_the_second_launch_uploads_and_builds_nothing_again(desk: ModalDesk):
     assert done.returncode == 0, done.stdout
     assert desk.modal.control.cold_builds == builds
     assert desk.modal.control.storage.uploads == uploads
+
+
+def test_an_image_that_modal_forgot_is_built_again_and_a_failure_is_shown_the_time_after(desk: ModalDesk):
+    assert desk.run("steps=1").returncode == 0
+    applications = desk.modal.counts()["AppCreate"]
+    desk.modal.ask(desk.modal.control.built.clear)
+    assert desk.run("steps=2").returncode == 0
+    assert desk.modal.counts()["AppCreate"] == applications + 1  # a known image takes no application of its own
+    desk.modal.control.fail_build = True
+    refused = [desk.run("steps=3") for _ in range(2)]
+    assert [done.returncode for done in refused] == [1, 1]
+    assert all("Modal could not build the image" in done.stdout + done.stderr for done in refused)
+    assert "=> FROM" in refused[1].stdout + refused[1].stderr  # the log of the build
+    assert desk.modal.live_apps() == []
+
+
+def test_a_folder_of_configs_that_the_command_names_travels(desk: ModalDesk, tmp_path: Path):
+    (tmp_path / "own" / "curve").mkdir(parents=True)
+    (tmp_path / "own" / "curve" / "far.yaml").write_text("{target: 100.0, rate: 1.0}\n")
+    done = desk.run(f"--config-dir={tmp_path / 'own'}", "steps=1", "curve=far")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "step 1 weight 100.000000" in done.stdout
+
+
+def test_a_finished_job_leaves_one_copy_of_each_file_on_the_volume(desk: ModalDesk):
+    assert desk.run("steps=3").returncode == 0
+    (job,) = desk.volume.glob("jobs/*")
+    assert (job / "output/metrics.json").exists()
+    assert not (job / "held").exists()
 
 
 def test_the_image_holds_what_the_project_names(desk: ModalDesk):
@@ -372,12 +475,24 @@ def wrong_token(desk: ModalDesk) -> None:
     desk.variables |= {"MODAL_TOKEN_SECRET": "as-not-the-secret"}
 
 
+def unknown_profile(desk: ModalDesk) -> None:
+    (desk.folder / "modal.toml").write_text('[other]\ntoken_id = "a"\ntoken_secret = "b"\n')
+    no_token(desk)
+    desk.variables |= {"MODAL_PROFILE": "nosuch", "MODAL_CONFIG_PATH": str(desk.folder / "modal.toml")}
+
+
+def token_and_oauth(desk: ModalDesk) -> None:
+    desk.variables |= {"MODAL_OAUTH_REFRESH_TOKEN": "refresh-me"}
+
+
 def nothing(desk: ModalDesk) -> None:
     pass
 
 
 CASES = [
     ("no token", no_token, [], "No Modal token: run `modal token new`"),
+    ("unknown profile", unknown_profile, [], "No Modal token in the profile nosuch"),
+    ("token and OAuth", token_and_oauth, [], "Modal takes only one"),
     ("wrong token", wrong_token, [], "Modal refuses the token"),
     ("unknown card", nothing, ["provider.gpu=A1000"], "did you mean"),
     ("price cap", nothing, ["provider.max_price=1"], "it costs more than provider.max_price"),

@@ -28,6 +28,7 @@ def settings(**changes: Any) -> ModalSettings:
     ("changes", "sentence"),
     [
         ({"gpu": "A1000"}, "did you mean"),
+        ({"gpu": "A100:x"}, "did you mean"),
         ({"gpu": "4090"}, "Modal has no RTX 4090; it has T4"),
         ({"num_gpus": 9}, "at most 8 A100"),
         ({"gpu": "A10", "num_gpus": 5}, "at most 4 A10"),

@@ -59,6 +59,7 @@ def test_a_card_that_is_named_by_a_number_composes(arguments):
         (["optim.lr=fast"], ["optim.lr", "Float"]),
         (["data.max_train_samples=many"], ["data.max_train_samples"]),
         (["optim.lr"], ["key=value"]),
+        (["hydra/launcher=basic"], ["provider=", "hydra/launcher="]),
         (["hardware.precision=16"], ["bf16"]),
         (["generation.num_beams=0"], ["generation.num_beams"]),
         (["scheduler.warmup_steps=50", "trainer.max_steps=50"], ["warmup_steps", "max_steps"]),

@@ -5,7 +5,6 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from launchers.providers.modal.checks import check_settings
 from launchers.rented import RentedJobs
 from launchers.settings import ModalSettings, RentalSettings, Timing
 
@@ -26,6 +25,8 @@ class ModalLauncher(RentedJobs):
     schema = ModalSettings
 
     def check_settings(self, settings: RentalSettings, jobs: int) -> None:
+        from launchers.providers.modal.checks import check_settings
+
         assert isinstance(settings, ModalSettings)
         check_settings(settings)
 

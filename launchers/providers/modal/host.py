@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import tempfile
 import time
@@ -70,7 +71,7 @@ class ModalHost:
         with translated():
             if self._exists(self._path(job, "output")):
                 return
-            with self._volume().batch_upload(force=True) as batch:
+            with self._volume.batch_upload(force=True) as batch:
                 for file in files:
                     batch.put_file(str(folder / file.path), f"/{self._path(job, 'output')}/{file.path}")
 
@@ -223,7 +224,7 @@ class ModalHost:
         if not self._exists(top):
             return []
         rows = []
-        for entry in self._volume().iterdir(top, recursive=True):
+        for entry in self._volume.iterdir(top, recursive=True):
             if entry.type.name == "FILE":
                 content = self._bytes(entry.path) or b""
                 relative = PurePosixPath(entry.path.lstrip("/")).relative_to(top).as_posix()
@@ -232,23 +233,25 @@ class ModalHost:
 
     def read(self, job: JobSpec, file: RemoteFile, offset: int) -> Iterator[bytes]:
         """The bytes that the manifest described: of the file itself, unless it was replaced since."""
-        held = self._path(job, "held") + f"/{file.digest}"
         with translated():
-            path = held if self._exists(held) else f"{self._path(job, 'output')}/{file.path}"
-            position = 0
-            try:
-                for chunk in self._volume().read_file(path):
-                    wanted = chunk[max(offset - position, 0) : max(file.size - position, 0)]
-                    position += len(chunk)
-                    if wanted:
-                        yield wanted
-            except FileNotFoundError:
-                return
+            # Under the first name while the job runs, and under the second for good.
+            for path in (f"held/{file.digest}", f"output/{file.path}"):
+                position = 0
+                try:
+                    for chunk in self._volume.read_file(self._path(job, path)):
+                        wanted = chunk[max(offset - position, 0) : max(file.size - position, 0)]
+                        position += len(chunk)
+                        if wanted:
+                            yield wanted
+                    return
+                except FileNotFoundError:
+                    if position:
+                        return  # replaced under our hands: the next look finds it again
 
     def discard(self, job: JobSpec) -> None:
         if not self.settings.keep_remote:
             with translated(), contextlib.suppress(FileNotFoundError):
-                self._volume().remove_file(f"jobs/{job.id}", recursive=True)
+                self._volume.remove_file(f"jobs/{job.id}", recursive=True)
 
     def close(self) -> None:
         self.leave()
@@ -284,7 +287,9 @@ class ModalHost:
         with translated():
             return any(app.app_id == self.instance for app in live_applications(self.settings.environment))
 
+    @functools.cached_property
     def _volume(self) -> Any:
+        """One handle: each new one asks for the Volume's id again."""
         import modal
 
         return modal.Volume.from_name(
@@ -298,7 +303,7 @@ class ModalHost:
         import modal
 
         try:
-            next(iter(self._volume().iterdir(path, recursive=False)), None)
+            next(iter(self._volume.iterdir(path, recursive=False)), None)
         except (FileNotFoundError, modal.exception.NotFoundError):
             return False
         return True
@@ -306,7 +311,7 @@ class ModalHost:
     def _bytes(self, path: str) -> bytes | None:
         with tempfile.SpooledTemporaryFile(max_size=1 << 26) as file:
             try:
-                for chunk in self._volume().read_file(path):
+                for chunk in self._volume.read_file(path):
                     file.write(chunk)
             except FileNotFoundError:
                 return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -11,12 +12,14 @@ import tempfile
 import threading
 import tomllib
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from launchers.capsule import Capsule
 from launchers.errors import CredentialError, MendInput
 from launchers.job import MachineState, MachineStatus, Offer
+from launchers.ledger import launchers_home
 from launchers.providers.base import CreateRequest, JobHandles, Need
 from launchers.providers.modal import prices
 from launchers.providers.modal.checks import retries_of
@@ -28,6 +31,9 @@ from launchers.settings import ModalSettings, RentalSettings
 log = logging.getLogger("launchers")
 PACKAGE = Path(__file__).parents[2]
 DEFAULT_IMAGE = "debian-slim"
+PATIENCE_S = 20.0
+"""An application whose image is there takes a few seconds."""
+_WORKER = ("__init__.py", "providers/__init__.py", "providers/modal/__init__.py", "providers/modal/worker.py")
 
 
 def open_provider(api_url: str | None) -> Modal:
@@ -37,8 +43,16 @@ def open_provider(api_url: str | None) -> Modal:
     except ImportError:
         raise MendInput("The package `modal` is not installed: `pip install modal`.") from None
     with translated():
-        if not (config.get("token_id") and config.get("token_secret")):
-            raise CredentialError(f"No Modal token: {LOGIN} (`python -m launchers doctor` checks it).")
+        has_token = bool(config.get("token_id") and config.get("token_secret"))
+        has_oauth = bool(config.get("oauth_refresh_token"))
+        if has_token and has_oauth:
+            raise CredentialError(
+                "Both a Modal token and OAuth credentials are set, and Modal takes only one: unset the other."
+            )
+        if not has_token and not has_oauth:
+            profile = os.environ.get("MODAL_PROFILE")
+            where = f" in the profile {profile}" if profile else ""
+            raise CredentialError(f"No Modal token{where}: {LOGIN} (`python -m launchers doctor` checks it).")
     return Modal()
 
 
@@ -97,13 +111,27 @@ class Modal:
             tree = Path(folder) / TREE
             unpack(capsule, tree)
             image = self._image(settings, tree / capsule.directory)
-            _build(image)
-            image = image.add_local_dir(PACKAGE, "/root/launchers", ignore=["**/__pycache__", "**/*.pyc"])
+            recipe = _recipe(settings, tree / capsule.directory)
+            if not recipe.exists():
+                _build(image)
+            image = image.add_local_dir(PACKAGE, "/root/launchers", ignore=lambda path: not _is_of_worker(path))
             image = image.add_local_dir(tree, f"/root/{TREE}")
             app = modal.App(request.label, include_source=False, tags={"launchers": request.label})
             function = self._function(app, image, request)
             run = app.run(detach=True, environment_name=settings.environment)
-            run.__enter__()
+            patience = threading.Timer(
+                PATIENCE_S, log.info, ["Modal is still making the application: it may build the image anew"]
+            )
+            patience.daemon = True
+            patience.start()
+            try:
+                run.__enter__()
+            except BaseException:
+                recipe.unlink(missing_ok=True)  # the next launch builds where it can be seen
+                raise
+            finally:
+                patience.cancel()
+            recipe.touch()
         assert app.app_id is not None
         self._made[app.app_id] = _Made(function, run)
         log.info("application %s: %s", app.app_id, app.get_dashboard_url())
@@ -209,6 +237,28 @@ def _build(image: Any) -> None:
         image.build()
 
 
+def _recipe(settings: ModalSettings, project: Path) -> Path:
+    """A file of this machine that is there if Modal has built this image before: then nobody needs to look on.
+
+    Asking the server for a build takes an application of its own, which is most of the requests of a launch.
+    """
+    import modal
+    from modal.config import config
+
+    where = [config.get("server_url"), config.get("token_id"), settings.environment, modal.__version__]
+    what = [*sys.version_info[:2], settings.image, settings.apt, bool(settings.python)]
+    files = [project / name for name in ("uv.lock", "pyproject.toml", CONSTRAINTS) if not settings.python]
+    contents = [file.read_text() if file.exists() else None for file in files]
+    folder = launchers_home() / "images"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    return folder / sha256(json.dumps([where, what, contents]).encode()).hexdigest()
+
+
+def _is_of_worker(path: Path) -> bool:
+    """Whether the container's Function needs a file of this package: every one more is fetched at each start."""
+    return path.suffix == ".py" and (path.parts[:-1] == ("remote",) or path.as_posix() in _WORKER)
+
+
 def unpack(capsule: Capsule, folder: Path) -> None:
     """The working tree as files."""
     folder.mkdir(parents=True)
@@ -217,6 +267,15 @@ def unpack(capsule: Capsule, folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if entry.link is not None:
             path.symlink_to(entry.link)
-        else:
+        elif entry.executable or not _linked(capsule.blob(entry.digest), path):
             shutil.copyfile(capsule.blob(entry.digest), path)
             path.chmod(0o755 if entry.executable else 0o644)
+
+
+def _linked(blob: Path, path: Path) -> bool:
+    """Give a blob a second name, where that is on the same file system: the tree is only read, by the upload."""
+    try:
+        os.link(blob, path)
+    except OSError:
+        return False
+    return True

@@ -12,6 +12,7 @@ do the work, on a folder of the Volume:
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -19,7 +20,9 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-TICK_S = 0.1
+TICK_S = 0.01
+"""Between two looks at the job's log: what a line waits here, it waits on the console."""
+WATCH_S = 0.1
 FIRST_COMMIT_S = 1.0
 COMMIT_TRIES = 3
 PREEMPTED = "the container was taken away"
@@ -96,9 +99,7 @@ class _Attempt:
             return self._result()
         supervisor = self.agent.supervisor
         supervisor.make_ready(str(self.folder))
-        # Whose job this is must be known before another call may start.
         self.agent.write_json(self.folder / "attempts.json", self.attempts)
-        self.outputs.commit()
         log = self.folder / "log"
         log.touch()
         shown = _Tail(log, sys.stdout.buffer)
@@ -106,6 +107,9 @@ class _Attempt:
         watch = threading.Thread(target=self._watch, daemon=True)
         try:
             child.start()
+            # Whose job this is must be known outside as soon as can be: another call of it may start. The job need not wait
+            # for that; should it fail, another container begins anew.
+            self.outputs.commit()
             watch.start()
             while child.is_alive():
                 shown.copy()
@@ -153,7 +157,7 @@ class _Attempt:
         """Commit now and then, and end the attempt in good order before Modal ends it in bad."""
         # Not at once: the job's own start needs the processor.
         payload, next_commit = self.payload, self.began + min(FIRST_COMMIT_S, self.payload["commit_every"])
-        while not self.ended.wait(TICK_S):
+        while not self.ended.wait(WATCH_S):
             now = time.time()
             if self.before + now - self.began >= payload["max_seconds"]:
                 self._stop(payload["cap"])
@@ -174,14 +178,14 @@ class _Attempt:
     def _publish_last(self) -> None:
         for left in reversed(range(COMMIT_TRIES)):
             try:
-                self._publish()
+                self._publish(last=self._has_ended())
                 return self.cache.commit()
             except Exception:
                 if not left:
                     raise
                 time.sleep(1)
 
-    def _publish(self) -> None:
+    def _publish(self, last: bool = False) -> None:
         """Write down what there is, and make it visible outside."""
         with self.publishing:
             self.attempts[-1]["seconds"] = time.time() - self.began
@@ -190,7 +194,17 @@ class _Attempt:
             rows = self.agent.manifest(self.root, self.job, self.held)
             self.held = [row["digest"] for row in rows]
             self.agent.write_json(self.folder / "manifest.json", rows)
+            if last:  # nothing changes any more: one copy of each file will do
+                for name in ("held", "digests.json", "heartbeat"):
+                    _remove(self.folder / name)
             self.outputs.commit()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class _Tail:

@@ -17,6 +17,7 @@ from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
+from modal._utils.jwt_utils import DecodedJwt
 from modal_proto import api_pb2
 
 from tests.emulators.modal.schedule import Schedule
@@ -34,6 +35,12 @@ class Secret:
     id: str
     name: str
     values: dict[str, str]
+
+
+def _jwt(put: Input) -> str:
+    """The client reads it without a look at its signature."""
+    fields = {"idx": put.number, "input_id": put.id, "function_call_id": put.call.id}
+    return DecodedJwt.encode_without_signature(fields)
 
 
 def refuse(text: str, status: Status = Status.INVALID_ARGUMENT) -> GRPCError:
@@ -338,17 +345,40 @@ class Control(Schedule):
         function = self.functions[request.function_id]
         if not function.app.live:
             raise refuse(f"App {function.app.id} is stopped", Status.FAILED_PRECONDITION)
-        call = Call(new_id("fc"), function)
+        sync = request.function_call_invocation_type == api_pb2.FUNCTION_CALL_INVOCATION_TYPE_SYNC
+        call = Call(new_id("fc"), function, waited_for=sync)
         self.calls[call.id] = call
-        response = api_pb2.FunctionMapResponse(function_call_id=call.id)
-        for item in request.pipelined_inputs:
-            put = Input(new_id("in"), call, item.input)
-            call.inputs.append(put)
-            function.queue.append(put)
-            response.pipelined_inputs.add(idx=item.idx, input_id=put.id, input_jwt=put.id)
+        response = api_pb2.FunctionMapResponse(
+            function_call_id=call.id, function_call_jwt=call.id, sync_client_retries_enabled=sync
+        )
+        self._put(call, request.pipelined_inputs, response.pipelined_inputs)
         response.retry_policy.CopyFrom(function.definition.retry_policy)
-        self.wake()
         return response
+
+    async def FunctionPutInputs(self, request: Any, task: str) -> Any:
+        """More inputs of a map."""
+        response = api_pb2.FunctionPutInputsResponse()
+        self._put(self._call(request.function_call_id), request.inputs, response.inputs)
+        return response
+
+    async def FunctionRetryInputs(self, request: Any, task: str) -> Any:
+        call = self._call(request.function_call_jwt)
+        for item in request.inputs:
+            put = next(put for put in call.inputs if _jwt(put) == item.input_jwt)
+            put.output, put.retries = None, item.retry_count
+            call.settled.clear()
+            call.function.queue.append(put)
+        self.wake()
+        return api_pb2.FunctionRetryInputsResponse(input_jwts=[item.input_jwt for item in request.inputs])
+
+    def _put(self, call: Call, items: Any, answers: Any) -> None:
+        for item in items:
+            put = Input(new_id("in"), call, item.input, item.idx)
+            call.inputs.append(put)
+            call.settled.clear()
+            call.function.queue.append(put)
+            answers.add(idx=item.idx, input_id=put.id, input_jwt=_jwt(put))
+        self.wake()
 
     def _call(self, call: str) -> Call:
         if call not in self.calls:
@@ -356,12 +386,17 @@ class Control(Schedule):
         return self.calls[call]
 
     async def FunctionGetOutputs(self, request: Any, task: str) -> Any:
+        """What has come since the last answer, or else what comes first."""
         call = self._call(request.function_call_id)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(call.settled.wait(), max(request.timeout, 0.001))
-        outputs = [i.output for i in call.inputs if i.output is not None]
+        if call.expired:
+            return api_pb2.FunctionGetOutputsResponse(num_unfinished_inputs=0)
+        seen = int(request.last_entry_id.partition("-")[0] or 0)
+        if len(call.outputs) <= seen:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(call.news.wait(), max(request.timeout, 0.001))
         return api_pb2.FunctionGetOutputsResponse(
-            outputs=outputs, num_unfinished_inputs=len(call.inputs) - len(outputs), last_entry_id="1",
+            outputs=call.outputs[seen:], num_unfinished_inputs=len(call.inputs) - len(call.outputs),
+            last_entry_id=f"{len(call.outputs)}-0",
         )  # fmt: skip
 
     async def FunctionCallFromId(self, request: Any, task: str) -> Any:

@@ -134,7 +134,7 @@ class Schedule:
     def _attempt_failed(self, put: Input, result: Any, data_format: int, crashes: int = 0) -> None:
         """Apply the retry policy."""
         policy = put.call.function.definition.retry_policy
-        if put.retries < policy.retries and crashes < CRASH_LIMIT:
+        if not put.call.waited_for and put.retries < policy.retries and crashes < CRASH_LIMIT:
             put.retries += 1
             put.not_before = time.time() + policy.initial_delay_ms / 1000
             put.call.function.queue.append(put)
@@ -144,11 +144,14 @@ class Schedule:
 
     def _settle(self, put: Input, result: Any, data_format: int = 0) -> None:
         put.output = api_pb2.FunctionGetOutputsItem(
-            result=result, input_id=put.id, data_format=data_format, retry_count=put.retries,  # type: ignore[arg-type]
+            result=result, idx=put.number, input_id=put.id, data_format=data_format, retry_count=put.retries,  # type: ignore[arg-type]
             task_id=put.attempts[-1]["task"] if put.attempts else "",
         )  # fmt: skip
         if put in put.call.function.queue:
             put.call.function.queue.remove(put)
+        put.call.outputs.append(put.output)
+        put.call.news.set()
+        put.call.news = asyncio.Event()
         if all(i.output is not None for i in put.call.inputs):
             put.call.settled.set()
         self.settle_app(put.call.function.app)

@@ -188,6 +188,11 @@ class Modal:
         """End a container as lack of memory does."""
         self.ask(lambda: self.control.running()[number].kill())
 
+    def expire(self) -> None:
+        """Forget the results of all calls so far."""
+        for call in self.control.calls.values():
+            call.expired = True
+
     def attempts(self) -> list[list[dict[str, Any]]]:
         """The containers that each input had, by call."""
         return self.ask(lambda: [i.attempts for c in self.control.calls.values() for i in c.inputs])

@@ -70,6 +70,8 @@ class Input:
     id: str
     call: Call
     message: api_pb2.FunctionInput
+    number: int = 0
+    """Its place among the inputs of a map."""
     not_before: float = 0.0
     retries: int = 0
     preemptions: int = 0
@@ -83,8 +85,17 @@ class Call:
     id: str
     function: Function
     inputs: list[Input] = field(default_factory=list)
+    expired: bool = False
+    """Its results are forgotten, as Modal does after some days."""
+    waited_for: bool = False
+    """By `remote` or a map: the client itself asks for retries then."""
     created: float = field(default_factory=time.time)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Every input has its output."""
+    outputs: list[api_pb2.FunctionGetOutputsItem] = field(default_factory=list)
+    """In the order in which they came."""
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """The next output has come; each one has an event of its own."""
 
     def total(self, *statuses: int) -> int:
         return sum(i.output is not None and i.output.result.status in statuses for i in self.inputs)

@@ -85,6 +85,8 @@ class Storage:
         self.folder = folder
         self.volumes: dict[str, Volume] = {}
         self.url = ""
+        self.broken_reads = 0
+        """Blocks that break off halfway when they are read next."""
         self.uploads = 0
         """Files and blocks that had to travel."""
         for name in ("blobs", "mounts", "volumes"):
@@ -121,6 +123,15 @@ class Storage:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         path = self.blob(request.match_info["name"])
+        if self.broken_reads and path.exists():
+            self.broken_reads -= 1
+            content = path.read_bytes()
+            response = web.StreamResponse(headers={"Content-Length": str(len(content))})
+            await response.prepare(request)
+            await response.write(content[: len(content) // 2])
+            assert request.transport is not None
+            request.transport.abort()
+            return response
         return web.FileResponse(path) if path.exists() else web.Response(status=404)
 
     def routes(self) -> list[web.RouteDef]:
