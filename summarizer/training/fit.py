@@ -95,7 +95,7 @@ def collator_for(
 ) -> Seq2SeqCollator | CausalCollator:
     multiple = 64 if config.hardware.compile else 1
     if config.hardware.accelerator == "cpu" and config.hardware.precision == "bf16-mixed":
-        multiple = 4  # oneDNN makes a kernel for each shape it meets
+        multiple = 4  # oneDNN makes a kernel for each shape it meets; compiled layers take any width
     if config.model.architecture == Architecture.causal_lora:
         return CausalCollator(tokenizer.pad_token_id, multiple)
     return Seq2SeqCollator(tokenizer.pad_token_id, multiple, global_first_token=model.config.model_type == "led")
