@@ -35,7 +35,8 @@ A summarizer trained by `python -m summarizer` on **{data}**.
 
 ## Results
 
-ROUGE F1 x 100 on the {split} split ({rows:.0f} rows), 95 % bootstrap interval of ROUGE-L.
+ROUGE F1 x 100 on the {split} split ({rows:.0f} rows), 95 % bootstrap interval of ROUGE-L. Written with the settings of `generation:`
+below{reranked}.
 
 {table}
 
@@ -50,6 +51,9 @@ ROUGE F1 x 100 on the {split} split ({rows:.0f} rows), 95 % bootstrap interval o
 {config}
 ```
 """
+
+RERANKED = """: of the beams the one that agrees best with the others (minimum Bayes risk), which
+`task=predict` of the project chooses; `generate()` alone writes the most probable beam"""
 
 
 def finish_model_folder(
@@ -71,6 +75,7 @@ def finish_model_folder(
         # the class's own source travels with the weights, so that the folder loads where this project is not installed
         model.register_for_auto_class("AutoModelForSeq2SeqLM")
         model.config.register_for_auto_class()
+    model.generation_config = search_defaults(model, config, tokenizer)
     try:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
@@ -81,6 +86,17 @@ def finish_model_folder(
         raise OutputError(
             f"{run.model} cannot be written ({error.strerror}): free disk space and run resume={run.folder}; the checkpoints are kept."
         ) from error
+
+
+def search_defaults(model: Any, config: DictConfig, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """What generate() does when it is asked for nothing: this run's search."""
+    from summarizer.evaluation.generation import generation_options
+
+    options = generation_options(model, config.generation, tokenizer)
+    options.num_return_sequences = 1
+    if options.num_beams == 1:
+        options.length_penalty = 1.0  # transformers refuses to save settings that would do nothing
+    return options
 
 
 def usage(model_type: str, folder: str = ".") -> str:
@@ -124,6 +140,7 @@ def model_card(run: Run, config: DictConfig, metrics: Mapping[str, float], corpu
         usage=usage("copy_transformer" if config.model.shape else ""),
         split=split,
         rows=metrics.get(f"{split}/rows", 0),
+        reranked=RERANKED if config.generation.reranking == "mbr" else ", as `generate()` does by itself",
         table=results_table(metrics, split),
         source=config.data.source,
         data_license=config.data.license,

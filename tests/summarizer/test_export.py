@@ -1,0 +1,55 @@
+"""A finished model's folder, without this project: what it does when it is asked for nothing, and what its card says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
+
+from summarizer.application import register
+from summarizer.export import finish_model_folder
+from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration
+from summarizer.paths import shipped_model_dir
+from summarizer.run import Run
+from tests.summarizer.jobs import ROOT
+
+
+def finished(folder: Path, *overrides: str) -> Run:
+    register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        config = compose("config", overrides=["model=tiny", *overrides])
+    torch.manual_seed(0)
+    shape = {"vocab_size": 8000, "d_model": 16, "d_ff": 32, "num_heads": 2}
+    model = CopyTransformerForConditionalGeneration(CopyTransformerConfig(**shape)).eval()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(shipped_model_dir())
+    run = Run(folder)
+    metrics = {"test/rougeL": 1.0, "test/rougeL_low": 0.5, "test/rougeL_high": 1.5, "test/rows": 3.0}
+    finish_model_folder(run, model, tokenizer, config, metrics, "debsum")
+    return run
+
+
+@pytest.mark.parametrize(("overrides", "beams"), [((), 16), (("generation=fast",), 1)])
+def test_generate_searches_by_itself_as_the_run_did(tmp_path, overrides, beams):
+    run = finished(tmp_path, *overrides)
+    settings = json.loads((run.model / "generation_config.json").read_text())
+    assert settings.get("num_beams", 1) == beams
+    assert settings["no_repeat_ngram_size"] == 2
+    model = AutoModelForSeq2SeqLM.from_pretrained(run.model)
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10]])
+    by_itself = model.generate(ids)
+    told = model.generate(
+        ids, num_beams=beams, no_repeat_ngram_size=2, min_new_tokens=3, max_new_tokens=32, length_penalty=0.8
+    )
+    assert torch.equal(by_itself, told)
+    assert len(by_itself) == 1
+
+
+@pytest.mark.parametrize(("reranking", "words"), [("mbr", "minimum Bayes risk"), ("none", "as `generate()` does")])
+def test_the_card_says_how_its_figures_were_written(tmp_path, reranking, words):
+    card = (finished(tmp_path, f"generation.reranking={reranking}").model / "README.md").read_text()
+    assert words in card
+    assert "(0.50 to 1.50)" in card
