@@ -196,7 +196,7 @@ def test_a_container_that_dies_every_time_fails_with_a_hint(desk: ModalDesk):
     for number in (1, 2, 3):
         lives = f"container {number}"
         desk.wait_for(
-            lambda n=number: [len(a) for a in desk.modal.attempts()] == [n] and desk.modal.running() == 1, what=lives
+            lambda n=number: [len(a) for a in desk.modal.attempts()] == [n] and desk.modal.working() == 1, what=lives
         )
         desk.modal.crash()
     output, _ = process.communicate(timeout=60)

@@ -180,6 +180,10 @@ class Modal:
     def running(self) -> int:
         return self.ask(lambda: len(self.control.running()))
 
+    def working(self) -> int:
+        """Containers that have taken their input: one that is killed while it is being made can outlive that."""
+        return self.ask(lambda: sum(bool(task.fetched) for task in self.control.running()))
+
     def preempt(self, number: int = 0) -> None:
         """Take the container away from the job that runs longest, or a later one."""
         self.ask(lambda: self.control.preempt(self.control.running()[number]))
