@@ -29,8 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import generate_throughput, shapes
 from summarizer.packing.anatomy import start_token
-from summarizer.packing.attention import Spans, bias_for, cross_attention, self_attention
+from summarizer.packing.attention import Spans, bias_for, cross_attention, self_attention, spans_of
 from summarizer.packing.collate import PackedSeq2SeqCollator, offsets_of
+from summarizer.packing.dropout import fixed_numbers
 from summarizer.packing.graphs import GraphedLoss
 from summarizer.packing.planning import PackBudget
 from summarizer.packing.seq2seq import PackedSeq2Seq
@@ -53,8 +54,8 @@ def report(check: str, case: str, value: float, limit: float) -> None:
     shapes.emit(check=check, case=case, difference=value, limit=limit, right=right)
 
 
-def spans_of(lengths: Any, device: torch.device) -> Spans:
-    return Spans(offsets_of(np.asarray(lengths)).to(device), int(max(lengths)))
+def spans(lengths: Any, device: torch.device) -> Spans:
+    return spans_of(offsets_of(np.asarray(lengths)).to(device), int(max(lengths)), int(sum(lengths)), "triton")
 
 
 def check_attention(device: torch.device) -> None:
@@ -65,14 +66,15 @@ def check_attention(device: torch.device) -> None:
             torch.manual_seed(0)
             biased, causal = "bias" in case, "decoder" in case
             vector = torch.randn(heads, 2 * reach + 1, device=device, requires_grad=True) if biased else None
-            rows, other = spans_of(sources, device), spans_of(targets, device)
+            rows, other = spans(sources, device), spans(targets, device)
             a = torch.randn(sum(sources), 3, heads, width, device=device).to(dtype).requires_grad_()
             q = torch.randn(sum(targets), heads, width, device=device).to(dtype).requires_grad_()
             results = []
             for backend, kind in (("dense", torch.float32), ("triton", dtype)):
                 leaves = [x.detach().to(kind).requires_grad_() for x in (a, q)]
                 bias = None if vector is None else bias_for(vector, backend)
-                options: dict[str, Any] = {"scale": 0.125, "dropout": 0.0, "seeds": None, "site": 0, "backend": backend}
+                options: dict[str, Any] = {"scale": 0.125, "dropout": 0.0, "backend": backend}
+                options |= {"seeds": None, "masks": None, "site": 0}
                 if case == "cross":
                     out = cross_attention(leaves[1], leaves[0][:, :2], other, rows, **options)
                 else:
@@ -138,7 +140,7 @@ def check_search(device: torch.device) -> None:
 def time_kernels(device: torch.device) -> None:
     lengths = shapes.lengths("cnn", 400)[0]
     lengths = lengths[: int(np.searchsorted(np.cumsum(lengths), 32768))]
-    spans = spans_of(lengths, device)
+    places, masks = spans(lengths, device), fixed_numbers(32768, 1, device)
     qkv = torch.randn(int(lengths.sum()), 3, 12, 64, device=device, dtype=torch.bfloat16, requires_grad=True)
     vector = torch.randn(12, 257, device=device, requires_grad=True)
     seeds = torch.arange(8, device=device, dtype=torch.int32)
@@ -157,8 +159,9 @@ def time_kernels(device: torch.device) -> None:
                 if turn == 3:
                     marks[0].record()
                 out = self_attention(
-                    qkv, spans, bias, causal=False, scale=0.1, dropout=dropout, seeds=seeds, site=0, backend=backend
-                )
+                    qkv, places, bias, causal=False, scale=0.1, dropout=dropout, seeds=seeds, masks=masks, site=0,
+                    backend=backend,
+                )  # fmt: skip
                 if backward:
                     torch.autograd.grad(out.float().sum(), [qkv, vector] if biased else [qkv])
             marks[1].record()

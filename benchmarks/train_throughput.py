@@ -38,6 +38,7 @@ from summarizer.packing.planning import PackBudget, TrainingPacks, choose_budget
 from summarizer.packing.training import PackedLoss
 
 WARM_UP_STEPS = 6
+RESIDUALS = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclasses.dataclass
@@ -74,7 +75,7 @@ class Setup:
             recorded=cuda and not arguments.no_graph,
             compute=torch.bfloat16 if cuda else None,
             attention=arguments.attention,
-            residual_dtype=torch.bfloat16 if arguments.residual == "bf16" and cuda else None,
+            residual_dtype=RESIDUALS[arguments.residual] if cuda else None,
             checkpoint_layers=arguments.checkpoint_layers,
         )
 
@@ -235,7 +236,7 @@ def main() -> None:
     parser.add_argument("--source-tokens", type=int, default=65536, help="of one pack")
     parser.add_argument("--workers", type=int, default=4, help="processes that load, for both sides")
     parser.add_argument("--attention", default="auto", choices=["auto", "triton", "flash", "dense"])
-    parser.add_argument("--residual", default="fp32", choices=["fp32", "bf16"], help="type of the residual stream")
+    parser.add_argument("--residual", default="auto", choices=RESIDUALS, help="type of the residual stream")
     parser.add_argument("--eager", action="store_true", help="no torch.compile")
     parser.add_argument("--no-graph", action="store_true", help="no CUDA graph")
     parser.add_argument("--checkpoint-layers", action="store_true")

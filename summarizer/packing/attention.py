@@ -17,6 +17,7 @@ from torch import Tensor
 
 from summarizer.packing import attention_ops
 from summarizer.packing.dense_attention import dense_attention
+from summarizer.packing.dropout import Masks
 
 BACKENDS = ("triton", "flash", "dense")
 
@@ -28,6 +29,13 @@ class Spans(NamedTuple):
     """[N + 1] int32: document i has the rows offsets[i]:offsets[i + 1]."""
     longest: int
     """Rows that no document exceeds: a constant of the run, not a property of the pack."""
+    blocks: Tensor | None = None
+    """[B, 2] int32 of `attention_ops.row_blocks`; for the triton back end only."""
+
+
+def spans_of(offsets: Tensor, longest: int, rows: int, backend: str) -> Spans:
+    """Spans with what the back end wants of them, made once a pass for all layers."""
+    return Spans(offsets, longest, attention_ops.row_blocks(offsets, rows) if backend == "triton" else None)
 
 
 class Bias(NamedTuple):
@@ -121,13 +129,14 @@ def self_attention(
     scale: float,
     dropout: float,
     seeds: Tensor | None,
+    masks: Masks | None,
     site: int,
     backend: str,
 ) -> Tensor:
     """[rows, H, D] out of [rows, 3, H, D] (queries, keys, values).
 
     Args:
-        seeds, site: as for `dropout.dropout`; used by the triton back end.
+        seeds, masks, site: as for `dropout.dropout`; used by the triton back end.
     """
     query, key, value = qkv.unbind(1)
     if backend == "dense":
@@ -138,8 +147,10 @@ def self_attention(
     if backend == "flash":
         return flash_attention(query, key, value, spans, spans, causal=causal, scale=scale, dropout=dropout)
     vector, tiles, transposed = (None, None, None) if bias is None else bias
+    assert spans.blocks is not None, "the triton back end wants its blocks"
+    numbers = None if masks is None else masks.rows
     return attention_ops.self_attention(
-        qkv, vector, tiles, transposed, spans.offsets, spans.longest, causal, scale, dropout, seeds, site
+        qkv, vector, tiles, transposed, spans.offsets, spans.blocks, causal, scale, dropout, seeds, numbers, site
     )[0]
 
 
@@ -152,6 +163,7 @@ def cross_attention(
     scale: float,
     dropout: float,
     seeds: Tensor | None,
+    masks: Masks | None,
     site: int,
     backend: str,
 ) -> Tensor:
@@ -163,6 +175,9 @@ def cross_attention(
         )
     if backend == "flash":
         return flash_attention(q, key, value, spans, memory_spans, causal=False, scale=scale, dropout=dropout)
+    assert spans.blocks is not None, "the triton back end wants its blocks"
+    numbers = None if masks is None else masks.rows
     return attention_ops.cross_attention(
-        q, kv, spans.offsets, memory_spans.offsets, spans.longest, memory_spans.longest, scale, dropout, seeds, site
-    )[0]
+        q, kv, spans.offsets, memory_spans.offsets, spans.blocks, memory_spans.blocks, scale, dropout, seeds, numbers,
+        site,
+    )[0]  # fmt: skip

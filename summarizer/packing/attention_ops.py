@@ -18,6 +18,27 @@ from summarizer.packing.dense_attention import dense_attention, dense_attention_
 BLOCK = 64  # rows and columns of a tile; 128 was slower on an H100
 
 
+def row_blocks(offsets: Tensor, rows: int, block: int = BLOCK) -> Tensor:
+    """[B, 2] int32: (document, first row in it) of every block of rows, those of the longest documents first.
+
+    B depends on the number of rows and documents alone, so that recorded steps keep their shapes; what is left over has
+    document -1. Nothing waits for the device.
+
+    Args:
+        offsets: [N + 1] first rows of the documents.
+        rows: the last of them, at most.
+    """
+    lengths = offsets.diff()
+    order = lengths.argsort(descending=True)
+    counts = (lengths[order] + block - 1) // block
+    ends = counts.cumsum(0)
+    number = torch.arange(rows // block + len(lengths), device=offsets.device)
+    place = torch.searchsorted(ends, number, right=True)
+    document = place.clamp(max=len(lengths) - 1)
+    first = (number - (ends - counts)[document]) * block
+    return torch.stack([torch.where(place < len(lengths), order[document], -1), first], 1).to(torch.int32)
+
+
 def near_tiles(reach: int, block: int = BLOCK) -> int:
     """K: a tile K or more blocks from the diagonal has one bias, because all its distances exceed the reach."""
     return math.ceil((reach + block - 1) / block)
@@ -38,26 +59,15 @@ def _on_triton(x: Tensor) -> bool:
 
 
 def _forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    tiles: Tensor | None,
-    q_offsets: Tensor,
-    k_offsets: Tensor,
-    longest_q: int,
-    longest_k: int,
-    causal: bool,
-    scale: float,
-    dropout: float,
-    seeds: Tensor | None,
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tiles: Tensor | None, q_offsets: Tensor, k_offsets: Tensor,
+    q_blocks: Tensor, causal: bool, scale: float, dropout: float, seeds: Tensor | None, numbers: Tensor | None,
     site: int,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     if _on_triton(q):
         from summarizer.packing import triton_attention
 
         return triton_attention.forward(
-            q, k, v, bias, tiles, q_offsets, k_offsets, longest_q, causal, scale, dropout, seeds, site
+            q, k, v, bias, tiles, q_offsets, k_offsets, q_blocks, causal, scale, dropout, seeds, numbers, site
         )
     assert dropout == 0.0, "hashed dropout is computed by the Triton kernels only"
     out = dense_attention(q, k, v, q_offsets, k_offsets, bias, causal=causal, scale=scale)
@@ -65,55 +75,19 @@ def _forward(
 
 
 def _backward(
-    gradient: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    tiles: Tensor | None,
-    transposed: Tensor | None,
-    out: Tensor,
-    lse: Tensor,
-    q_offsets: Tensor,
-    k_offsets: Tensor,
-    longest_q: int,
-    longest_k: int,
-    causal: bool,
-    scale: float,
-    dropout: float,
-    seeds: Tensor | None,
-    site: int,
-    dq: Tensor,
-    dk: Tensor,
-    dv: Tensor,
-) -> Tensor:
+    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, tiles: Tensor | None,
+    transposed: Tensor | None, out: Tensor, lse: Tensor, q_offsets: Tensor, k_offsets: Tensor, q_blocks: Tensor,
+    k_blocks: Tensor, causal: bool, scale: float, dropout: float, seeds: Tensor | None, numbers: Tensor | None,
+    site: int, dq: Tensor, dk: Tensor, dv: Tensor,
+) -> Tensor:  # fmt: skip
     """Write dq, dk and dv; return the bias's gradient, empty without a bias."""
     if _on_triton(q):
         from summarizer.packing import triton_attention
 
         return triton_attention.backward(
-            gradient,
-            q,
-            k,
-            v,
-            bias,
-            tiles,
-            transposed,
-            out,
-            lse,
-            q_offsets,
-            k_offsets,
-            longest_q,
-            longest_k,
-            causal,
-            scale,
-            dropout,
-            seeds,
-            site,
-            dq,
-            dk,
-            dv,
-        )
+            gradient, q, k, v, bias, tiles, transposed, out, lse, q_offsets, k_offsets, q_blocks, k_blocks, causal,
+            scale, dropout, seeds, numbers, site, dq, dk, dv,
+        )  # fmt: skip
     found, bias_gradient = dense_attention_gradients(
         gradient, q, k, v, q_offsets, k_offsets, bias, causal=causal, scale=scale
     )
@@ -124,94 +98,55 @@ def _backward(
 
 @torch.library.custom_op("summarizer::packed_self_attention", mutates_args=())
 def self_attention(
-    qkv: Tensor,
-    bias: Tensor | None,
-    tiles: Tensor | None,
-    transposed: Tensor | None,
-    offsets: Tensor,
-    longest: int,
-    causal: bool,
-    scale: float,
-    dropout: float,
-    seeds: Tensor | None,
-    site: int,
-) -> tuple[Tensor, Tensor]:
+    qkv: Tensor, bias: Tensor | None, tiles: Tensor | None, transposed: Tensor | None, offsets: Tensor, blocks: Tensor,
+    causal: bool, scale: float, dropout: float, seeds: Tensor | None, numbers: Tensor | None, site: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Out [rows, H, D] and the log2-sum-exp of the scores [H, rows], of qkv [rows, 3, H, D]."""
     q, k, v = qkv.unbind(1)
-    return _forward(q, k, v, bias, tiles, offsets, offsets, longest, longest, causal, scale, dropout, seeds, site)
+    return _forward(q, k, v, bias, tiles, offsets, offsets, blocks, causal, scale, dropout, seeds, numbers, site)
 
 
 @self_attention.register_fake
-def _(qkv, bias, tiles, transposed, offsets, longest, causal, scale, dropout, seeds, site):  # type: ignore[no-untyped-def]
+def _(qkv, bias, tiles, transposed, offsets, blocks, causal, scale, dropout, seeds, numbers, site):  # type: ignore[no-untyped-def]
     rows, _, heads, width = qkv.shape
     return qkv.new_empty(rows, heads, width), qkv.new_empty(heads, rows, dtype=torch.float32)
 
 
 @torch.library.custom_op("summarizer::packed_self_attention_backward", mutates_args=())
 def self_attention_backward(
-    gradient: Tensor,
-    qkv: Tensor,
-    bias: Tensor | None,
-    tiles: Tensor | None,
-    transposed: Tensor | None,
-    out: Tensor,
-    lse: Tensor,
-    offsets: Tensor,
-    longest: int,
-    causal: bool,
-    scale: float,
-    dropout: float,
-    seeds: Tensor | None,
-    site: int,
-) -> tuple[Tensor, Tensor]:
+    gradient: Tensor, qkv: Tensor, bias: Tensor | None, tiles: Tensor | None, transposed: Tensor | None, out: Tensor,
+    lse: Tensor, offsets: Tensor, blocks: Tensor, causal: bool, scale: float, dropout: float, seeds: Tensor | None,
+    numbers: Tensor | None, site: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     # one tensor for the three, as the projection wants it: unbind's own gradient would copy them together
     d = torch.empty(qkv.shape, device=qkv.device, dtype=qkv.dtype)
     q, k, v = qkv.unbind(1)
     dq, dk, dv = d.unbind(1)
     bias_gradient = _backward(
-        gradient,
-        q,
-        k,
-        v,
-        bias,
-        tiles,
-        transposed,
-        out,
-        lse,
-        offsets,
-        offsets,
-        longest,
-        longest,
-        causal,
-        scale,
-        dropout,
-        seeds,
-        site,
-        dq,
-        dk,
-        dv,
-    )
+        gradient, q, k, v, bias, tiles, transposed, out, lse, offsets, offsets, blocks, blocks, causal, scale, dropout,
+        seeds, numbers, site, dq, dk, dv,
+    )  # fmt: skip
     return d, bias_gradient
 
 
 @self_attention_backward.register_fake
-def _(gradient, qkv, bias, tiles, transposed, out, lse, offsets, longest, causal, scale, dropout, seeds, site):  # type: ignore[no-untyped-def]
+def _(gradient, qkv, bias, tiles, transposed, out, lse, offsets, blocks, causal, scale, dropout, seeds, numbers, site):  # type: ignore[no-untyped-def]
     return qkv.new_empty(qkv.shape), lse.new_empty(0) if bias is None else bias.new_empty(bias.shape)
 
 
 def _save_self(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    qkv, bias, tiles, transposed, offsets, longest, causal, scale, dropout, seeds, site = inputs
-    ctx.save_for_backward(qkv, bias, tiles, transposed, *output, offsets, seeds)
-    ctx.constants = longest, causal, scale, dropout, site
+    qkv, bias, tiles, transposed, offsets, blocks, causal, scale, dropout, seeds, numbers, site = inputs
+    ctx.save_for_backward(qkv, bias, tiles, transposed, *output, offsets, blocks, seeds, numbers)
+    ctx.constants = causal, scale, dropout, site
 
 
 def _self_gradient(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    qkv, bias, tiles, transposed, out, lse, offsets, seeds = ctx.saved_tensors
-    longest, causal, scale, dropout, site = ctx.constants
+    qkv, bias, tiles, transposed, out, lse, offsets, blocks, seeds, numbers = ctx.saved_tensors
+    causal, scale, dropout, site = ctx.constants
     d, bias_gradient = self_attention_backward(
-        gradient, qkv, bias, tiles, transposed, out, lse, offsets, longest, causal, scale, dropout, seeds, site
+        gradient, qkv, bias, tiles, transposed, out, lse, offsets, blocks, causal, scale, dropout, seeds, numbers, site
     )
-    return d, None if bias is None else bias_gradient, *[None] * 9
+    return d, None if bias is None else bias_gradient, *[None] * 10
 
 
 self_attention.register_autograd(_self_gradient, setup_context=_save_self)
@@ -219,91 +154,54 @@ self_attention.register_autograd(_self_gradient, setup_context=_save_self)
 
 @torch.library.custom_op("summarizer::packed_cross_attention", mutates_args=())
 def cross_attention(
-    q: Tensor,
-    kv: Tensor,
-    q_offsets: Tensor,
-    k_offsets: Tensor,
-    longest_q: int,
-    longest_k: int,
-    scale: float,
-    dropout: float,
-    seeds: Tensor | None,
-    site: int,
-) -> tuple[Tensor, Tensor]:
+    q: Tensor, kv: Tensor, q_offsets: Tensor, k_offsets: Tensor, q_blocks: Tensor, k_blocks: Tensor | None,
+    scale: float, dropout: float, seeds: Tensor | None, numbers: Tensor | None, site: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Out [query rows, H, D] and log2-sum-exp [H, query rows], of q [query rows, H, D] and kv [key rows, 2, H, D]."""
     k, v = kv.unbind(1)
-    return _forward(q, k, v, None, None, q_offsets, k_offsets, longest_q, longest_k, False, scale, dropout, seeds, site)
+    return _forward(q, k, v, None, None, q_offsets, k_offsets, q_blocks, False, scale, dropout, seeds, numbers, site)
 
 
 @cross_attention.register_fake
-def _(q, kv, q_offsets, k_offsets, longest_q, longest_k, scale, dropout, seeds, site):  # type: ignore[no-untyped-def]
+def _(q, kv, q_offsets, k_offsets, q_blocks, k_blocks, scale, dropout, seeds, numbers, site):  # type: ignore[no-untyped-def]
     return q.new_empty(q.shape), q.new_empty(q.shape[1], q.shape[0], dtype=torch.float32)
 
 
 @torch.library.custom_op("summarizer::packed_cross_attention_backward", mutates_args=())
 def cross_attention_backward(
-    gradient: Tensor,
-    q: Tensor,
-    kv: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    q_offsets: Tensor,
-    k_offsets: Tensor,
-    longest_q: int,
-    longest_k: int,
-    scale: float,
-    dropout: float,
-    seeds: Tensor | None,
+    gradient: Tensor, q: Tensor, kv: Tensor, out: Tensor, lse: Tensor, q_offsets: Tensor, k_offsets: Tensor,
+    q_blocks: Tensor, k_blocks: Tensor, scale: float, dropout: float, seeds: Tensor | None, numbers: Tensor | None,
     site: int,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     dq = torch.empty(q.shape, device=q.device, dtype=q.dtype)
     dkv = torch.empty(kv.shape, device=kv.device, dtype=kv.dtype)
     k, v = kv.unbind(1)
     dk, dv = dkv.unbind(1)
     _backward(
-        gradient,
-        q,
-        k,
-        v,
-        None,
-        None,
-        None,
-        out,
-        lse,
-        q_offsets,
-        k_offsets,
-        longest_q,
-        longest_k,
-        False,
-        scale,
-        dropout,
-        seeds,
-        site,
-        dq,
-        dk,
-        dv,
-    )
+        gradient, q, k, v, None, None, None, out, lse, q_offsets, k_offsets, q_blocks, k_blocks, False, scale, dropout,
+        seeds, numbers, site, dq, dk, dv,
+    )  # fmt: skip
     return dq, dkv
 
 
 @cross_attention_backward.register_fake
-def _(gradient, q, kv, out, lse, q_offsets, k_offsets, longest_q, longest_k, scale, dropout, seeds, site):  # type: ignore[no-untyped-def]
+def _(gradient, q, kv, out, lse, q_offsets, k_offsets, q_blocks, k_blocks, scale, dropout, seeds, numbers, site):  # type: ignore[no-untyped-def]
     return q.new_empty(q.shape), kv.new_empty(kv.shape)
 
 
 def _save_cross(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, kv, q_offsets, k_offsets, longest_q, longest_k, scale, dropout, seeds, site = inputs
-    ctx.save_for_backward(q, kv, *output, q_offsets, k_offsets, seeds)
-    ctx.constants = longest_q, longest_k, scale, dropout, site
+    q, kv, q_offsets, k_offsets, q_blocks, k_blocks, scale, dropout, seeds, numbers, site = inputs
+    ctx.save_for_backward(q, kv, *output, q_offsets, k_offsets, q_blocks, k_blocks, seeds, numbers)
+    ctx.constants = scale, dropout, site
 
 
 def _cross_gradient(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    q, kv, out, lse, q_offsets, k_offsets, seeds = ctx.saved_tensors
-    longest_q, longest_k, scale, dropout, site = ctx.constants
+    q, kv, out, lse, q_offsets, k_offsets, q_blocks, k_blocks, seeds, numbers = ctx.saved_tensors
+    scale, dropout, site = ctx.constants
     dq, dkv = cross_attention_backward(
-        gradient, q, kv, out, lse, q_offsets, k_offsets, longest_q, longest_k, scale, dropout, seeds, site
+        gradient, q, kv, out, lse, q_offsets, k_offsets, q_blocks, k_blocks, scale, dropout, seeds, numbers, site
     )
-    return dq, dkv, *[None] * 8
+    return dq, dkv, *[None] * 9
 
 
 cross_attention.register_autograd(_cross_gradient, setup_context=_save_cross)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from summarizer.packing.anatomy import Anatomy, Attention, Layer, Linear, Norm, Style, distance_bias_vector
-from summarizer.packing.attention import Spans, cross_attention
+from summarizer.packing.attention import Spans, cross_attention, spans_of
 from summarizer.packing.compiling import OrElse
 from summarizer.packing.layers import Numerics, activated, entered, joined, linear, stack_entry, stack_exit
 
@@ -101,8 +101,9 @@ def after_cache(
     x = joined(x, linear(mixed, layer.self_output), layer.self_norm, style, numerics)
     q = linear(entered(x, layer.cross_norm, style, numerics), layer.cross_query).view(x.shape[0], style.heads, -1)
     mixed = cross_attention(
-        q, memory, spans, memory_spans, scale=style.scale, dropout=0.0, seeds=None, site=0, backend=numerics.backend
-    )
+        q, memory, spans, memory_spans, scale=style.scale, dropout=0.0, seeds=None, masks=None, site=0,
+        backend=numerics.backend,
+    )  # fmt: skip
     x = joined(x, linear(mixed.flatten(1), layer.cross_output), layer.cross_norm, style, numerics)
     h = activated(linear(entered(x, layer.inner_norm, style, numerics), layer.inner), style)
     return joined(x, linear(h, layer.outer), layer.inner_norm, style, numerics)
@@ -133,9 +134,9 @@ class Cache:
     """Everything of fixed size and place that steps read and write, for one number of documents."""
 
     def __init__(
-        self, weights: Weights, documents: int, beams: int, tokens: int, memory_rows: int, dtype: torch.dtype
+        self, weights: Weights, documents: int, beams: int, tokens: int, memory_rows: int, numerics: Numerics
     ) -> None:
-        device, style = weights.head.weight.device, weights.anatomy.decoder.style
+        device, style, dtype = weights.head.weight.device, weights.anatomy.decoder.style, numerics.compute
         width = weights.layers[0].query_key_value.weight.shape[0] // 3
         shape = (documents, tokens, beams, width)
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in weights.layers]
@@ -143,7 +144,8 @@ class Cache:
         split = (memory_rows, 2, style.heads, width // style.heads)
         self.memory = [torch.zeros(split, device=device, dtype=dtype) for _ in weights.layers]
         self.memory_offsets = torch.zeros(documents + 1, device=device, dtype=torch.int32)
-        self.offsets = torch.arange(documents + 1, device=device, dtype=torch.int32) * beams
+        offsets = torch.arange(documents + 1, device=device, dtype=torch.int32) * beams
+        self.spans = spans_of(offsets, beams, documents * beams, numerics.backend)
         self.ancestry = torch.zeros(documents, beams, tokens, device=device, dtype=torch.int64)
         self.position = torch.zeros(1, device=device, dtype=torch.int64)
         self.documents, self.beams, self.tokens = documents, beams, tokens
@@ -195,7 +197,7 @@ class Step:
         if stack.positions is not None:
             places = F.embedding(cache.position + stack.position_offset, stack.positions)
         x = self.entry(tokens, stack.token_scale, places, stack.embedding_norm, stack.style, numerics, None, None)
-        spans, memory_spans = Spans(cache.offsets, cache.beams), Spans(cache.memory_offsets, longest_source)
+        spans, memory_spans = cache.spans, Spans(cache.memory_offsets, longest_source)
         for i, layer in enumerate(weights.layers):
             qkv = self.before_cache(x, layer, stack.style, numerics)
             mixed = through_cache(qkv, cache.keys[i], cache.values[i], cache.position, mask, stack.style)

@@ -43,7 +43,7 @@ class Session:
         self.weights, self.numerics, self.settings, self.longest = weights, numerics, settings, longest
         self.functions = functions
         device = weights.head.weight.device
-        self.cache = Cache(weights, documents, settings.beams, settings.max_new_tokens, memory_rows, numerics.compute)
+        self.cache = Cache(weights, documents, settings.beams, settings.max_new_tokens, memory_rows, numerics)
         self.state = SearchState(settings, documents, device)
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         if recorded:

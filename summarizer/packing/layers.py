@@ -92,6 +92,7 @@ def attend_within(
         scale=style.scale,
         dropout=attention_dropout,
         seeds=seeds,
+        masks=masks,
         site=ATTENTION_SITE,
         backend=numerics.backend,
     )
@@ -123,6 +124,7 @@ def attend_across(
         scale=style.scale,
         dropout=attention_dropout,
         seeds=seeds,
+        masks=masks,
         site=CROSS_ATTENTION_SITE,
         backend=numerics.backend,
     )

@@ -17,7 +17,7 @@ from summarizer.data.batches import EpochPlans
 
 log = logging.getLogger(__name__)
 
-WINDOW = 256  # documents looked at for a place: enough for 99 % full packs of long documents
+WINDOW = 256  # documents looked at for a place, and at least two packs' worth: enough for 99 % full packs
 ROUNDING = 64  # budgets are multiples of it: kernels work in tiles of 64 rows
 SLACK = 1.02  # room above the mean, so that a pack of average documents is not one document short
 
@@ -100,10 +100,11 @@ def plan_packs(
     assert not len(order) or int(target_lengths[order].max()) <= budget.target_tokens, "a summary is longer than a pack"
     packs: list[np.ndarray] = []
     waiting: list[int] = []
+    window = max(WINDOW, 2 * budget.documents)
     supply = iter(order.tolist())
     exhausted = False
     while True:
-        while not exhausted and len(waiting) < WINDOW:
+        while not exhausted and len(waiting) < window:
             document = next(supply, None)
             exhausted = document is None
             if document is not None:

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from summarizer.packing import layers
 from summarizer.packing.anatomy import Anatomy, Stack, anatomy_of, distance_bias_vector, layer_of, packing_obstacle
-from summarizer.packing.attention import BACKENDS, Bias, Spans, backend_obstacle, bias_for, choose_backend
+from summarizer.packing.attention import BACKENDS, Bias, Spans, backend_obstacle, bias_for, choose_backend, spans_of
 from summarizer.packing.calls import own_call
 from summarizer.packing.compiling import OrElse
 from summarizer.packing.cross_entropy import chunk_loss, linear_cross_entropy
@@ -42,7 +42,8 @@ class PackedSeq2Seq:
             FSDP2: the model, its layers, and by itself what layers share (T5's bias by distance).
         attention: one of `attention.BACKENDS`, or auto for the fastest that serves.
         compiled: compile one layer of each stack and the loss with torch.compile, for packs of one static shape.
-        residual_dtype: type of the residual stream; None takes float32, as autocast does.
+        residual_dtype: type of the residual stream; None takes float32, as autocast does, but where layers normalize after
+            the sum (BART): there the stream starts anew in each sublayer, from numbers that products round all the same.
         checkpoint_layers: keep only each layer's input for the backward pass and compute the rest again.
 
     Under autocast, products are computed in autocast's type, otherwise in the parameters'. Where a back end or
@@ -119,7 +120,8 @@ class PackedSeq2Seq:
         compute = parameters = anatomy.head.weight.dtype
         if torch.is_autocast_enabled(device.type):
             compute = torch.get_autocast_dtype(device.type)
-        residual = self.residual_dtype or (torch.float32 if compute != parameters else parameters)
+        wide = torch.float32 if compute != parameters and anatomy.encoder.style.norm_first else compute
+        residual = self.residual_dtype or wide
         return Numerics(compute, residual, self.model.training, self._backend(anatomy, device, compute))
 
     def _backend(self, anatomy: Anatomy, device: torch.device, compute: torch.dtype) -> str:
@@ -159,10 +161,11 @@ class PackedSeq2Seq:
 
     def _encoded(self, pack: dict[str, Any], anatomy: Anatomy, numerics: Numerics, seed: Tensor | None) -> Tensor:
         seeds = self._seeds({"target_ids": pack["source_ids"], **pack}, anatomy, numerics, seed)[0]
-        return self._through_encoder(pack, anatomy.encoder, numerics, seeds)
+        return self._through_encoder(pack, anatomy.encoder, numerics, seeds, _spans(pack, "source", numerics))
 
-    def _through_encoder(self, pack: dict[str, Any], stack: Stack, numerics: Numerics, seeds: Seeds | None) -> Tensor:
-        spans = Spans(pack["source_offsets"], pack["longest_source"])
+    def _through_encoder(
+        self, pack: dict[str, Any], stack: Stack, numerics: Numerics, seeds: Seeds | None, spans: Spans
+    ) -> Tensor:
         x, bias = self._entered(pack["source_ids"], pack["source_positions"], stack, numerics, seeds)
         for i, block in enumerate(stack.blocks):
             x = self._run(block, self._encoder_layer, x, stack.style, numerics, spans, bias, *_of_layer(seeds, i))
@@ -171,10 +174,9 @@ class PackedSeq2Seq:
     def _decoded(self, pack: dict[str, Any], anatomy: Anatomy, numerics: Numerics, seed: Tensor | None) -> Tensor:
         """[T, d] inputs of the output layer."""
         encoder_seeds, seeds = self._seeds(pack, anatomy, numerics, seed)
-        memory = self._through_encoder(pack, anatomy.encoder, numerics, encoder_seeds)
+        spans, memory_spans = _spans(pack, "target", numerics), _spans(pack, "source", numerics)
+        memory = self._through_encoder(pack, anatomy.encoder, numerics, encoder_seeds, memory_spans)
         stack = anatomy.decoder
-        spans = Spans(pack["target_offsets"], pack["longest_target"])
-        memory_spans = Spans(pack["source_offsets"], pack["longest_source"])
         x, bias = self._entered(pack["target_ids"], pack["target_positions"], stack, numerics, seeds)
         for i, block in enumerate(stack.blocks):
             x = self._run(
@@ -217,6 +219,11 @@ class PackedSeq2Seq:
             return function(layer_of(block), *arguments)
 
         return cast(Tensor, own_call(block, layer, *arguments))
+
+
+def _spans(pack: dict[str, Any], side: str, numerics: Numerics) -> Spans:
+    rows = pack[f"{side}_ids"].shape[0]
+    return spans_of(pack[f"{side}_offsets"], pack[f"longest_{side}"], rows, numerics.backend)
 
 
 def _of_layer(seeds: Seeds | None, index: int) -> tuple[Tensor | None, Masks | None]:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from summarizer.packing import attention_ops
-from summarizer.packing.attention import Bias, Spans, bias_for, choose_backend, cross_attention, self_attention
+from summarizer.packing.attention import Bias, bias_for, choose_backend, cross_attention, self_attention, spans_of
 from summarizer.packing.dense_attention import dense_attention
+from summarizer.packing.dropout import fixed_numbers
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 KERNELS = DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
@@ -21,7 +22,7 @@ HEADS, WIDTH, REACH = 2, 16, 128
 
 def spans(lengths):
     offsets = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32).to(DEVICE)
-    return Spans(offsets, max(lengths))
+    return spans_of(offsets, max(lengths), sum(lengths), "triton")
 
 
 def close(one, other):
@@ -43,8 +44,8 @@ def test_self_attention_and_its_gradients(causal, biased):
             vector.grad = None
         bias = bias_for(vector, backend)
         out = self_attention(
-            qkv, lengths, bias, causal=causal, scale=0.3, dropout=0.0, seeds=None, site=0, backend=backend
-        )
+            qkv, lengths, bias, causal=causal, scale=0.3, dropout=0.0, seeds=None, masks=None, site=0, backend=backend,
+        )  # fmt: skip
         out.backward(upstream)
         results.append((out.detach(), qkv.grad, vector.grad if biased else torch.zeros(())))
     for one, other in zip(*results, strict=True):
@@ -59,8 +60,9 @@ def test_cross_attention_and_its_gradients():
     for backend in ("dense", "triton"):
         q.grad = kv.grad = None
         out = cross_attention(
-            q, kv, spans(TARGETS), spans(SOURCES), scale=0.25, dropout=0.0, seeds=None, site=0, backend=backend
-        )
+            q, kv, spans(TARGETS), spans(SOURCES), scale=0.25, dropout=0.0, seeds=None, masks=None, site=0,
+            backend=backend,
+        )  # fmt: skip
         (out * torch.linspace(-1, 1, out.numel(), device=DEVICE).view_as(out)).sum().backward()
         results.append((out.detach(), q.grad, kv.grad))
     for one, other in zip(*results, strict=True):
@@ -71,8 +73,8 @@ def test_a_document_without_keys_gives_zeros():
     q = torch.randn(8, HEADS, WIDTH, device=DEVICE)
     kv = torch.randn(4, 2, HEADS, WIDTH, device=DEVICE)
     out = cross_attention(
-        q, kv, spans((3, 5)), spans((4, 0)), scale=1.0, dropout=0.0, seeds=None, site=0, backend="triton"
-    )
+        q, kv, spans((3, 5)), spans((4, 0)), scale=1.0, dropout=0.0, seeds=None, masks=None, site=0, backend="triton",
+    )  # fmt: skip
     assert out[3:].abs().max() == 0
     assert out[:3].abs().max() > 0
 
@@ -83,11 +85,14 @@ def test_dropout_keeps_the_mean_and_the_backward_pass_uses_the_same_mask():
     q = torch.randn(sum(TARGETS), HEADS, WIDTH, device=DEVICE, requires_grad=True)
     kv = torch.randn(sum(SOURCES), 2, HEADS, WIDTH, device=DEVICE, requires_grad=True)
 
+    masks = fixed_numbers(sum(SOURCES), 1, DEVICE)
+
     def run(seed, share=0.3):
         seeds = torch.full((8,), seed, dtype=torch.int32, device=DEVICE)
         return cross_attention(
-            q, kv, spans(TARGETS), spans(SOURCES), scale=0.25, dropout=share, seeds=seeds, site=5, backend="triton"
-        )
+            q, kv, spans(TARGETS), spans(SOURCES), scale=0.25, dropout=share, seeds=seeds, masks=masks, site=5,
+            backend="triton",
+        )  # fmt: skip
 
     whole = run(0, share=0.0).detach()
     mean = torch.stack([run(seed).detach() for seed in range(30)]).mean(0)
