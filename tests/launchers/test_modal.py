@@ -395,10 +395,15 @@ def test_a_folder_of_configs_that_the_command_names_travels(desk: ModalDesk, tmp
 
 
 def test_a_finished_job_leaves_one_copy_of_each_file_on_the_volume(desk: ModalDesk):
-    assert desk.run("steps=3").returncode == 0
+    process = desk.start(*SLOW, "provider.sync_every_s=0.2")
+    desk.wait_for(lambda: list(desk.volume.glob("jobs/*/held/*")), what="a commit while the job runs")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
     (job,) = desk.volume.glob("jobs/*")
     assert (job / "output/metrics.json").exists()
-    assert not (job / "held").exists()
+    assert sorted(path.name for path in job.iterdir()) == [
+        "attempts.json", "log", "manifest.json", "output", "return.json", "status.json",
+    ]  # fmt: skip
 
 
 def test_the_image_holds_what_the_project_names(desk: ModalDesk):
