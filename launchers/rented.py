@@ -30,8 +30,9 @@ from launchers.settings import RentalSettings, Timing, typed
 
 if TYPE_CHECKING:
     from launchers.ledger import JobRecord, Ledger
-    from launchers.lifecycle.fleet import Fleet, Task
+    from launchers.lifecycle.fleet import Fleet
     from launchers.lifecycle.office import Office
+    from launchers.lifecycle.task import Task
     from launchers.plan import Plan
 
 log = logging.getLogger("launchers")
@@ -119,7 +120,8 @@ class RentedJobs(DispatchingLauncher):
         home, ledger = launchers_home(), self._ledger
         with without_collections():
             from launchers.job import new_launch_id
-            from launchers.lifecycle.fleet import Fleet, claimed
+            from launchers.lifecycle.fleet import Fleet
+            from launchers.lifecycle.takeover import claimed
 
             launch = new_launch_id(_now())
             tasks = self._tasks(jobs, launch, home, ledger)
@@ -144,7 +146,7 @@ class RentedJobs(DispatchingLauncher):
     def _tasks(self, jobs: Sequence[ComposedJob], launch: str, home: Path, ledger: Ledger) -> list[Task]:
         from launchers.capsule import pack
         from launchers.job import JobSpec
-        from launchers.lifecycle.fleet import Task
+        from launchers.lifecycle.task import Task
 
         ships = [_ship_paths(job, self._settings(job)) for job in jobs]
         own_configs = _own_configs(jobs[0])

@@ -12,9 +12,11 @@ from launchers.cli.tables import Sheet, jobs_table, show, show_ended
 from launchers.errors import LaunchError, MendInput, StillBilled
 from launchers.job import Billing, MachineState, Outcome
 from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
-from launchers.lifecycle.fleet import Fleet, Task, claimed, held_machines
+from launchers.lifecycle.fleet import Fleet
 from launchers.lifecycle.office import Office
 from launchers.lifecycle.rental import Excluded, Rented
+from launchers.lifecycle.takeover import claimed, held_machines
+from launchers.lifecycle.task import Task
 from launchers.local import terminate_by_exception
 from launchers.rented import close_if_done, open_office
 from launchers.settings import JarvisSettings, ModalSettings, RentalSettings, Timing, VastSettings, typed

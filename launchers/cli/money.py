@@ -15,8 +15,8 @@ from launchers.clock import WallClock, pauses
 from launchers.errors import CredentialError, LaunchError, MendInput, StillBilled
 from launchers.job import Billing, MachineStatus, Outcome, is_our_label
 from launchers.ledger import Ledger, MachineRecord, launchers_home
-from launchers.lifecycle.fleet import claimed
 from launchers.lifecycle.rental import give_back
+from launchers.lifecycle.takeover import claimed
 from launchers.providers import NAMES, open_provider
 from launchers.providers.base import Provider, stop_command
 from launchers.rented import close_if_done

@@ -14,8 +14,8 @@ from launchers.cli.money import _is_attended
 from launchers.errors import LaunchError
 from launchers.job import Billing
 from launchers.ledger import Ledger, MachineRecord, launchers_home
-from launchers.lifecycle.fleet import claimed
 from launchers.lifecycle.rental import GIVE_BACK_S, give_back
+from launchers.lifecycle.takeover import claimed
 from launchers.providers.base import SelfDestruct
 from launchers.rented import close_if_done
 

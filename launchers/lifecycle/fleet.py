@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
 
-from launchers.capsule import Capsule
 from launchers.errors import (
     BadMachine,
     Cancelled,
@@ -23,37 +17,17 @@ from launchers.errors import (
     StillBilled,
     Unreachable,
 )
-from launchers.job import Billing, JobSpec, MachineState, Outcome
-from launchers.ledger import JobRecord, MachineRecord
+from launchers.job import Billing, Outcome
+from launchers.lifecycle.applications import Applications
 from launchers.lifecycle.office import Office
-from launchers.lifecycle.rental import Excluded, Rented, extend_lease, find_by_label, give_back, rent, resume
+from launchers.lifecycle.rental import Excluded, Rented, extend_lease, give_back, resume
 from launchers.lifecycle.running import Detached, account, run_job
-from launchers.plan import Forecast
+from launchers.lifecycle.task import Task
 from launchers.providers.base import Resumes, Serverless
-from launchers.settings import RentalSettings
 
 log = logging.getLogger("launchers")
-SAME_MACHINE = (
-    "name", "gpu", "num_gpus", "spot", "disk_gb", "min_gpu_memory_gib", "image", "region", "api_url", "remote_root",
-)  # fmt: skip
-"""Settings that two jobs must share to run on one machine."""
-
 SETUPS = 2
 """After so many machines on which the packages could not be installed, the project is at fault and not the machines."""
-
-
-@dataclass
-class Task:
-    """A job and what this process knows of it."""
-
-    job: JobSpec
-    office: Office
-    capsule: Capsule
-    restarts: int = 0
-
-    @property
-    def kind(self) -> tuple[object, ...]:
-        return tuple(getattr(self.office.settings, name) for name in SAME_MACHINE)
 
 
 class Fleet:
@@ -261,55 +235,6 @@ class Fleet:
                     self._note_still_billed(error)
 
 
-class Applications:
-    """What all jobs of a launch share at a provider without machines; with machines, each worker has one of its own."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[tuple[object, ...], Rented] = {}
-        self._users: dict[str, int] = {}
-        self._refused: dict[tuple[object, ...], MendInput] = {}
-
-    def find_or_rent(self, task: Task, excluded: Excluded) -> Rented:
-        """The application for this kind of job, made by the first one that asks, or a new machine."""
-        office = task.office
-        forecast = forecast_of(task.job, office.settings, task.capsule)
-        if not isinstance(office.provider, Serverless):
-            return rent(office, forecast, excluded)
-        with self._lock:
-            if task.kind in self._refused:
-                raise self._refused[task.kind]
-            if task.kind not in self._open:
-                try:
-                    self._open[task.kind] = rent(office, forecast, excluded, task.capsule)
-                except MendInput as error:
-                    self._refused[task.kind] = error
-                    raise
-            shared = self._open[task.kind]
-            self._users[shared.record.label] = self._users.get(shared.record.label, 0) + 1
-            return replace(shared, accounted=office.clock.now())
-
-    def join(self, rented: Rented) -> None:
-        """Use one that exists."""
-        with self._lock:
-            self._users[rented.record.label] = self._users.get(rented.record.label, 0) + 1
-
-    def leave(self, rented: Rented, lost: bool = False) -> bool:
-        """Whether nobody uses it any more. A lost one is not handed out again."""
-        label = rented.record.label
-        with self._lock:
-            self._users[label] = self._users.get(label, 1) - 1
-            if lost:
-                self._open = {kind: shared for kind, shared in self._open.items() if shared.record.label != label}
-            return self._users[label] <= 0
-
-    def close(self) -> None:
-        """Let go of what jobs that run on still use."""
-        for shared in self._open.values():
-            if self._users[shared.record.label] > 0:
-                shared.host.close()
-
-
 def _asked_twice(office: Office) -> bool:
     """Whether Ctrl-C comes again soon: once leaves the jobs alone, twice ends them."""
     log.warning(
@@ -328,87 +253,3 @@ def _wait_for(workers: list[threading.Event]) -> None:
     for done in workers:
         while not done.wait(0.2):
             pass
-
-
-def forecast_of(job: JobSpec, settings: RentalSettings, capsule: Capsule | None = None) -> Forecast:
-    """What a job is expected to take; without a forecast of its own, the upper bound."""
-    shipped = capsule.size / 1e9 if capsule else 0.0
-    return Forecast(job.hours, job.hours < settings.max_hours, settings.expected_download_gb + shipped)
-
-
-def held_machines(
-    office: Office, tasks: list[Task], excluded: Excluded
-) -> tuple[list[tuple[Rented, Task]], list[Task]]:
-    """What a dead client left: machines that live with the jobs that were on them, and the jobs that must begin anew.
-
-    Settles intents whose answer was never seen, and gives back machines that hold no job. Adds to `excluded` the hosts
-    of machines that did not come back as what was rented.
-    """
-    unfinished = [record for record in office.ledger.jobs(office.launch) if not record.outcome.ended]
-    by_machine = {record.machine: record for record in unfinished}
-    by_id = {task.job.id: task for task in tasks}
-    held: list[tuple[Rented, Task]] = []
-    for machine in office.ledger.machines(office.launch):
-        job = by_machine.get(machine.label)
-        if machine.offer.per_job and machine.instance is not None and job is not None:
-            # Whether the application still exists or not: each job's call tells what became of it.
-            now = office.clock.now()
-            on_it = [record for record in unfinished if record.machine == machine.label]
-            host = office.open_host(office, machine, None)
-            held += [(Rented(machine, host, now), by_id.pop(record.spec.id)) for record in on_it]
-            continue
-        if machine.billing is Billing.gone:
-            continue
-        rented = _reconnect(office, machine, job, excluded)
-        if rented is not None and job is not None:
-            held.append((rented, by_id.pop(job.spec.id)))
-        else:
-            give_back(office, machine.label)
-            if job is not None and job.outcome is Outcome.running:
-                office.ledger.update_job(job.spec.id, outcome=Outcome.waiting, machine=None)
-    return held, list(by_id.values())
-
-
-def _reconnect(office: Office, machine: MachineRecord, job: JobRecord | None, excluded: Excluded) -> Rented | None:
-    """A machine that still runs and holds a job; None when it is of no more use."""
-    if machine.instance is None:
-        found = find_by_label(office, machine.label, looks=1)
-        if found is None:
-            return None
-        office.ledger.update_machine(machine.label, instance=found.instance, billing=Billing.billed)
-        machine = replace(machine, instance=found.instance)
-    if job is None:
-        return None
-    instance = machine.instance
-    assert instance is not None
-    status = office.retry(lambda: office.provider.status(instance))
-    # What it cost while nobody watched belongs to its job.
-    accounted = machine.accounted or machine.created
-    if status.state is MachineState.stopped:
-        again = resume(office, machine, accounted, excluded)
-        if again is not None:
-            return again
-    if status.state is not MachineState.running:
-        office.say(machine.label, f"is no longer running ({status.detail})")
-        return None
-    host = office.open_host(office, machine, status)
-    return Rented(office.ledger.machine(machine.label), host, accounted)
-
-
-@contextlib.contextmanager
-def claimed(home: Path, launch: str) -> Iterator[None]:
-    """Hold a launch for this process alone; freed by the system when the process dies.
-
-    Raises:
-        MendInput: another client holds it.
-    """
-    folder = home / "locks"
-    folder.mkdir(exist_ok=True, mode=0o700)
-    with (folder / f"{launch}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise MendInput(
-                f"Another client on this machine already attends to {launch}: leave it to that one, or stop it first."
-            ) from None
-        yield

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +122,10 @@ class Desk:
     def output(self, number: int = 0) -> Path:
         return self.project / "outputs" / "descent" / str(number)
 
+    def loss(self, number: int = 0) -> float:
+        """What a job that came home has reached."""
+        return float(json.loads((self.output(number) / "metrics.json").read_text())["loss"])
+
     def wait_for(self, condition: Callable[[], object], seconds: float = 60, what: str = "") -> None:
         deadline = time.monotonic() + seconds
         while not condition():
@@ -142,6 +147,21 @@ class Desk:
         """The step of the newest checkpoint that came home; -1 while none has."""
         last = self.output(number) / "checkpoints" / "last.json"
         return int(json.loads(last.read_text())["step"]) if last.exists() else -1
+
+
+def steps_in(text: str) -> list[int]:
+    """The steps that a job of the example app told of."""
+    return [int(step) for step in re.findall(r"step (\d+) weight", text)]
+
+
+def readable(paths: Iterable[Path]) -> Iterator[Path]:
+    """Those that are still there, and that we may read."""
+    for path in paths:
+        try:
+            path.read_bytes()
+        except OSError:
+            continue
+        yield path
 
 
 @contextmanager

@@ -5,7 +5,6 @@ What every provider must pass is in `test_vast.py`, marked `on_every_market`.
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from collections.abc import Callable
@@ -19,10 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.parametrize("desk", ["jarvis"], indi
 STEPS = 30
 JOB = (f"steps={STEPS}", "seconds_per_step=0.1", "provider.spot=true")
 FINAL_LOSS = (7 * 0.5**STEPS) ** 2
-
-
-def loss(desk: Desk) -> float:
-    return json.loads((desk.output() / "metrics.json").read_text())["loss"]
 
 
 def begins(desk: Desk) -> list[int]:
@@ -63,7 +58,7 @@ def test_a_paused_machine_is_resumed_as_spot_under_its_new_id_and_the_job_goes_o
     assert instance.resumes == 1
     assert instance.id != 5001
     assert instance.spot
-    assert loss(desk) == pytest.approx(FINAL_LOSS)
+    assert desk.loss() == pytest.approx(FINAL_LOSS)
     first, second = begins(desk)
     assert (first, second >= synced) == (0, True)
     steps = [int(s) for s in re.findall(r"^step (\d+) ", (desk.output() / "remote.log").read_text(), re.MULTILINE)]
@@ -75,7 +70,7 @@ def test_a_resume_whose_reply_is_lost_is_found_by_name(desk: Desk):
     code, output, _ = taken_away(desk, lambda: desk.market.faults.plant("POST", "resume", "lost"))
     assert code == 0, output
     assert (len(desk.market.history), desk.market.history[0].resumes) == (1, 1)
-    assert loss(desk) == pytest.approx(FINAL_LOSS)
+    assert desk.loss() == pytest.approx(FINAL_LOSS)
     assert desk.market.billed() == []
 
 
@@ -88,7 +83,7 @@ def test_without_a_free_card_the_job_goes_elsewhere_and_the_paused_machine_is_de
     assert "could not be resumed" in output
     assert places(desk) == ["india-chennai-01/L4", "india-noida-01/L4"]
     assert begins(desk)[1] >= synced
-    assert loss(desk) == pytest.approx(FINAL_LOSS)
+    assert desk.loss() == pytest.approx(FINAL_LOSS)
     assert desk.market.billed() == []
 
 
@@ -121,7 +116,7 @@ def test_a_machine_paused_while_the_client_was_dead_is_taken_up_by_attach(desk: 
     done = desk.launchers("attach", desk.launch)
     assert done.returncode == 0, done.stdout + done.stderr
     assert desk.market.history[0].resumes == 1
-    assert loss(desk) == pytest.approx(FINAL_LOSS)
+    assert desk.loss() == pytest.approx(FINAL_LOSS)
     assert desk.market.billed() == []
 
 

@@ -11,35 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.conftest import CANARIES, Desk, on_every_market
+from tests.launchers.conftest import CANARIES, Desk, on_every_market, readable, steps_in
 
 pytestmark = pytest.mark.slow
 
 SLOW = ("steps=60", "seconds_per_step=0.1")
 
 
-def loss(desk: Desk, number: int = 0) -> float:
-    return json.loads((desk.output(number) / "metrics.json").read_text())["loss"]
-
-
-def steps_in(log: Path) -> list[int]:
-    return [int(step) for step in re.findall(r"^step (\d+) ", log.read_text(), re.MULTILINE)]
-
-
 @on_every_market
 def test_a_job_runs_on_a_rented_machine_and_nothing_is_billed_after(desk: Desk):
     done = desk.run("steps=5")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert loss(desk) == pytest.approx((7 * 0.5**5) ** 2)
-    assert steps_in(desk.output() / "remote.log") == [1, 2, 3, 4, 5]
-    assert steps_in_text(done.stdout) == [1, 2, 3, 4, 5]
+    assert desk.loss() == pytest.approx((7 * 0.5**5) ** 2)
+    assert steps_in((desk.output() / "remote.log").read_text()) == [1, 2, 3, 4, 5]
+    assert steps_in(done.stdout) == [1, 2, 3, 4, 5]
     assert desk.market.billed() == []
     assert len(desk.market.history) == 1
     assert "finished" in done.stdout
-
-
-def steps_in_text(text: str) -> list[int]:
-    return [int(step) for step in re.findall(r"step (\d+) weight", text)]
 
 
 def test_the_cheapest_fitting_offer_is_rented_under_a_label_of_our_own(desk: Desk):
@@ -106,7 +94,7 @@ def test_a_preempted_job_moves_on_and_its_result_equals_an_uninterrupted_one(des
     desk.market.preempt(desk.market.billed()[0])
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
-    assert loss(desk) == pytest.approx((7 * 0.5**60) ** 2)
+    assert desk.loss() == pytest.approx((7 * 0.5**60) ** 2)
     assert "outbid" in output
     log = (desk.output() / "remote.log").read_text()
     resumed = [int(step) for step in re.findall(r"starts at step (\d+)", log)]
@@ -124,8 +112,8 @@ def test_a_cut_connection_loses_no_line_and_prints_none_twice(desk: Desk):
         desk.wait_for(lambda: desk.market.history[0].cage.cut())
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
-    assert steps_in(desk.output() / "remote.log") == list(range(1, 61))
-    assert steps_in_text(output) == list(range(1, 61))
+    assert steps_in((desk.output() / "remote.log").read_text()) == list(range(1, 61))
+    assert steps_in(output) == list(range(1, 61))
     assert len(desk.market.history) == 1
 
 
@@ -138,8 +126,8 @@ def test_a_killed_client_leaves_the_job_running_and_attach_brings_it_home(desk: 
     assert desk.market.billed()
     done = desk.launchers("attach", desk.launch)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert steps_in(desk.output() / "remote.log") == list(range(1, 61))
-    assert loss(desk) == pytest.approx((7 * 0.5**60) ** 2)
+    assert steps_in((desk.output() / "remote.log").read_text()) == list(range(1, 61))
+    assert desk.loss() == pytest.approx((7 * 0.5**60) ** 2)
     assert desk.market.billed() == []
 
 
@@ -185,7 +173,7 @@ def test_optuna_gets_the_values(desk: Desk):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     best = (desk.project / "outputs/descent/optimization_results.yaml").read_text()
-    assert float(best.rpartition("best_value: ")[2]) == pytest.approx(min(loss(desk, 0), loss(desk, 1)))
+    assert float(best.rpartition("best_value: ")[2]) == pytest.approx(min(desk.loss(0), desk.loss(1)))
 
 
 def test_local_and_rented_jobs_of_one_sweep_each_run_where_they_belong(desk: Desk):
@@ -209,7 +197,7 @@ def test_detach_returns_while_the_job_runs(desk: Desk):
     assert desk.market.billed()
     done = desk.launchers("attach", desk.launch)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert loss(desk) == pytest.approx((7 * 0.5**30) ** 2)
+    assert desk.loss() == pytest.approx((7 * 0.5**30) ** 2)
     assert desk.market.billed() == []
 
 
@@ -236,15 +224,6 @@ def test_no_secret_reaches_any_file_or_argument(desk: Desk):
         assert secret not in output
         holding = [str(path) for path in files if secret.encode() in path.read_bytes()]
         assert holding == []
-
-
-def readable(paths):
-    for path in paths:
-        try:
-            path.read_bytes()
-        except OSError:
-            continue
-        yield path
 
 
 def test_the_job_gets_the_variables_that_it_needs(desk: Desk):

@@ -5,12 +5,12 @@ import subprocess
 import sys
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra.version import VersionBase
 from omegaconf import OmegaConf
 
-from summarizer.application import register
-from summarizer.command_line import quote_numeric_options, shape
+from summarizer.command_line import quote_numeric_options
 from summarizer.paths import config_dir
+from tests.summarizer.composition import composed
 
 GROUPS = {path.name for path in config_dir().iterdir() if path.is_dir()}
 CARDS = ["3090", "4090", "t4", "l4", "a100", "a100_80gb", "h100", "h200"]
@@ -20,12 +20,6 @@ def summarizer(*arguments, **options):
     return subprocess.run(
         [sys.executable, "-m", "summarizer", *arguments], capture_output=True, text=True, timeout=120, **options
     )
-
-
-def composed(*arguments):
-    register()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return compose("config", shape(list(arguments)))
 
 
 @pytest.mark.parametrize(
@@ -108,6 +102,13 @@ def test_nothing_heavy_is_imported_before_a_job_starts(arguments):
 )
 def test_every_option_composes_and_resolves(option):
     assert OmegaConf.to_container(composed(option), resolve=True)["model"]["name"]
+
+
+def test_composing_here_leaves_hydra_at_the_version_that_others_ask_of_it(monkeypatch):
+    base = VersionBase.instance()
+    monkeypatch.setattr(base, "version_base", asked := object())
+    composed()
+    assert base.version_base is asked
 
 
 @pytest.mark.parametrize(("card", "batch"), [("4090", 16), ("a100", 32), ("a100_80gb", 64), ("h100", 64)])

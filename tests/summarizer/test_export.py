@@ -7,21 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
-from summarizer.application import register
 from summarizer.export import finish_model_folder
 from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration
 from summarizer.paths import shipped_model_dir
 from summarizer.run import Run
-from tests.summarizer.jobs import ROOT
+from tests.summarizer.composition import composed
 
 
 def finished(folder: Path, *overrides: str) -> Run:
-    register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        config = compose("config", overrides=["model=tiny", *overrides])
+    config = composed("model=tiny", *overrides)
     torch.manual_seed(0)
     shape = {"vocab_size": 8000, "d_model": 16, "d_ff": 32, "num_heads": 2}
     model = CopyTransformerForConditionalGeneration(CopyTransformerConfig(**shape)).eval()

@@ -86,7 +86,6 @@ class _Attempt:
         self.attempts.append({
             "application": payload["application"], "call": call, "task": task, "started": self.began, "seconds": 0.0,
         })  # fmt: skip
-        self.publishing = threading.Lock()
         self.held: list[str] = []
         self.ended = threading.Event()
 
@@ -124,6 +123,9 @@ class _Attempt:
         finally:
             self.ended.set()
             shown.copy()
+            if watch.is_alive():
+                # A commit that it is about to make must not come after the last one, which leaves less behind.
+                watch.join()
             self._publish_last()
         result = self._result()
         if result.get("stopped") == SLICE_OVER:
@@ -186,18 +188,17 @@ class _Attempt:
                 time.sleep(1)
 
     def _publish(self, last: bool = False) -> None:
-        """Write down what there is, and make it visible outside."""
-        with self.publishing:
-            self.attempts[-1]["seconds"] = time.time() - self.began
-            self.agent.write_json(self.folder / "attempts.json", self.attempts)
-            # Who reads the manifest of the last commit must still find its files in this one.
-            rows = self.agent.manifest(self.root, self.job, self.held)
-            self.held = [row["digest"] for row in rows]
-            self.agent.write_json(self.folder / "manifest.json", rows)
-            if last:  # nothing changes any more: one copy of each file will do
-                for name in ("held", "digests.json", "heartbeat"):
-                    _remove(self.folder / name)
-            self.outputs.commit()
+        """Write down what there is, and make it visible outside. Never by two threads at once: the watch ends before the last one."""
+        self.attempts[-1]["seconds"] = time.time() - self.began
+        self.agent.write_json(self.folder / "attempts.json", self.attempts)
+        # Who reads the manifest of the last commit must still find its files in this one.
+        rows = self.agent.manifest(self.root, self.job, self.held)
+        self.held = [row["digest"] for row in rows]
+        self.agent.write_json(self.folder / "manifest.json", rows)
+        if last:  # nothing changes any more: one copy of each file will do
+            for name in ("held", "digests.json", "heartbeat"):
+                _remove(self.folder / name)
+        self.outputs.commit()
 
 
 def _remove(path: Path) -> None:

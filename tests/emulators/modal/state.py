@@ -1,4 +1,4 @@
-"""Apps, Functions, calls, inputs and tasks: what the control plane knows. Everything lives on one event loop."""
+"""Apps, Functions, calls and inputs: what the control plane knows; and its word for no. Everything lives on one event loop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 if TYPE_CHECKING:
@@ -99,3 +100,7 @@ class Call:
 
     def total(self, *statuses: int) -> int:
         return sum(i.output is not None and i.output.result.status in statuses for i in self.inputs)
+
+
+def refuse(text: str, status: Status = Status.INVALID_ARGUMENT) -> GRPCError:
+    return GRPCError(status, text)

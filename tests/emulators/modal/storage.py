@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from aiohttp import web
 
 BLOCK = 8 << 20
+FOLDER = (-1, 0)
+"""The mark of a folder: it is there or it is not."""
 
 
 @dataclass
@@ -51,8 +54,12 @@ class WorkingCopy:
     def _publish(self) -> None:
         now = self._marks()
         for relative, mark in now.items():
-            if self.base.get(relative) != mark:
-                target = self.volume.published / relative
+            target = self.volume.published / relative
+            if self.base.get(relative) == mark:
+                continue
+            if mark == FOLDER:
+                target.mkdir(parents=True, exist_ok=True)
+            else:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 partial = target.with_name(f".{target.name}.publishing")
                 try:
@@ -60,14 +67,21 @@ class WorkingCopy:
                 except FileNotFoundError:
                     continue
                 partial.replace(target)
-        for relative in self.base.keys() - now.keys():
-            (self.volume.published / relative).unlink(missing_ok=True)
+        for relative in sorted(self.base.keys() - now.keys(), reverse=True):  # what is in a folder before the folder
+            target = self.volume.published / relative
+            if self.base[relative] != FOLDER:
+                target.unlink(missing_ok=True)
+            else:
+                with contextlib.suppress(OSError):  # another task put something into it
+                    target.rmdir()
         self.base = now
         self.volume.commits += 1
 
     def _marks(self) -> dict[str, tuple[int, int]]:
         marks = {}
         for folder, _, names in os.walk(self.folder):
+            if Path(folder) != self.folder:
+                marks[Path(folder).relative_to(self.folder).as_posix()] = FOLDER
             for name in names:
                 path = Path(folder, name)
                 try:

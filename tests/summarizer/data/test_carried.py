@@ -6,21 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from summarizer.application import register
 from summarizer.data.carried import to_carry
 from summarizer.data.corpus import load_corpus
 from summarizer.tasks.prepare import prepare_data
+from tests.summarizer.composition import composed
 from tests.summarizer.data.archive import SUITES, invented, served, write_archive
-from tests.summarizer.jobs import ROOT, TINY, write_corpus
-
-
-def composed(*overrides: str) -> DictConfig:
-    register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        return compose("config", overrides=list(overrides))
+from tests.summarizer.jobs import TINY, write_corpus
 
 
 @pytest.fixture

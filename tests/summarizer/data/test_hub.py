@@ -1,13 +1,11 @@
 """Every hub data option against a hub on loopback that has the real ids, layouts and columns."""
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from summarizer.application import register
 from summarizer.data.corpus import load_corpus
 from summarizer.errors import DataError, HubError
-from summarizer.paths import config_dir
 from tests.emulators.hub import library_settings, serve
+from tests.summarizer.composition import composed
 from tests.summarizer.hub_contents import DATASETS, ROWS, write_dataset
 
 OPTIONS = ["cnn_dailymail", "xsum", "samsum", "multi_news", "billsum", "arxiv", "pubmed"]
@@ -31,9 +29,7 @@ def connected(hub, tmp_path, monkeypatch):
 
 
 def option(name, *overrides):
-    register()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return compose("config", [f"data={name}", "hardware=cpu", *overrides]).data
+    return composed(f"data={name}", "hardware=cpu", *overrides).data
 
 
 @pytest.mark.parametrize("name", OPTIONS)

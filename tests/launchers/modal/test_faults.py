@@ -15,7 +15,7 @@ import pytest
 from tests.emulators.modal import containers
 from tests.emulators.modal.server import Modal
 from tests.launchers.conftest import EXAMPLE
-from tests.launchers.modal_desk import ModalDesk
+from tests.launchers.modal.desk import ModalDesk
 
 pytestmark = pytest.mark.slow
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.emulators.modal.server import Modal
 from tests.launchers.conftest import CANARIES, Desk, environment
+
+SLOW = ("steps=30", "seconds_per_step=0.1")
+"""A job that lasts long enough for something to happen to it."""
+FINAL_LOSS = (7 * 0.5**30) ** 2
+"""What such a job reaches, whatever happens to it."""
 
 
 @dataclass
@@ -19,8 +25,6 @@ class ModalDesk(Desk):
         return environment(**(own | self.modal.variables | CANARIES | self.variables))
 
     def arguments(self, *arguments: str) -> list[str]:
-        import sys
-
         own = ["provider=modal", f"provider.python={sys.executable}"]
         return [*(a for a in arguments if a[0] == "-"), *own, *(a for a in arguments if a[0] != "-")]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ from launchers.providers.base import Need
 from launchers.providers.modal import prices
 from launchers.providers.modal.checks import check_settings, retries_of
 from launchers.settings import ModalSettings, typed
+from tests.launchers.conftest import EXAMPLE
 
-CONFIG = Path(__file__).parent / "example/descent/conf/provider/modal.yaml"
+CONFIG = EXAMPLE / "descent/conf/provider/modal.yaml"
 
 
 def settings(**changes: Any) -> ModalSettings:

@@ -1,0 +1,60 @@
+"""What several jobs of a launch use at once, where a provider has no machines."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from launchers.errors import MendInput
+from launchers.lifecycle.rental import Excluded, Rented, rent
+from launchers.lifecycle.task import Task, forecast_of
+from launchers.providers.base import Serverless
+
+
+class Applications:
+    """What all jobs of a launch share at a provider without machines; with machines, each worker has one of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[tuple[object, ...], Rented] = {}
+        self._users: dict[str, int] = {}
+        self._refused: dict[tuple[object, ...], MendInput] = {}
+
+    def find_or_rent(self, task: Task, excluded: Excluded) -> Rented:
+        """The application for this kind of job, made by the first one that asks, or a new machine."""
+        office = task.office
+        forecast = forecast_of(task.job, office.settings, task.capsule)
+        if not isinstance(office.provider, Serverless):
+            return rent(office, forecast, excluded)
+        with self._lock:
+            if task.kind in self._refused:
+                raise self._refused[task.kind]
+            if task.kind not in self._open:
+                try:
+                    self._open[task.kind] = rent(office, forecast, excluded, task.capsule)
+                except MendInput as error:
+                    self._refused[task.kind] = error
+                    raise
+            shared = self._open[task.kind]
+            self._users[shared.record.label] = self._users.get(shared.record.label, 0) + 1
+            return replace(shared, accounted=office.clock.now())
+
+    def join(self, rented: Rented) -> None:
+        """Use one that exists."""
+        with self._lock:
+            self._users[rented.record.label] = self._users.get(rented.record.label, 0) + 1
+
+    def leave(self, rented: Rented, lost: bool = False) -> bool:
+        """Whether nobody uses it any more. A lost one is not handed out again."""
+        label = rented.record.label
+        with self._lock:
+            self._users[label] = self._users.get(label, 1) - 1
+            if lost:
+                self._open = {kind: shared for kind, shared in self._open.items() if shared.record.label != label}
+            return self._users[label] <= 0
+
+    def close(self) -> None:
+        """Let go of what jobs that run on still use."""
+        for shared in self._open.values():
+            if self._users[shared.record.label] > 0:
+                shared.host.close()

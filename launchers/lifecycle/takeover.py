@@ -1,0 +1,94 @@
+"""A launch changes hands: one client at a time holds it, and the next finds the machines of one that died."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from launchers.errors import MendInput
+from launchers.job import Billing, MachineState, Outcome
+from launchers.ledger import JobRecord, MachineRecord
+from launchers.lifecycle.office import Office
+from launchers.lifecycle.rental import Excluded, Rented, find_by_label, give_back, resume
+from launchers.lifecycle.task import Task
+
+
+@contextlib.contextmanager
+def claimed(home: Path, launch: str) -> Iterator[None]:
+    """Hold a launch for this process alone; freed by the system when the process dies.
+
+    Raises:
+        MendInput: another client holds it.
+    """
+    folder = home / "locks"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    with (folder / f"{launch}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise MendInput(
+                f"Another client on this machine already attends to {launch}: leave it to that one, or stop it first."
+            ) from None
+        yield
+
+
+def held_machines(
+    office: Office, tasks: list[Task], excluded: Excluded
+) -> tuple[list[tuple[Rented, Task]], list[Task]]:
+    """What a dead client left: machines that live with the jobs that were on them, and the jobs that must begin anew.
+
+    Settles intents whose answer was never seen, and gives back machines that hold no job. Adds to `excluded` the hosts
+    of machines that did not come back as what was rented.
+    """
+    unfinished = [record for record in office.ledger.jobs(office.launch) if not record.outcome.ended]
+    by_machine = {record.machine: record for record in unfinished}
+    by_id = {task.job.id: task for task in tasks}
+    held: list[tuple[Rented, Task]] = []
+    for machine in office.ledger.machines(office.launch):
+        job = by_machine.get(machine.label)
+        if machine.offer.per_job and machine.instance is not None and job is not None:
+            # Whether the application still exists or not: each job's call tells what became of it.
+            now = office.clock.now()
+            on_it = [record for record in unfinished if record.machine == machine.label]
+            host = office.open_host(office, machine, None)
+            held += [(Rented(machine, host, now), by_id.pop(record.spec.id)) for record in on_it]
+            continue
+        if machine.billing is Billing.gone:
+            continue
+        rented = _reconnect(office, machine, job, excluded)
+        if rented is not None and job is not None:
+            held.append((rented, by_id.pop(job.spec.id)))
+        else:
+            give_back(office, machine.label)
+            if job is not None and job.outcome is Outcome.running:
+                office.ledger.update_job(job.spec.id, outcome=Outcome.waiting, machine=None)
+    return held, list(by_id.values())
+
+
+def _reconnect(office: Office, machine: MachineRecord, job: JobRecord | None, excluded: Excluded) -> Rented | None:
+    """A machine that still runs and holds a job; None when it is of no more use."""
+    if machine.instance is None:
+        found = find_by_label(office, machine.label, looks=1)
+        if found is None:
+            return None
+        office.ledger.update_machine(machine.label, instance=found.instance, billing=Billing.billed)
+        machine = replace(machine, instance=found.instance)
+    if job is None:
+        return None
+    instance = machine.instance
+    assert instance is not None
+    status = office.retry(lambda: office.provider.status(instance))
+    # What it cost while nobody watched belongs to its job.
+    accounted = machine.accounted or machine.created
+    if status.state is MachineState.stopped:
+        again = resume(office, machine, accounted, excluded)
+        if again is not None:
+            return again
+    if status.state is not MachineState.running:
+        office.say(machine.label, f"is no longer running ({status.detail})")
+        return None
+    host = office.open_host(office, machine, status)
+    return Rented(office.ledger.machine(machine.label), host, accounted)
