@@ -53,7 +53,7 @@ def fresh_model(family: str, overrides: list[str], folder: Path) -> None:
         )  # fmt: skip
     else:
         config = transformers.BartConfig(
-            vocab_size=len(tokenizer), max_position_embeddings=512, d_model=256, encoder_layers=4, decoder_layers=4,
+            vocab_size=len(tokenizer), max_position_embeddings=1024, d_model=256, encoder_layers=4, decoder_layers=4,
             encoder_ffn_dim=1024, decoder_ffn_dim=1024, encoder_attention_heads=4, decoder_attention_heads=4,
             attention_dropout=0.1, activation_dropout=0.1, bos_token_id=tokenizer.bos_token_id,
             decoder_start_token_id=tokenizer.eos_token_id, forced_eos_token_id=None, **ids,

@@ -116,6 +116,12 @@ def lengths_fit(config: DictConfig) -> None:
             f"one document of model.max_source_tokens + model.max_target_tokens = {longest} tokens does not fit into "
             f"hardware.tokens_per_step={budget}: lower the former or raise the latter."
         )
+    positions = config.model.positions
+    if positions is not None and config.model.max_source_tokens > positions:
+        raise ConfigError(
+            f"model.max_source_tokens={config.model.max_source_tokens} is above the model.positions={positions} of "
+            f"{config.model.name}: lower it, or choose a model for longer documents (model=led, model=t5_base)."
+        )
     most = config.generation.max_new_tokens
     if most is not None and config.generation.min_new_tokens > most:
         raise ConfigError(

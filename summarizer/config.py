@@ -96,6 +96,8 @@ class ModelConfig:
     """Text put after each document, which cutting never removes: a decoder-only model's cue that the summary begins."""
     max_source_tokens: int = MISSING
     max_target_tokens: int = MISSING
+    positions: int | None = None
+    """Tokens that it has learned positions for, so that no document may be longer; null where nothing limits it."""
     dropout: float | None = None
     """null keeps the model's own."""
     gradient_checkpointing: bool = MISSING

@@ -141,6 +141,7 @@ def build_hub_model(model: DictConfig, attention: str) -> PreTrainedModel:
     auto: Any = AutoModelForCausalLM if model.architecture == Architecture.causal_lora else AutoModelForSeq2SeqLM
     with hub_errors(f"model {model.hub_id}"):
         config = AutoConfig.from_pretrained(model.hub_id, revision=model.revision, **where(model))
+        refuse_missing_positions(model, config)
         if model.dropout is not None:
             for key in ("dropout", "dropout_rate"):
                 if hasattr(config, key):
@@ -154,6 +155,31 @@ def build_hub_model(model: DictConfig, attention: str) -> PreTrainedModel:
     if config.model_type == "t5" and not config.scale_decoder_outputs:
         untie_head(fresh)
     return fresh
+
+
+def refuse_missing_positions(model: DictConfig, config: Any) -> None:
+    """A document beyond a model's learned positions ends a training on a GPU in an assertion that names nothing.
+
+    Raises:
+        ModelError: the model's own config has fewer positions than `model` lets texts be long.
+    """
+    both = getattr(config, "max_position_embeddings", None)  # LED counts for its two sides; T5 has no such number
+    source = getattr(config, "max_encoder_position_embeddings", both)
+    target = getattr(config, "max_decoder_position_embeddings", both)
+    wanted = {
+        "model.max_source_tokens": (model.max_source_tokens, source),
+        "model.max_target_tokens": (model.max_target_tokens, target),
+    }
+    if not config.is_encoder_decoder:
+        wanted = {
+            "model.max_source_tokens + model.max_target_tokens": (
+                model.max_source_tokens + model.max_target_tokens,
+                both,
+            )
+        }
+    for what, (tokens, positions) in wanted.items():
+        if positions is not None and tokens > positions:
+            raise ModelError(f"{what} is {tokens}, but {model.hub_id} has positions for {positions} tokens: lower it.")
 
 
 def untie_head(model: Any) -> None:

@@ -64,6 +64,7 @@ def test_a_card_that_is_named_by_a_number_composes(arguments):
         (["resume=/no/such/job"], ["resume=/no/such/job", "config.yaml"]),
         (["data=files"], ["data.train_file"]),
         (["model.max_source_tokens=100000"], ["tokens_per_step"]),
+        (["model=bart_base", "model.max_source_tokens=2048"], ["model.max_source_tokens=2048", "1024", "bart_base"]),
     ],
 )
 def test_bad_input_ends_in_one_sentence_that_names_the_place_and_the_mend(arguments, words, tmp_path):

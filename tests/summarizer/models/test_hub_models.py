@@ -115,6 +115,7 @@ def test_a_finished_model_is_pushed_and_the_token_is_written_nowhere(hub, corpus
         (["model.hub_id=someone/nothing"], {}, "neither the hub nor this machine has it"),
         ([], {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "/nonexistent"}, "local folder"),
         (["export.push_to_hub=someone/short"], {"HF_TOKEN": "hf_wrong"}, "HF_TOKEN"),
+        (["model.positions=null", "model.max_source_tokens=4000"], {}, "model.max_source_tokens is 4000"),
     ],
 )
 def test_what_the_hub_refuses_ends_in_one_sentence(arguments, environment, words, hub, corpus, home, tmp_path):

@@ -114,6 +114,18 @@ def test_dropout_keeps_the_mean_and_the_backward_pass_uses_the_same_mask():
     assert abs((after - before) - (q.grad * step).sum()) < 0.1 * (q.grad * step).abs().sum()
 
 
+def test_every_block_of_every_document_is_listed_once_the_longest_first():
+    offsets = torch.tensor([0, *SOURCES]).cumsum(0).to(torch.int32)
+    blocks = attention_ops.row_blocks(offsets, sum(SOURCES), block=64).tolist()
+    listed = [(document, first) for document, first in blocks if document >= 0]
+    assert sorted(listed) == [(i, first) for i, length in enumerate(SOURCES) for first in range(0, length, 64)]
+    assert [SOURCES[document] for document, _ in listed] == sorted(
+        (SOURCES[document] for document, _ in listed), reverse=True
+    )
+    # as many as any five documents of so many rows can have: a recorded step keeps its shape
+    assert len(blocks) == sum(SOURCES) // 64 + len(SOURCES)
+
+
 def test_bias_tiles_are_the_bias_by_distance():
     vector = torch.randn(1, 2 * 40 + 1)
     tiles = attention_ops.bias_tiles(vector, block=16)

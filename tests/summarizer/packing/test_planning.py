@@ -99,3 +99,10 @@ def test_epochs_and_seeds_differ():
     assert order(0, 0) == order(0, 0)
     assert order(0, 0) != order(0, 1)
     assert order(0, 0) != order(1, 0)
+
+
+def test_packs_of_many_short_documents_are_as_full_as_those_of_few_long_ones():
+    lengths = np.random.default_rng(0).integers(20, 120, 6000)
+    budget = choose_budget(lengths, lengths // 4, source_tokens=30_000)  # 430 documents a pack
+    packs = epoch_packs(lengths, lengths // 4, budget, seed=0, epoch=0)
+    assert fill_share(packs[:-1], lengths, lengths // 4, budget) > 0.97
