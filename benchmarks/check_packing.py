@@ -7,6 +7,7 @@ error if one exceeds its limit:
 
     attention   the kernels against document-by-document attention: output and gradients, with and without T5's bias
     step        loss and gradients of a pack against transformers' padded model, float32, dropout off
+    residual    the gradient in bfloat16 against float32's, with the residual stream in float32 and in bfloat16
     graph       compiled and recorded against plain, same masks of dropout
     search      tokens of the packed search against generate(), float32
     kernel      milliseconds of one layer's attention, forward and with backward, t5-base's heads, 32,768 tokens
@@ -130,6 +131,23 @@ def check_steps(device: torch.device) -> None:
         report("graph", name, difference(recorded, plain), 2e-3)
 
 
+def check_residual(device: torch.device) -> None:
+    """Rounding the stream must stay within what bfloat16 costs anyway."""
+    for name in ("bart-tiny", "t5-tiny"):
+        model = shapes.build(name, device).eval()
+        pack, _ = tiny_pack(model, device)
+        exact = flat(gradients(model, partial(PackedSeq2Seq(model).loss, pack)))
+        for dtype in (torch.float32, torch.bfloat16):
+            run = PackedSeq2Seq(model, residual_dtype=dtype)
+            with torch.autocast(device.type, torch.bfloat16):
+                rounded = flat(gradients(model, partial(run.loss, pack)))
+            report("residual", f"{name} {str(dtype)[6:]}", float((rounded - exact).norm() / exact.norm()), 4e-2)
+
+
+def flat(gradients: list[Tensor]) -> Tensor:
+    return torch.cat([gradient.flatten().double() for gradient in gradients[1:]])
+
+
 def check_search(device: torch.device) -> None:
     for name in ("t5-tiny", "bart-tiny"):
         arguments = argparse.Namespace(model=name, lengths="tiny", tokens=24, beams=4, no_repeat_ngram=2)
@@ -176,6 +194,7 @@ def main() -> None:
     device = torch.device(parser.parse_args().device)
     check_attention(device)
     check_steps(device)
+    check_residual(device)
     check_search(device)
     if device.type == "cuda":
         time_kernels(device)
