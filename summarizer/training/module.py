@@ -16,6 +16,7 @@ from summarizer.data.collate import IGNORED
 from summarizer.packing.training import PackedLoss
 from summarizer.training.exchange import ExchangeAtStep, StepMean
 from summarizer.training.optimizers import build_optimizer, build_schedule
+from summarizer.training.parts import PartedLoss
 from summarizer.training.sharding import shard
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class SummarizationModule(pl.LightningModule):
         model: takes `input_ids`, `attention_mask` and `labels` and returns `loss` and `logits`.
         total_steps: optimizer steps of the whole run, over which the learning rate decays.
         packing: settings of `PackedLoss`, where training batches are packs.
+        in_parts: compute batches in parts, by `PartedLoss`.
     """
 
     def __init__(
@@ -40,10 +42,11 @@ class SummarizationModule(pl.LightningModule):
         scheduler: DictConfig,
         total_steps: int,
         packing: dict[str, Any] | None = None,
+        in_parts: bool = False,
     ) -> None:
         super().__init__()
-        self.packing = packing
-        self.packed_loss: PackedLoss | None = None
+        self.packing, self.in_parts = packing, in_parts
+        self.special_loss: PackedLoss | PartedLoss | None = None
         self.step_mean: StepMean | None = None
         self.model = model
         self.optim, self.scheduler, self.total_steps = optim, scheduler, total_steps
@@ -63,12 +66,12 @@ class SummarizationModule(pl.LightningModule):
         )
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        if self.packing is None:
-            loss = self.loss(batch, self.optim.label_smoothing)
-        else:
-            if self.packed_loss is None:  # made when the weights are where they stay
-                self.packed_loss = PackedLoss(self.model, label_smoothing=self.optim.label_smoothing, **self.packing)
-            loss = self.packed_loss(batch)
+        if self.special_loss is None:  # made when the weights are where they stay
+            if self.packing is not None:
+                self.special_loss = PackedLoss(self.model, label_smoothing=self.optim.label_smoothing, **self.packing)
+            elif self.in_parts:
+                self.special_loss = PartedLoss(self.model, self.optim.label_smoothing)
+        loss = self.special_loss(batch) if self.special_loss else self.loss(batch, self.optim.label_smoothing)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch["documents"])
         if self.step_mean is None:
             self.step_mean = StepMean(
