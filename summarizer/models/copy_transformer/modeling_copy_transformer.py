@@ -26,7 +26,7 @@ from transformers.utils import ModelOutput
 from .configuration_copy_transformer import CopyTransformerConfig
 from .layers import CopyTransformerDecoderLayer, CopyTransformerEncoderLayer, rotary_angles
 from .pointer import Pointer, PointerKeys, continuation_features
-from .vocabulary import word_log_probabilities
+from .vocabulary import looked_up, word_log_probabilities
 
 IGNORED = -100
 TINY = 1e-12
@@ -99,18 +99,22 @@ class CopyTransformerEncoder(CopyTransformerPreTrainedModel):
         attention_mask: Tensor | None = None,
         return_dict: bool = True,
         replaced: Tensor | None = None,
+        embedded: Tensor | None = None,
         **kwargs: Any,
     ) -> CopyEncoderOutput:
         """input_ids, attention_mask, replaced: [B, S]. Attentions and hidden states of the layers are not given out.
 
         Args:
             replaced: true where an input is hidden; None draws it while training.
+            embedded: [B, S, D], the embeddings of the inputs as they are shown; None looks them up.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if replaced is None and self.training:
             replaced = drawn(input_ids, self.config.source_dropout)
-        x = self.dropout(self.embed_tokens(hidden(input_ids, replaced, self.config)) * self.config.d_model**0.5)
+        if embedded is None:
+            embedded = self.embed_tokens(hidden(input_ids, replaced, self.config))
+        x = self.dropout(embedded * self.config.d_model**0.5)
         keep, mask = attention_mask[:, :, None].to(x.dtype), attention_mask[:, None, None, :].bool()
         angles = rotary_angles(x.shape[1], self.config.d_model // self.config.num_heads, x)
         for layer in self.layers:
@@ -202,12 +206,25 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         Raises:
             ValueError: neither labels nor decoder inputs, or a cache without the words written so far.
         """
-        if encoder_outputs is None:
-            encoder_outputs = self.encoder(input_ids, attention_mask, replaced=replaced)
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError("a copy transformer needs decoder_input_ids or labels.")
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if replaced is None and self.training and encoder_outputs is None:
+            replaced = drawn(input_ids, self.config.source_dropout)
+        if replaced_targets is None and self.training:
+            replaced_targets = drawn(decoder_input_ids, self.config.target_dropout)
+        written, table = hidden(decoder_input_ids, replaced_targets, self.config), self.shared.weight
+        if encoder_outputs is None:
+            read = hidden(input_ids, replaced, self.config)
+            rows, table = looked_up(table, torch.cat((read.flatten(), written.flatten())))
+            of_source, of_target = rows.split([read.numel(), written.numel()])
+            embedded = of_target.view(*written.shape, -1)
+            encoder_outputs = self.encoder(
+                input_ids, attention_mask, replaced=replaced, embedded=of_source.view(*read.shape, -1)
+            )
+        else:
+            embedded = self.shared(written)
         source_ids = encoder_outputs.source_ids
         source_mask = (source_ids != IGNORED)[:, None, None, :]
         if past_key_values is None and use_cache:
@@ -215,15 +232,12 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         start = past_key_values.get_seq_length() if past_key_values is not None else 0
         if start and written_ids is None:
             raise ValueError("a copy transformer with past_key_values needs written_ids, the whole summary so far.")
-        if replaced_targets is None and self.training:
-            replaced_targets = drawn(decoder_input_ids, self.config.target_dropout)
-        shown = hidden(decoder_input_ids, replaced_targets, self.config)
-        x = self.decode(shown, encoder_outputs.last_hidden_state, source_mask, past_key_values, start)
+        x = self.decode(embedded, encoder_outputs.last_hidden_state, source_mask, past_key_values, start)
         features = continuation_features(source_ids, decoder_input_ids if written_ids is None else written_ids)
         copy, weights = self.pointer(x, encoder_outputs.copy_keys, features[:, -x.shape[1] :], source_mask)
         loss = logits = None
         if labels is not None:
-            loss = self.loss(x, copy, weights, encoder_outputs, labels, label_smoothing, words_of_batch)
+            loss = self.loss(x, copy, weights, encoder_outputs, labels, label_smoothing, words_of_batch, table)
         else:
             vocabulary = F.linear(x, self.shared.weight).float()
             logits = mixture_log_probabilities(vocabulary, copy, weights, source_ids)
@@ -235,15 +249,15 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         )
 
     def decode(
-        self, ids: Tensor, source: Tensor, source_mask: Tensor, cache: EncoderDecoderCache | None, start: int
+        self, embedded: Tensor, source: Tensor, source_mask: Tensor, cache: EncoderDecoderCache | None, start: int
     ) -> Tensor:
-        """Hidden states [B, T, D] of the decoder for ids [B, T] that follow `start` cached ones."""
-        length = ids.shape[1]
-        x = self.dropout(self.shared(ids) * self.config.d_model**0.5)
+        """Hidden states [B, T, D] of the decoder for embeddings [B, T, D] of words that follow `start` cached ones."""
+        length = embedded.shape[1]
+        x = self.dropout(embedded * self.config.d_model**0.5)
         angles = rotary_angles(length, self.config.d_model // self.config.num_heads, x, start)
         mask = None
         if start and length > 1:
-            mask = torch.ones(length, start + length, dtype=torch.bool, device=ids.device).tril(start)
+            mask = torch.ones(length, start + length, dtype=torch.bool, device=x.device).tril(start)
         for layer in self.layers:
             x = layer(x, angles, mask, source, source_mask, cache)
         return self.norm(x)
@@ -256,7 +270,8 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         encoded: CopyEncoderOutput,
         labels: Tensor,
         label_smoothing: float,
-        words_of_batch: tuple[int, int] | None = None,
+        words_of_batch: tuple[int, int] | None,
+        table: Tensor,
     ) -> Tensor:
         """Mean -log P of the labels, plus the weighted mean cross-entropy of the inputs that training hid from the encoder,
         from what it made of their neighbours.
@@ -264,6 +279,7 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         Args:
             x: [B, T, D], decoder states. copy: [B, C, T, S]. log_weights: [B, T, 1 + C]. labels: [B, T].
             words_of_batch: over how many words the two means go; None: those that are here.
+            table: [V, D], the words' embeddings.
         """
         counted, source_ids = labels != IGNORED, encoded.source_ids
         rows, words = [x[counted]], [labels[counted]]
@@ -272,7 +288,7 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
             rows.append(encoded.last_hidden_state[restored])
             words.append(source_ids[restored])
         # one product with the vocabulary for both, of the rows that count
-        own, all_words = word_log_probabilities(torch.cat(rows), self.shared.weight, torch.cat(words))
+        own, all_words = word_log_probabilities(torch.cat(rows), table, torch.cat(words))
         own, restoration = own.split([len(rows[0]), len(own) - len(rows[0])])
         pointed = pointed_at(copy, source_ids, labels)[counted]
         # a floor, as the gradient of log 0 is no number; 1e-12 is far below what a softmax over the vocabulary gives a word

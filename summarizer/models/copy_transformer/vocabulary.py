@@ -1,4 +1,5 @@
-"""Log-probabilities of known words under a softmax over the vocabulary, without its logits in memory all at once.
+"""The table of words, looked up and scored against: log-probabilities of known words under a softmax over the vocabulary,
+without its logits in memory all at once.
 
 Shapes: N rows, D = `d_model`, V = `vocab_size`.
 """
@@ -13,6 +14,33 @@ from torch import Tensor
 CHUNK_BYTES = {"cpu": 1 << 21}
 """Of logits at a time. On a processor what fits its caches: whole tensors are fetched from memory for every operation."""
 OTHER_CHUNK_BYTES = 1 << 27
+
+
+def looked_up(table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of the table [V, D] for ids [N], and the table as `word_log_probabilities` multiplies with it.
+
+    Both gradients of the table are made in one tensor; summed by autograd, each lookup's would be as large as the table.
+    """
+    rows, matrix = _LookedUp.apply(table, ids)
+    return rows, matrix
+
+
+class _LookedUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(ids)
+        return table[ids], table.to(_product_type(table), copy=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        to_rows, to_matrix = gradients
+        (ids,) = ctx.saved_tensors
+        return to_matrix.to(to_rows.dtype, copy=True).index_add_(0, ids, to_rows), None
+
+
+def _product_type(x: Tensor) -> torch.dtype:
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def word_log_probabilities(hidden: Tensor, embeddings: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,8 +61,7 @@ class _WordLogProbabilities(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, embeddings: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        device, dtype = hidden.device.type, _product_type(hidden)
         rows, matrix = hidden.to(dtype), embeddings.to(dtype)
         own, total, kept = [], [], []
         for part in _chunks(len(hidden), len(embeddings), dtype.itemsize, device):
