@@ -71,7 +71,7 @@ class _WordLogProbabilities(torch.autograd.Function):
             all_words = logits.amax(dim=-1).float() - probabilities.amax(dim=-1).float().log()
             own.append(logits.gather(-1, words[part, None]).squeeze(-1).float() - all_words)
             total.append(all_words)
-            kept.append(probabilities)
+            kept.append(probabilities.to(dtype))  # CUDA's autocast makes them float32
         ctx.save_for_backward(rows, matrix, words, *kept)
         ctx.types = hidden.dtype, embeddings.dtype
         empty = hidden.new_zeros(0, dtype=torch.float32)
