@@ -11,31 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from summarizer.packing.gradients import handed_over
 from summarizer.packing.seq2seq import PackedSeq2Seq
 
 WARM_UP_PASSES = 3  # before a capture: compilation, workspaces, and the allocator's settling
-
-
-class _Replayed(torch.autograd.Function):
-    """Hands the graph's gradients to whoever calls backward, as if they were made there."""
-
-    @staticmethod
-    def forward(ctx: Any, handle: Tensor, graphed: GraphedLoss) -> Tensor:
-        ctx.graphed = graphed
-        return graphed.static_loss.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[None, None]:
-        (scale,) = outputs
-        graphed: GraphedLoss = ctx.graphed
-        # new tensors: the next replay overwrites the graph's own, while a step may still be summing over several packs
-        gradients = torch._foreach_mul(graphed.static_gradients, scale)
-        for parameter, gradient in zip(graphed.parameters, gradients, strict=True):
-            if parameter.grad is None:
-                parameter.grad = gradient
-            else:
-                parameter.grad += gradient
-        return None, None
 
 
 class GraphedLoss:
@@ -60,7 +39,6 @@ class GraphedLoss:
         self.static_loss: Tensor = torch.empty(0)
         self._pack: dict[str, Any] = {}
         self._seed = torch.empty(0)
-        self._handle = torch.empty(0)
 
     def __call__(self, pack: dict[str, Any], seed: int) -> Tensor:
         """A float32 scalar; `seed`, in int32, decides the masks of dropout."""
@@ -71,7 +49,8 @@ class GraphedLoss:
                 self._pack[name].copy_(value, non_blocking=True)
         self._seed.fill_(seed)
         self.replay()
-        return _Replayed.apply(self._handle, self)
+        # the next replay overwrites them, while a step may still be summing over several packs
+        return handed_over(self.static_loss, self.parameters, self.static_gradients, reused=True)
 
     def _once(self) -> None:
         """Forward and backward into new gradients, which leave those that a step has summed so far alone."""
@@ -96,7 +75,6 @@ class GraphedLoss:
         device = pack["labels"].device
         self._pack = {name: value.clone() if isinstance(value, Tensor) else value for name, value in pack.items()}
         self._seed = torch.zeros((), dtype=torch.int32, device=device)
-        self._handle = torch.zeros((), device=device, requires_grad=True)
         if device.type != "cuda":
             return self._once
         side = torch.cuda.Stream(device)

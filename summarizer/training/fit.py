@@ -37,6 +37,7 @@ from summarizer.training.checkpointing import (
 )
 from summarizer.training.exchange import ExchangeAtStep
 from summarizer.training.module import SummarizationModule
+from summarizer.training.parts import takes_parts
 from summarizer.training.progress import progress_callbacks
 from summarizer.training.sharding import repeated_layers
 from summarizer.training.throughput import Throughput
@@ -176,12 +177,15 @@ def fit(
         config.hardware.generation_tokens, config.logger.sample_predictions,
     )  # fmt: skip
     throughput = measured_throughput(model, config)
+    alone = config.hardware.accelerator == "cpu" and world_size == 1 and config.trainer.strategy != "fsdp"
+    in_parts = alone and not packs and not config.hardware.compile and takes_parts(model)
     module = SummarizationModule(
         model,
         config.optim,
         config.scheduler,
         schedule.total_steps,
         packing=packed_loss_settings(config) if packs else None,
+        in_parts=in_parts,
     )
     if config.hardware.compile and not packs:
         compile_model(model)

@@ -21,21 +21,60 @@ HIDDEN = -1e30
 
 
 def rotary_angles(length: int, head_size: int, like: Tensor, start: int = 0) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [length, head_size / 2] for positions from `start` on (Su et al. 2021, arXiv 2104.09864).
+    """Cosines and sines [length, 1, 1, head_size] for positions from `start` on (Su et al. 2021, arXiv 2104.09864), as
+    `rotate` takes them: for both halves of a head's units, the first sines negative.
 
     Computed, not stored: a buffer that is not saved stays empty when `from_pretrained` builds on the meta device.
     """
     half = head_size // 2
     rates = ROTARY_BASE ** (-torch.arange(half, device=like.device, dtype=torch.float32) / half)
     angles = torch.arange(start, start + length, device=like.device, dtype=torch.float32)[:, None] * rates
-    return angles.cos(), angles.sin()
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), dim=-1)[:, None, None], torch.cat((-sin, sin), dim=-1)[:, None, None]
+
+
+class _Rotated(torch.autograd.Function):
+    """One product and one sum for all units; the gradient is turned back, by the same operations."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turned(gradients[0], cos, -sin), None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
 
 
 def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair of units of queries or keys [B, H, L, D / H] by its position's angle."""
+    """Turn each pair of units of queries and keys [B, L, 2, H, D / H] by its position's angle."""
     cos, sin = (angle.to(x.dtype) for angle in angles)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return _Rotated.apply(x, cos, sin)
+
+
+class _SquaredReLU(torch.autograd.Function):
+    """Keeps one tensor, from which the gradient is two products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        positive = F.relu(x)
+        ctx.save_for_backward(positive)
+        return positive * positive
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        return (gradients[0] * positive).mul_(2)
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    return _SquaredReLU.apply(x)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, causal: bool = False) -> Tensor:
@@ -73,7 +112,7 @@ class FeedForward(nn.Module):
         self.output = nn.Linear(config.d_ff, config.d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.output(F.relu(self.widen(self.norm(x))).square())
+        return self.output(squared_relu(self.widen(self.norm(x))))
 
 
 class SelfAttention(nn.Module):
@@ -89,8 +128,9 @@ class SelfAttention(nn.Module):
         self, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, *, causal: bool = False, cache: Any = None
     ) -> Tensor:
         batch, length, width = x.shape
-        query, key, value = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        query, key = rotate(query, angles), rotate(key, angles)
+        turned, value = self.qkv(x).view(batch, length, 3, self.heads, -1).split((2, 1), dim=2)
+        query, key = rotate(turned, angles).permute(2, 0, 3, 1, 4)
+        value = value.squeeze(2).transpose(1, 2)
         if cache is not None:
             key, value = cache.update(key, value, self.layer)
         mixed = attend(query, key, value, mask, causal=causal and length > 1)

@@ -26,7 +26,7 @@ from transformers.utils import ModelOutput
 from .configuration_copy_transformer import CopyTransformerConfig
 from .layers import CopyTransformerDecoderLayer, CopyTransformerEncoderLayer, rotary_angles
 from .pointer import Pointer, PointerKeys, continuation_features
-from .vocabulary import word_log_probabilities
+from .vocabulary import looked_up, word_log_probabilities
 
 IGNORED = -100
 TINY = 1e-12
@@ -94,15 +94,27 @@ class CopyTransformerEncoder(CopyTransformerPreTrainedModel):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, return_dict: bool = True, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        return_dict: bool = True,
+        replaced: Tensor | None = None,
+        embedded: Tensor | None = None,
+        **kwargs: Any,
     ) -> CopyEncoderOutput:
-        """input_ids, attention_mask: [B, S]. Attentions and hidden states of the layers are not given out."""
+        """input_ids, attention_mask, replaced: [B, S]. Attentions and hidden states of the layers are not given out.
+
+        Args:
+            replaced: true where an input is hidden; None draws it while training.
+            embedded: [B, S, D], the embeddings of the inputs as they are shown; None looks them up.
+        """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        shown, replaced = hide_some(
-            input_ids, self.config.source_dropout if self.training else 0.0, self.config.pad_token_id
-        )
-        x = self.dropout(self.embed_tokens(shown) * self.config.d_model**0.5)
+        if replaced is None and self.training:
+            replaced = drawn(input_ids, self.config.source_dropout)
+        if embedded is None:
+            embedded = self.embed_tokens(hidden(input_ids, replaced, self.config))
+        x = self.dropout(embedded * self.config.d_model**0.5)
         keep, mask = attention_mask[:, :, None].to(x.dtype), attention_mask[:, None, None, :].bool()
         angles = rotary_angles(x.shape[1], self.config.d_model // self.config.num_heads, x)
         for layer in self.layers:
@@ -118,16 +130,19 @@ class CopyTransformerEncoder(CopyTransformerPreTrainedModel):
         )
 
 
-def hide_some(ids: Tensor, probability: float, replacement: int) -> tuple[Tensor, Tensor | None]:
-    """`ids` with each replaced at the given probability, and where that happened (None: nowhere)."""
-    if probability == 0:
-        return ids, None
-    hidden = torch.rand(ids.shape, device=ids.device) < probability
-    return ids.masked_fill(hidden, replacement), hidden
+def drawn(ids: Tensor, probability: float) -> Tensor | None:
+    """Which of the ids to hide, each with the given probability; None: no one."""
+    return torch.rand(ids.shape, device=ids.device) < probability if probability else None
+
+
+def hidden(ids: Tensor, replaced: Tensor | None, config: CopyTransformerConfig) -> Tensor:
+    """`ids` with padding where they are replaced."""
+    return ids if replaced is None else ids.masked_fill(replaced, config.pad_token_id)
 
 
 class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, GenerationMixin):
-    """The whole model. `smooths_labels` tells a training loop that `forward` takes `label_smoothing`."""
+    """The whole model. `smooths_labels` tells a training loop that `forward` takes `label_smoothing`, `adds_up` that a
+    batch can be computed in parts."""
 
     smooths_labels = True
     _tied_weights_keys: ClassVar[dict[str, str]] = {"encoder.embed_tokens.weight": "shared.weight"}
@@ -169,6 +184,9 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         use_cache: bool | None = None,
         written_ids: Tensor | None = None,
         label_smoothing: float = 0.0,
+        replaced: Tensor | None = None,
+        replaced_targets: Tensor | None = None,
+        words_of_batch: tuple[int, int] | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """Loss if `labels` are given, else the log-probabilities of the next word.
@@ -180,6 +198,7 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
             written_ids: [B, all words so far], needed only beside `past_key_values`.
             label_smoothing: share of the loss that asks the vocabulary's softmax to be uniform (Szegedy et al. 2016,
                 arXiv 1512.00567).
+            replaced, replaced_targets, words_of_batch: of `whole_batch`, for a part of one; None: the batch is whole.
 
         Returns:
             `loss`, the mean -log P over the labels, and no logits; or `logits` [B, T, V], the logarithm of P.
@@ -187,12 +206,25 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         Raises:
             ValueError: neither labels nor decoder inputs, or a cache without the words written so far.
         """
-        if encoder_outputs is None:
-            encoder_outputs = self.encoder(input_ids, attention_mask)
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError("a copy transformer needs decoder_input_ids or labels.")
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if replaced is None and self.training and encoder_outputs is None:
+            replaced = drawn(input_ids, self.config.source_dropout)
+        if replaced_targets is None and self.training:
+            replaced_targets = drawn(decoder_input_ids, self.config.target_dropout)
+        written, table = hidden(decoder_input_ids, replaced_targets, self.config), self.shared.weight
+        if encoder_outputs is None:
+            read = hidden(input_ids, replaced, self.config)
+            rows, table = looked_up(table, torch.cat((read.flatten(), written.flatten())))
+            of_source, of_target = rows.split([read.numel(), written.numel()])
+            embedded = of_target.view(*written.shape, -1)
+            encoder_outputs = self.encoder(
+                input_ids, attention_mask, replaced=replaced, embedded=of_source.view(*read.shape, -1)
+            )
+        else:
+            embedded = self.shared(written)
         source_ids = encoder_outputs.source_ids
         source_mask = (source_ids != IGNORED)[:, None, None, :]
         if past_key_values is None and use_cache:
@@ -200,12 +232,12 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         start = past_key_values.get_seq_length() if past_key_values is not None else 0
         if start and written_ids is None:
             raise ValueError("a copy transformer with past_key_values needs written_ids, the whole summary so far.")
-        x = self.decode(decoder_input_ids, encoder_outputs.last_hidden_state, source_mask, past_key_values, start)
+        x = self.decode(embedded, encoder_outputs.last_hidden_state, source_mask, past_key_values, start)
         features = continuation_features(source_ids, decoder_input_ids if written_ids is None else written_ids)
         copy, weights = self.pointer(x, encoder_outputs.copy_keys, features[:, -x.shape[1] :], source_mask)
         loss = logits = None
         if labels is not None:
-            loss = self.loss(x, copy, weights, encoder_outputs, labels, label_smoothing)
+            loss = self.loss(x, copy, weights, encoder_outputs, labels, label_smoothing, words_of_batch, table)
         else:
             vocabulary = F.linear(x, self.shared.weight).float()
             logits = mixture_log_probabilities(vocabulary, copy, weights, source_ids)
@@ -217,16 +249,15 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         )
 
     def decode(
-        self, ids: Tensor, source: Tensor, source_mask: Tensor, cache: EncoderDecoderCache | None, start: int
+        self, embedded: Tensor, source: Tensor, source_mask: Tensor, cache: EncoderDecoderCache | None, start: int
     ) -> Tensor:
-        """Hidden states [B, T, D] of the decoder for ids [B, T] that follow `start` cached ones."""
-        length = ids.shape[1]
-        shown, _ = hide_some(ids, self.config.target_dropout if self.training else 0.0, self.config.pad_token_id)
-        x = self.dropout(self.shared(shown) * self.config.d_model**0.5)
+        """Hidden states [B, T, D] of the decoder for embeddings [B, T, D] of words that follow `start` cached ones."""
+        length = embedded.shape[1]
+        x = self.dropout(embedded * self.config.d_model**0.5)
         angles = rotary_angles(length, self.config.d_model // self.config.num_heads, x, start)
         mask = None
         if start and length > 1:
-            mask = torch.ones(length, start + length, dtype=torch.bool, device=ids.device).tril(start)
+            mask = torch.ones(length, start + length, dtype=torch.bool, device=x.device).tril(start)
         for layer in self.layers:
             x = layer(x, angles, mask, source, source_mask, cache)
         return self.norm(x)
@@ -239,12 +270,16 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         encoded: CopyEncoderOutput,
         labels: Tensor,
         label_smoothing: float,
+        words_of_batch: tuple[int, int] | None,
+        table: Tensor,
     ) -> Tensor:
         """Mean -log P of the labels, plus the weighted mean cross-entropy of the inputs that training hid from the encoder,
         from what it made of their neighbours.
 
         Args:
             x: [B, T, D], decoder states. copy: [B, C, T, S]. log_weights: [B, T, 1 + C]. labels: [B, T].
+            words_of_batch: over how many words the two means go; None: those that are here.
+            table: [V, D], the words' embeddings.
         """
         counted, source_ids = labels != IGNORED, encoded.source_ids
         rows, words = [x[counted]], [labels[counted]]
@@ -253,7 +288,7 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
             rows.append(encoded.last_hidden_state[restored])
             words.append(source_ids[restored])
         # one product with the vocabulary for both, of the rows that count
-        own, all_words = word_log_probabilities(torch.cat(rows), self.shared.weight, torch.cat(words))
+        own, all_words = word_log_probabilities(torch.cat(rows), table, torch.cat(words))
         own, restoration = own.split([len(rows[0]), len(own) - len(rows[0])])
         pointed = pointed_at(copy, source_ids, labels)[counted]
         # a floor, as the gradient of log 0 is no number; 1e-12 is far below what a softmax over the vocabulary gives a word
@@ -263,10 +298,27 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
             mean_logit = F.linear(rows[0].float(), self.shared.weight.float().mean(dim=0, keepdim=True)).squeeze(-1)
             uniform = all_words[: len(losses)] - mean_logit
             losses = (1 - label_smoothing) * losses + label_smoothing * uniform
-        loss = losses.sum() / max(1, len(losses))
+        of_labels, of_restored = words_of_batch or (len(losses), len(restoration))
+        loss = losses.sum() / max(1, of_labels)
         if restored is not None:
-            loss = loss - self.config.restoration_weight * restoration.sum() / max(1, len(restoration))
+            loss = loss - self.config.restoration_weight * restoration.sum() / max(1, of_restored)
         return loss
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether losses and gradients of a training batch's parts add up to its own; dropout draws anew in each part."""
+        return self.config.dropout == 0
+
+    def whole_batch(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Any]:
+        """What `forward` must be told, beside its rows, of a training batch that is computed in parts: which inputs are
+        hidden (of all rows), and over how many words the means go."""
+        replaced = drawn(input_ids, self.config.source_dropout)
+        restored = 0 if replaced is None else int((replaced & attention_mask.bool()).sum())
+        return {
+            "replaced": replaced,
+            "replaced_targets": drawn(labels, self.config.target_dropout),
+            "words_of_batch": (int((labels != IGNORED).sum()), restored),
+        }
 
 
 def pointed_at(copy: Tensor, source_ids: Tensor, words: Tensor) -> Tensor:

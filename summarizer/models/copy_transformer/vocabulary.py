@@ -1,4 +1,5 @@
-"""Log-probabilities of known words under a softmax over the vocabulary, without its logits in memory all at once.
+"""The table of words, looked up and scored against: log-probabilities of known words under a softmax over the vocabulary,
+without its logits in memory all at once.
 
 Shapes: N rows, D = `d_model`, V = `vocab_size`.
 """
@@ -13,6 +14,33 @@ from torch import Tensor
 CHUNK_BYTES = {"cpu": 1 << 21}
 """Of logits at a time. On a processor what fits its caches: whole tensors are fetched from memory for every operation."""
 OTHER_CHUNK_BYTES = 1 << 27
+
+
+def looked_up(table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of the table [V, D] for ids [N], and the table as `word_log_probabilities` multiplies with it.
+
+    Both gradients of the table are made in one tensor; summed by autograd, each lookup's would be as large as the table.
+    """
+    rows, matrix = _LookedUp.apply(table, ids)
+    return rows, matrix
+
+
+class _LookedUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(ids)
+        return table[ids], table.to(_product_type(table), copy=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        to_rows, to_matrix = gradients
+        (ids,) = ctx.saved_tensors
+        return to_matrix.to(to_rows.dtype, copy=True).index_add_(0, ids, to_rows), None
+
+
+def _product_type(x: Tensor) -> torch.dtype:
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def word_log_probabilities(hidden: Tensor, embeddings: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,20 +61,17 @@ class _WordLogProbabilities(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, embeddings: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        device, dtype = hidden.device.type, _product_type(hidden)
         rows, matrix = hidden.to(dtype), embeddings.to(dtype)
         own, total, kept = [], [], []
-        for part in _chunks(len(hidden), len(embeddings), device):
-            logits = (rows[part] @ matrix.T).float()
-            highest = logits.amax(dim=-1, keepdim=True)
-            said = logits.gather(-1, words[part, None])
-            probabilities = logits.sub_(highest).exp_()
-            mass = probabilities.sum(dim=-1, keepdim=True)
-            all_words = highest + mass.log()
-            own.append((said - all_words).squeeze(-1))
-            total.append(all_words.squeeze(-1))
-            kept.append(probabilities.div_(mass).to(dtype))
+        for part in _chunks(len(hidden), len(embeddings), dtype.itemsize, device):
+            logits = rows[part] @ matrix.T
+            probabilities = logits.softmax(dim=-1)
+            # the sum over all words, from the likeliest one's logit and probability: no other pass over the logits
+            all_words = logits.amax(dim=-1).float() - probabilities.amax(dim=-1).float().log()
+            own.append(logits.gather(-1, words[part, None]).squeeze(-1).float() - all_words)
+            total.append(all_words)
+            kept.append(probabilities.to(dtype))  # CUDA's autocast makes them float32
         ctx.save_for_backward(rows, matrix, words, *kept)
         ctx.types = hidden.dtype, embeddings.dtype
         empty = hidden.new_zeros(0, dtype=torch.float32)
@@ -57,7 +82,9 @@ class _WordLogProbabilities(torch.autograd.Function):
         rows, matrix, words, *kept = ctx.saved_tensors
         share = (total_gradient - own_gradient).to(rows.dtype)[:, None]
         to_rows, to_matrix = torch.empty_like(rows), torch.zeros_like(matrix)
-        for part, probabilities in zip(_chunks(len(rows), len(matrix), rows.device.type), kept, strict=True):
+        for part, probabilities in zip(
+            _chunks(len(rows), len(matrix), rows.itemsize, rows.device.type), kept, strict=True
+        ):
             scaled = probabilities * share[part]
             torch.mm(scaled, matrix, out=to_rows[part])
             to_matrix.addmm_(scaled.T, rows[part])
@@ -67,6 +94,6 @@ class _WordLogProbabilities(torch.autograd.Function):
         return to_rows.to(ctx.types[0]), to_matrix.to(ctx.types[1]), None
 
 
-def _chunks(rows: int, width: int, device: str) -> list[slice]:
-    size = max(1, CHUNK_BYTES.get(device, OTHER_CHUNK_BYTES) // (4 * width))
+def _chunks(rows: int, width: int, itemsize: int, device: str) -> list[slice]:
+    size = max(1, CHUNK_BYTES.get(device, OTHER_CHUNK_BYTES) // (itemsize * width))
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

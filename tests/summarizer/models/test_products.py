@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from summarizer.models.copy_transformer.layers import SHORT, attend
+from summarizer.models.copy_transformer.layers import SHORT, attend, rotary_angles, rotate, squared_relu
 from summarizer.models.copy_transformer.vocabulary import word_log_probabilities
 
 
@@ -48,3 +48,25 @@ def test_attention_is_pytorchs(keys, kind):
         *(torch.autograd.grad(out.square().sum(), (query, key, value)) for out in (ours, theirs)), strict=True
     ):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_rotation_turns_pairs_of_units_as_complex_numbers_and_its_gradient_turns_back():
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 2, 3, 8, requires_grad=True)
+    ours = rotate(x, rotary_angles(5, 8, x, start=3))
+    angles = torch.arange(3.0, 8.0)[:, None] * 10_000.0 ** (-torch.arange(4) / 4)
+    turned = torch.complex(*x.chunk(2, dim=-1)) * torch.polar(torch.ones(5, 4), angles)[:, None, None]
+    expected = torch.cat((turned.real, turned.imag), dim=-1)
+    torch.testing.assert_close(ours, expected)
+    weights = torch.randn_like(x)
+    one, other = (torch.autograd.grad((out * weights).sum(), x)[0] for out in (ours, expected))
+    torch.testing.assert_close(one, other)
+
+
+def test_squared_relu_is_pytorchs():
+    x = torch.randn(7, 9, requires_grad=True)
+    results = []
+    for out in (squared_relu(x), F.relu(x).square()):
+        results.append((out, *torch.autograd.grad((out * torch.arange(9)).sum(), x)))
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected)
