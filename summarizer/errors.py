@@ -6,6 +6,7 @@
     ├── ModelError         a model, tokenizer or adapter, or a pair that does not match
     ├── HardwareError      a device that is not there, or too little memory
     ├── CheckpointError    a run or checkpoint that cannot be continued
+    ├── DivergenceError    a training whose loss is no number any more
     ├── OutputError        a folder that cannot be written, a disk that is full
     └── HubError           a model or data hub that does not answer or lacks what was asked for
 
@@ -35,6 +36,10 @@ class HardwareError(SummarizerError):
 
 class CheckpointError(SummarizerError):
     """A run folder or checkpoint cannot be continued or read."""
+
+
+class DivergenceError(SummarizerError):
+    """Training has lost its way: its loss is infinite or no number."""
 
 
 class OutputError(SummarizerError):

@@ -35,6 +35,7 @@ from summarizer.training.checkpointing import (
     newest_good_checkpoint,
     read_checkpoint,
 )
+from summarizer.training.divergence import StopAtDivergence
 from summarizer.training.exchange import ExchangeAtStep
 from summarizer.training.module import SummarizationModule
 from summarizer.training.parts import takes_parts
@@ -106,7 +107,10 @@ def trainer_callbacks(
     run: Run, config: DictConfig, schedule: Schedule, validation: GenerativeValidation, throughput: Throughput
 ) -> list[Callback]:
     """In the order that their hooks must run: see the notes of each class."""
-    callbacks: list[Callback] = [ExactResume(model_key(config)), throughput, validation]
+    # first, so that the step it ends is not saved
+    callbacks: list[Callback] = [
+        StopAtDivergence(config.optim.lr), ExactResume(model_key(config)), throughput, validation
+    ]  # fmt: skip
     if config.optim.ema_decay is not None:
         # all weights in a few launches: Lightning's own class for this average takes several for each weight
         average = get_ema_multi_avg_fn(config.optim.ema_decay)

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 LINE_EVERY_SECONDS = 10.0
+FACTS_EVERY_SECONDS = 0.5  # reading a loss waits for the device to have computed it
 
 
 class ProgressLines(Callback):
@@ -70,6 +71,7 @@ class ProgressBar(Callback):
         self.bar = Progress(*columns)
         self.total_steps = total_steps
         self.task: TaskID | None = None
+        self._read = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -79,8 +81,12 @@ class ProgressBar(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.task is not None:
-            self.bar.update(self.task, completed=trainer.global_step, facts="  ".join(training_facts(trainer)))
+        if self.task is None:
+            return
+        self.bar.update(self.task, completed=trainer.global_step)
+        if time.monotonic() - self._read >= FACTS_EVERY_SECONDS:
+            self._read = time.monotonic()
+            self.bar.update(self.task, facts="  ".join(training_facts(trainer)))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.task is not None:

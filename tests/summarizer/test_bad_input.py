@@ -141,3 +141,12 @@ def test_the_last_line_names_the_folder_and_evaluate_repeats_the_figures(finishe
     figures = [key for key in other if key.startswith("test/") and "seconds" not in key]
     assert len(figures) > 20
     assert {key: one[key] for key in figures} == {key: other[key] for key in figures}
+
+
+def test_a_training_that_loses_its_way_ends_soon_and_says_so(corpus, tmp_path):
+    arguments = ["optim.lr=1e30", "trainer.max_steps=40", "trainer.log_every_n_steps=2"]
+    done = summarizer(*TINY, *corpus, *arguments, cwd=tmp_path, check=False)
+    sentence = refused(done)
+    assert "optim.lr=1e+30" in sentence
+    step = int(sentence.partition("at step ")[2].partition(":")[0])
+    assert step < 20

@@ -20,6 +20,7 @@ SETTINGS = [
     "trainer.max_epochs=2",
     "trainer.validations=2",
     "trainer.checkpoint_every_n_steps=2",
+    "hardware.precision=32-true",  # a bias of keys has no gradient but rounding, which is larger in bfloat16
 ]
 
 
@@ -50,8 +51,8 @@ def test_fsdp_ends_with_the_weights_of_ddp(ddp, corpus, tmp_path):
     one, other = (load_file(job / "model" / "model.safetensors") for job in (ddp, folder))
     assert one.keys() == other.keys()
     # sums of other orders: rounding, grown over 12 steps at a high learning rate
-    assert max(float((one[name] - other[name]).abs().max()) for name in one) < 5e-3
-    assert metrics(folder)["validation/loss"] == pytest.approx(metrics(ddp)["validation/loss"], abs=1e-2)
+    assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-3
+    assert metrics(folder)["validation/loss"] == pytest.approx(metrics(ddp)["validation/loss"], abs=1e-4)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
