@@ -24,6 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import reference_trainer
+from benchmarks.jobs import prepared_job
 from benchmarks.shapes import emit
 
 FEW = [
@@ -59,20 +60,11 @@ def ours(steps: int, overrides: list[str]) -> dict[str, float]:
 
 def reference(steps: int, overrides: list[str], workers: int, bf16: bool) -> dict[str, Any]:
     """The Trainer on a fresh model of the same config."""
-    from hydra import compose, initialize_config_dir
-
-    from summarizer.application import register
-    from summarizer.hardware import resolve, set_threads
+    from summarizer.hardware import set_threads
     from summarizer.models.loading import build_model
-    from summarizer.paths import config_dir
-    from summarizer.tasks.prepare import prepare_data
 
-    register()
-    with initialize_config_dir(str(config_dir()), version_base=None):
-        config = compose("config", overrides)
-    device = resolve(config, overrides)
+    config, device, prepared = prepared_job(overrides)
     set_threads(config.trainer.threads)
-    prepared = prepare_data(config, ("train",))
     torch.manual_seed(config.seed)
     model = build_model(config.model, prepared.tokenizer, config.hardware.attention).train()
     row = reference_trainer.measure(

@@ -24,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.jobs import prepared_job
 from benchmarks.shapes import emit
 
 WAYS = ("always", "never")
@@ -32,18 +33,8 @@ WAYS = ("always", "never")
 def fresh_model(family: str, overrides: list[str], folder: Path) -> None:
     """A small model's config and the default model's tokenizer for this corpus, as a folder that `model.hub_id` takes."""
     import transformers
-    from hydra import compose, initialize_config_dir
 
-    from summarizer.application import register
-    from summarizer.hardware import resolve
-    from summarizer.paths import config_dir
-    from summarizer.tasks.prepare import prepare_data
-
-    register()
-    with initialize_config_dir(str(config_dir()), version_base=None):
-        job = compose("config", overrides)
-    resolve(job, overrides)
-    tokenizer = prepare_data(job, ("train",)).tokenizer
+    tokenizer = prepared_job(overrides)[2].tokenizer
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     config: Any
     if family == "t5":
@@ -88,6 +79,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--parallel", type=int, default=1, help="runs at a time on this device")
     arguments, overrides = parser.parse_known_args()
+    if arguments.seeds < 2:
+        parser.error("--seeds must be two or more: one curve has no deviation")
     with tempfile.TemporaryDirectory() as folder:
         fresh_model(arguments.model, overrides, Path(folder))
         with ThreadPoolExecutor(arguments.parallel) as pool:

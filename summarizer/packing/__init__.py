@@ -3,7 +3,7 @@
 Holds: which documents share a pack (`planning`), a pack's tensors (`collate`), attention that stays within a document
 (`attention` and its back ends), the packed forward passes over the unchanged weights of transformers' models
 (`anatomy`, `layers`, `seq2seq`, `causal`), the loss that never holds all logits (`cross_entropy`), one CUDA graph of a
-step (`graphs`), and beam search over a packed encoder (`beam_search`).
+step (`graphs`, whose gradients `gradients` hands over), and beam search over a packed encoder (`beam_search`).
 
 Must not know: where documents come from, Lightning, the composed config. Everything takes plain values.
 

@@ -1,7 +1,7 @@
 """A training batch on the cores of a processor: two parts of it at the same time, each on half of the threads.
 
-Threads that share one operation meet after each of them, and the operations of a small model take microseconds: a second
-core made the default model's step 1.3 times as fast. Parts of the batch meet once a step.
+Threads that share an operation meet after each one, and the operations of a small model take microseconds: they wait more
+than they compute. Parts of the batch meet once a step.
 """
 
 from __future__ import annotations
