@@ -59,12 +59,6 @@ class ComposedJob:
         return str(self.config.hydra.launcher._target_)
 
     @property
-    def objective(self) -> str | None:
-        """What the app calls the value that the job returns; None where it does not say."""
-        name = self.config.hydra.launcher.get("objective")
-        return None if name is None else str(name)
-
-    @property
     def folder(self) -> Path:
         """The job's output folder on this machine, absolute."""
         return Path(str(self.config.hydra.sweep.dir), str(self.config.hydra.sweep.subdir)).absolute()

@@ -159,8 +159,6 @@ class JobSpec:
     """Expected."""
     config: str = field(default="", repr=False)
     """The composed config as text, for people to read; the machine composes its own from the overrides."""
-    objective: str | None = None
-    """What the value is called that the job returns."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

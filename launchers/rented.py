@@ -172,7 +172,6 @@ class RentedJobs(DispatchingLauncher):
                 timing=asdict(timing),
                 hours=_expected_hours(job, settings),
                 config=job.text,
-                objective=job.objective,
             )
             tasks.append(Task(spec, self._office(launch, settings, timing, home, ledger), capsule))
         return tasks

@@ -93,9 +93,9 @@ def remove_unused_folders() -> None:
                 for made, _, _ in os.walk(child, topdown=False):
                     with suppress(OSError):
                         os.rmdir(made)  # fails where there is anything in it
-        left = set(started.folder.iterdir())
-        if left == {started.folder / RECORD} - started.existing:
-            (started.folder / RECORD).unlink()
+        record = started.folder / RECORD
+        if set(started.folder.iterdir()) - started.existing == {record}:  # no job has begun
+            record.unlink()
             for path in (started.folder, *started.folder.parents):
                 if path in started.existing:
                     break

@@ -97,7 +97,7 @@ def job_row(record: JobRecord, now: float) -> dict[str, Any]:
     minutes = ((record.ended or now) - record.started) / 60 if record.started else None
     return {
         "job": record.spec.id, "launch": record.launch, "number": record.spec.number, "state": record.outcome.value,
-        "metric": record.value, "objective": record.spec.objective, "minutes": minutes, "$": record.cost,
+        "metric": record.value, "objective": record.spec.settings.get("objective"), "minutes": minutes, "$": record.cost,
         "results": record.results.value, "restarts": record.restarts, "machine": record.machine, "folder": record.spec.folder,
         "note": record.note,
     }  # fmt: skip
@@ -105,7 +105,7 @@ def job_row(record: JobRecord, now: float) -> dict[str, Any]:
 
 def jobs_table(records: list[JobRecord], now: float) -> Sheet:
     """The closing table of a launch, and `ps`. The value stands under the objective's name; of several, each job names its own."""
-    names = {record.spec.objective for record in records if record.value is not None}
+    names = {record.spec.settings.get("objective") for record in records if record.value is not None}
     name = names.pop() if len(names) == 1 else None
     headers = {"metric": name} if name else {}
     shown = {"note": any(record.note for record in records), "objective": bool(names), "machine": False}

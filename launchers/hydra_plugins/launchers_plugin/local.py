@@ -12,8 +12,6 @@ class LocalLauncherConfig:
     _target_: str = "hydra_plugins.launchers_plugin.local.LocalLauncher"
     preflight: str | None = None
     """A function of the app, "package.module.function", that checks each job's composed config before anything starts."""
-    objective: str | None = None
-    """What the value is called that a job returns: the name of its column in tables."""
 
 
 class LocalLauncher(LocalJobs):

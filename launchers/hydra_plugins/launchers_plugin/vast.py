@@ -16,8 +16,6 @@ class VastLauncherConfig:
     timing: Timing = field(default_factory=Timing)
     preflight: str | None = None
     """A function of the app, "package.module.function", that checks each job's composed config before anything starts."""
-    objective: str | None = None
-    """What the value is called that a job returns: the name of its column in tables."""
 
 
 class VastLauncher(RentedJobs):
