@@ -38,8 +38,8 @@ def job(config: DictConfig) -> float | None:
     """One job, in its own folder; returns the value that a sweep compares jobs by, or None for tasks that have none.
 
     Raises:
-        SystemExit: it was asked to stop and has saved itself. No Exception, because those are failures, after which the
-            other jobs of a sweep go on.
+        SystemExit, KeyboardInterrupt: it was asked to stop. No Exception, because those are failures, after which the other
+            jobs of a sweep go on.
     """
     from summarizer.tasks import run_task
     from summarizer.training.interruption import Interrupted
@@ -50,6 +50,11 @@ def job(config: DictConfig) -> float | None:
         text = str(stopped)
         print(text[:1].upper() + text[1:], file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
+    except SystemExit as left:
+        # Before and after its steps Lightning handles signals itself: it makes exit(1) of Ctrl-C, a class of its own of SIGTERM.
+        if isinstance(left.__context__, KeyboardInterrupt) or type(left) is not SystemExit:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def run_hydra(arguments: list[str]) -> None:

@@ -8,8 +8,12 @@ import signal
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.demos.boring_classes import BoringModel
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from summarizer.application import job
 from summarizer.objective import TRAINING, VALIDATION, direction_of
 from summarizer.paths import config_dir
 from tests.summarizer.composition import composed
@@ -227,9 +231,9 @@ def test_optuna_chooses_the_trial_with_the_best_validation_score(corpus, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_sweep_says_what_is_done_and_the_same_command_continues_it(number, tmp_path):
-    corpus = write_corpus(tmp_path / "corpus", train=1600)  # long enough for a signal to arrive in the training
+    corpus = write_corpus(tmp_path / "corpus", train=480)  # long enough for a signal to arrive in the training
     out = tmp_path / "out"
-    settings = ["trainer.max_epochs=2", "trainer.checkpoint_every_n_steps=1000", "trainer.validations=1"]
+    settings = ["trainer.max_epochs=2", "trainer.log_every_n_steps=1", "trainer.validations=1"]
     command = ["-m", *TINY, *corpus, *settings, "evaluation.splits=[]", "seed=0,1,2", f"hydra.sweep.dir={out}"]
     process = start(*command, cwd=tmp_path)
     wait_for_step(out / "1", 3, process)
@@ -249,6 +253,24 @@ def test_a_stopped_sweep_says_what_is_done_and_the_same_command_continues_it(num
     assert (out / "0" / "metrics.json").stat().st_mtime_ns == before
     assert "continuing from step-" in done.stdout
     assert all((out / job / "metrics.json").exists() for job in ("0", "1", "2", "best"))
+
+
+@pytest.mark.parametrize("cause", [KeyboardInterrupt, SIGTERMException])
+def test_what_lightning_makes_of_a_signal_outside_its_steps_ends_a_sweep_too(cause, monkeypatch, tmp_path):
+    class Stopped(BoringModel):
+        def setup(self, stage):
+            raise cause
+
+    def run_task(config):
+        pl.Trainer(max_steps=1, logger=False, accelerator="cpu", default_root_dir=tmp_path).fit(Stopped())
+
+    monkeypatch.setattr("summarizer.tasks.run_task", run_task)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            job(composed())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.slow
