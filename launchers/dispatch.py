@@ -27,7 +27,7 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from launchers.errors import LaunchError
+from launchers.errors import LaunchError, MendInput
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +147,22 @@ def run_preflight(job: ComposedJob) -> None:
         get_method(path)(config)
 
 
+def refuse_shared_folders(jobs: Sequence[ComposedJob]) -> None:
+    """Each job has a folder of its own, or one would go on from another's results.
+
+    Raises:
+        MendInput: two jobs name the same one.
+    """
+    owners: dict[Path, int] = {}
+    for job in jobs:
+        first = owners.setdefault(job.folder, job.number)
+        if first != job.number:
+            raise MendInput(
+                f"Jobs {first} and {job.number} would both write to {job.folder}: let hydra.sweep.subdir differ, such as "
+                "hydra.sweep.subdir='${hydra.job.num}'."
+            )
+
+
 class DispatchingLauncher(Launcher):
     """Base of our launchers: a subclass says what it refuses (`check_jobs`) and how a group runs (`run_jobs`)."""
 
@@ -187,6 +203,7 @@ class DispatchingLauncher(Launcher):
         jobs = compose_jobs(loader, self.config, job_overrides, first_number)
         for job in jobs:
             run_preflight(job)
+        refuse_shared_folders(jobs)
         groups: dict[str, list[ComposedJob]] = {}
         for job in jobs:
             groups.setdefault(job.target, []).append(job)

@@ -65,6 +65,8 @@ class RentalSettings:
     """Config keys whose value is a file or folder of this machine: it travels, and the key names the copy."""
     sync_early: list[str] = field(default_factory=list)
     """Patterns, relative to the job's folder, of what comes home while the job still runs."""
+    objective: str | None = None
+    """What the value is called that a job returns: the name of its column in tables."""
     pass_environment: list[str] = field(default_factory=list)
     """Environment variables handed to the job; their values are never written to a file."""
     forecast: str | None = None

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from summarizer.config import Task
 from summarizer.errors import ConfigError
+from summarizer.objective import objective_is_possible
 
 SCHEDULERS = ("linear", "cosine", "constant", "inverse_sqrt")
 CHOICES = {
@@ -165,6 +166,8 @@ def data_is_complete(config: DictConfig) -> None:
 def task_has_what_it_needs(config: DictConfig) -> None:
     if config.task == "evaluate" and not config.run:
         raise ConfigError("task=evaluate needs run=<folder of a finished job>.")
+    if config.task == "evaluate" and not config.evaluation.splits:
+        raise ConfigError("task=evaluate with evaluation.splits=[] evaluates nothing: set evaluation.splits=[test].")
     if config.task == "predict" and not config.input:
         raise ConfigError("task=predict needs input=<file, folder or - for standard input>.")
     if config.resume and config.task != "train":
@@ -211,4 +214,5 @@ RULES: tuple[Callable[[DictConfig], None], ...] = (
     task_has_what_it_needs,
     devices_fit,
     provider_and_hardware_agree,
+    objective_is_possible,
 )

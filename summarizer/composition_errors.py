@@ -78,6 +78,8 @@ def missing_option(text: str) -> str:
     found = re.search(r"[Cc]ould not (?:find|load) '([^']+)'", text) or re.search(r"'([\w/.-]+)'", text)
     name = found.group(1).removesuffix(".yaml") if found else ""
     group, _, option = name.rpartition("/")
+    if name == "hydra/sweeper/optuna":
+        return "hydra/sweeper=optuna is not installed: pip install 'summarizer[optuna]'."
     options = groups().get(group)
     if options is None:
         return f"there is no config {name!r}{nearest(name, list(groups()))} ({HELP})."

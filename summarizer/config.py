@@ -290,6 +290,14 @@ class PredictConfig:
 
 
 @dataclass
+class SweepConfig:
+    metric: str = MISSING
+    """A name in metrics.json: what a task returns, so what jobs are compared by and a search optimizes."""
+    direction: str = MISSING
+    """minimize or maximize."""
+
+
+@dataclass
 class Config:
     """The whole of a composed job."""
 
@@ -315,4 +323,5 @@ class Config:
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     export: ExportConfig = field(default_factory=ExportConfig)

@@ -35,7 +35,7 @@ A summarizer trained by `python -m summarizer` on **{data}**.
 
 ## Results
 
-ROUGE F1 x 100 on the {split} split ({rows:.0f} rows), 95 % bootstrap interval of ROUGE-L. Written with the settings of `generation:`
+ROUGE F1 x 100 on {measured_on}. Written with the settings of `generation:`
 below{reranked}.
 
 {table}
@@ -120,17 +120,21 @@ def results_table(metrics: Mapping[str, float], split: str) -> str:
         values = [metrics.get(prefix + rouge) for rouge in ("rouge1", "rouge2", "rougeL", "rougeLsum")]
         if values[2] is None:
             continue
-        name = (
-            system
-            or f"**this model** ({metrics.get(f'{split}/rougeL_low', 0):.2f} to {metrics.get(f'{split}/rougeL_high', 0):.2f})"
-        )
+        low, high = metrics.get(f"{split}/rougeL_low"), metrics.get(f"{split}/rougeL_high")
+        name = system or "**this model**" + (f" ({low:.2f} to {high:.2f})" if low is not None else "")
         lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.2f}" for v in values) + " |")
     return "\n".join(lines)
 
 
 def model_card(run: Run, config: DictConfig, metrics: Mapping[str, float], corpus_name: str) -> str:
     facts = json.loads(run.provenance_file.read_text()) if run.provenance_file.exists() else {}
-    split = config.evaluation.splits[0]
+    if config.evaluation.splits:
+        split = config.evaluation.splits[0]
+        rows = metrics.get(f"{split}/rows", 0)
+        measured_on = f"the {split} split ({rows:.0f} rows), 95 % bootstrap interval of ROUGE-L"
+    else:
+        split = "validation"
+        measured_on = "the validation rows that chose this checkpoint; no other split was evaluated"
     machine = facts.get("machine", {})
     return CARD.format(
         title=f"{config.model.name} on {corpus_name}",
@@ -138,8 +142,7 @@ def model_card(run: Run, config: DictConfig, metrics: Mapping[str, float], corpu
         data=corpus_name,
         license="other",
         usage=usage("copy_transformer" if config.model.shape else ""),
-        split=split,
-        rows=metrics.get(f"{split}/rows", 0),
+        measured_on=measured_on,
         reranked=RERANKED if config.generation.reranking == "mbr" else ", as `generate()` does by itself",
         table=results_table(metrics, split),
         source=config.data.source,

@@ -26,7 +26,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from summarizer.errors import CheckpointError, OutputError
 
-OBJECTIVE = "test/rougeL"
 LOCKS: list[Any] = []
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 

@@ -115,7 +115,7 @@ def closing_report(run: Run, config: Any, metrics: Mapping[str, float], console:
         ("", ""),
         [
             ("metrics", "metrics.json"),
-            ("predictions", "predictions*.parquet"),
+            *([("predictions", "predictions*.parquet")] if config.evaluation.splits else []),
             *([("model", "model/")] if model else []),
         ],
         console,

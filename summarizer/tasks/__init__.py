@@ -20,7 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from summarizer.checks import check
 from summarizer.config import Task
 from summarizer.errors import ConfigError, OutputError
-from summarizer.run import FAILED, FINISHED, INTERRUPTED, OBJECTIVE, RUNNING, Run
+from summarizer.objective import objective
+from summarizer.run import FAILED, FINISHED, INTERRUPTED, RUNNING, Run
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def run_task(config: DictConfig) -> float | None:
     """Run one job in the folder that Hydra names.
 
     Returns:
-        The value a sweep optimises (`test/rougeL` of a training or evaluation), None for the other tasks.
+        The value that a sweep compares jobs by (`sweep.metric`), None for tasks that have none.
 
     Raises:
         SummarizerError: in one sentence, after the folder's status says so.
@@ -40,6 +41,9 @@ def run_task(config: DictConfig) -> float | None:
     config = settle(config, overrides)
     check(config)
     refuse_foreign_provider(config)
+    if config.task == Task.predict:
+        summarize(config, overrides)
+        return None
     if run.status().get("state") == FINISHED and config.task == Task.train:
         return already_finished(run, config)
     run.claim()
@@ -51,14 +55,28 @@ def run_task(config: DictConfig) -> float | None:
     except BaseException as error:
         from summarizer.training.interruption import Interrupted
 
-        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        # SystemExit: SIGTERM outside the training loop
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
         with suppress(OutputError):  # a full disk must not hide what went wrong
             state = INTERRUPTED if stopped else FAILED
             run.set_status(state, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000])
         raise
     run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
-    name_folder(run, config)
-    return metrics.get(OBJECTIVE)
+    name_folder(run)
+    return objective(metrics, config)
+
+
+def summarize(config: DictConfig, overrides: list[str]) -> None:
+    """task=predict, which keeps nothing but its output: no folder, no job.log."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)
+            handler.close()
+    prepare_libraries()
+    from summarizer.tasks.predict import predict
+
+    predict(config, overrides)
 
 
 def prepare_libraries() -> None:
@@ -87,21 +105,15 @@ def dispatch(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, fl
         from summarizer.tasks.evaluate import evaluate
 
         return evaluate(run, config, overrides)
-    if config.task == Task.predict:
-        from summarizer.tasks.predict import predict
-
-        predict(run, config, overrides)
-        return {}
     from summarizer.tasks.prepare import prepare
 
     prepare(run, config, overrides)
     return {}
 
 
-def name_folder(run: Run, config: DictConfig) -> None:
-    """The last line of every finished job. Summaries on standard output are piped on: there it goes to standard error."""
-    piped = config.task == Task.predict and config.predict.output == "-"
-    print(f"The job's folder: {run.folder}", file=sys.stderr if piped else sys.stdout, flush=True)
+def name_folder(run: Run) -> None:
+    """The last line of every finished job."""
+    print(f"The job's folder: {run.folder}", flush=True)
 
 
 def settle(config: DictConfig, overrides: list[str]) -> DictConfig:
@@ -113,7 +125,7 @@ def settle(config: DictConfig, overrides: list[str]) -> DictConfig:
     saved = Run(Path(named).expanduser().resolve()).load_config()
     settled = OmegaConf.merge(config, saved)  # the schema of the one, the values of the other
     assert isinstance(settled, DictConfig)
-    for key in ("task", "run", "resume", "input", "predict", "provider"):
+    for key in ("task", "run", "resume", "input", "predict", "provider", "sweep"):
         OmegaConf.update(settled, key, config[key], merge=False)
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0].split("@")[0]
@@ -153,8 +165,8 @@ def already_finished(run: Run, config: DictConfig) -> float | None:
             f"{run.folder} holds a finished job of another {' and '.join(differing)}: name another hydra.sweep.dir."
         )
     log.info("already finished: %s", run.folder)
-    name_folder(run, config)
-    return run.metrics().get(OBJECTIVE)
+    name_folder(run)
+    return objective(run.metrics(), config)
 
 
 def same(a: Any, b: Any) -> bool:

@@ -28,7 +28,7 @@ def load(config: DictConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return finished_model(build_model(config.model, tokenizer, config.hardware.attention)).eval(), tokenizer
 
 
-def predict(run: Run, config: DictConfig, overrides: list[str]) -> None:
+def predict(config: DictConfig, overrides: list[str]) -> None:
     """Summarize `config.input`; the summaries go to `config.predict.output`."""
     documents = read_documents(config)  # before the model: a misspelt path should not cost its loading
     from summarizer.prediction.outputs import write_predictions
@@ -36,7 +36,6 @@ def predict(run: Run, config: DictConfig, overrides: list[str]) -> None:
 
     device = resolve(config, overrides)
     set_threads(config.trainer.threads)
-    run.write_config(config, overrides)
     model, tokenizer = load(config)
     # a model's own limit holds whatever the config says: the shipped one was trained at the local size
     own_limit = getattr(model.config, "max_source_positions", config.model.max_source_tokens)

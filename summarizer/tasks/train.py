@@ -28,7 +28,7 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     """
     started = time.perf_counter()
     if config.data.kind == "files":
-        check_files(config.data, ("train", "validation", *config.evaluation.splits))
+        check_files(config.data, splits_of(config))
     device = resolve(config, overrides)
     keep_freed_memory()
     run.write_config(config, overrides)
@@ -37,7 +37,7 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     if facts["dirty"]:
         write_atomically(run.folder / "changes.diff", provenance.changes())
     set_threads(config.trainer.threads, config.trainer.devices)
-    prepared = prepare_data(config)
+    prepared = prepare_data(config, splits_of(config))
     if config.trainer.devices > 1 or config.trainer.strategy == "fsdp":
         metrics = train_in_processes(run, config.trainer.devices)
     else:
@@ -45,6 +45,11 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     facts["seconds"] = round(time.perf_counter() - started, 1)
     write_atomically(run.provenance_file, json.dumps(facts, indent=1) + "\n")
     return metrics
+
+
+def splits_of(config: DictConfig) -> tuple[str, ...]:
+    """What a training reads: a test split that is not evaluated need not be there."""
+    return tuple(dict.fromkeys(("train", "validation", *config.evaluation.splits)))
 
 
 def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int = 0) -> dict[str, float]:
@@ -118,4 +123,4 @@ def worker(folder: str) -> None:
     with open_dict(config):
         config.trainer.devices = int(os.environ["WORLD_SIZE"])
     set_threads(config.trainer.threads, config.trainer.devices)
-    train_prepared(run, config, prepare_data(config), rank=int(os.environ["RANK"]))
+    train_prepared(run, config, prepare_data(config, splits_of(config)), rank=int(os.environ["RANK"]))

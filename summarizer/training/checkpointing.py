@@ -184,6 +184,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def validation_of(path: Path) -> dict[str, float]:
+    """The `validation/` metrics that a checkpoint was written with; its weights are not read."""
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return {key: value for key, value in content["summarizer"]["metrics"].items() if key.startswith("validation/")}
+
+
 @dataclass(frozen=True)
 class Continuation:
     """Where a resumed run stands: its checkpoint, the batches it has seen, and what it had measured by then."""

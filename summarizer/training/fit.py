@@ -34,6 +34,7 @@ from summarizer.training.checkpointing import (
     StepCheckpoints,
     newest_good_checkpoint,
     read_checkpoint,
+    validation_of,
 )
 from summarizer.training.divergence import StopAtDivergence
 from summarizer.training.exchange import ExchangeAtStep
@@ -209,7 +210,10 @@ def fit(
     }
     if (documents := rows_of(splits["train"])) is not None:
         metrics["train/documents"] = float(documents)
-    return best_model(run, config, tokenizer, module), metrics
+    best = best_model(run, config, tokenizer, module)
+    if run.best_checkpoint.exists():  # what is said of the model that is kept, not of the last one
+        metrics |= validation_of(run.best_checkpoint)
+    return best, metrics
 
 
 def choose_packing(
