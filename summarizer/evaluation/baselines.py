@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from summarizer.evaluation.rouge import best_of
+from summarizer.evaluation.rouge import Rouge, rouge
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[;:])\s+(?=[A-Z0-9\"'`“‘(])")
 IS_A = re.compile(r"^.{0,60}?\b(?:is|are)\s+(?:an?\s+|the\s+)?")
@@ -27,12 +27,15 @@ def sentences(document: str) -> list[str]:
 
 
 def first_words(text: str, count: int) -> str:
-    return " ".join(text.split()[:count])
+    return " ".join(text.split(maxsplit=count)[:count])
 
 
 def is_a(document: str) -> str:
     """What the first sentence says its subject is (or provides), cut at `RULE_WORDS` words."""
-    sentence = sentences(document)[0]
+    return what_it_says(sentences(document)[0])
+
+
+def what_it_says(sentence: str) -> str:
     for rule in (IS_A, PROVIDES):
         found = rule.match(sentence)
         if found:
@@ -41,13 +44,19 @@ def is_a(document: str) -> str:
     return first_words(sentence, RULE_WORDS)
 
 
-def baselines(documents: Sequence[str], references: Sequence[str]) -> dict[str, list[str]]:
-    """Summaries of every rule, by its name in `NAMES`. `oracle` reads the references: it is a ceiling, no rival."""
-    parts = [sentences(document) for document in documents]
+def summaries_of(document: str, reference: str, measure: Rouge) -> dict[str, str]:
+    """What each rule in `NAMES` writes. `oracle` reads the reference: it is a ceiling, no rival."""
+    parts = sentences(document)
     return {
-        "lead1": [p[0] for p in parts],
-        "lead3": [" ".join(p[:3]) for p in parts],
-        **{f"first{n}": [first_words(document, n) for document in documents] for n in FIRST_WORDS},
-        "is_a": [is_a(document) for document in documents],
-        "oracle": [best_of(p, reference) for p, reference in zip(parts, references, strict=True)],
+        "lead1": parts[0],
+        "lead3": " ".join(parts[:3]),
+        **{f"first{n}": first_words(document, n) for n in FIRST_WORDS},
+        "is_a": what_it_says(parts[0]),
+        "oracle": measure.best_of(parts, reference),
     }
+
+
+def baselines(documents: Sequence[str], references: Sequence[str]) -> dict[str, list[str]]:
+    """Summaries of every rule, by its name in `NAMES`."""
+    rows = [summaries_of(d, r, rouge()) for d, r in zip(documents, references, strict=True)]
+    return {name: [row[name] for row in rows] for name in NAMES}

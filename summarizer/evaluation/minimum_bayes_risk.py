@@ -9,19 +9,12 @@ of references: no reference is looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
-from rouge_score.rouge_scorer import RougeScorer
 
-from summarizer.evaluation.rouge import CachedTokenizer
+from summarizer.evaluation.rouge import rouge
 
-UTILITY = ("rouge1", "rouge2", "rougeL")
-
-
-@lru_cache(maxsize=1)
-def utility_scorer() -> RougeScorer:
-    return RougeScorer(list(UTILITY), tokenizer=CachedTokenizer())
+MEASURES = 3  # of the utility: ROUGE-1, ROUGE-2, ROUGE-L
 
 
 def least_risk(texts: Sequence[str]) -> int:
@@ -32,9 +25,8 @@ def least_risk(texts: Sequence[str]) -> int:
             the weights are n, n - 1, ..., 1. Ranks, because the scores of beams of unlike length do not compare.
     """
     count = len(texts)
-    agreement = np.full((count, count), float(len(UTILITY)))
+    agreement = np.full((count, count), float(MEASURES))
     for i in range(count):
         for j in range(i):
-            scores = utility_scorer().score(texts[i], texts[j])
-            agreement[i, j] = agreement[j, i] = sum(score.fmeasure for score in scores.values())
+            agreement[i, j] = agreement[j, i] = sum(rouge().scores(texts[j], texts[i])[:MEASURES])
     return int(np.argmax(agreement @ np.arange(count, 0, -1)))
