@@ -31,6 +31,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from summarizer.evaluation.baselines import baselines, sentences
 from summarizer.evaluation.rouge import ROUGE
 from summarizer.evaluation.scoring import worker_count
+from summarizer.evaluation.words import choose
 from summarizer.hardware import usable_cores
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def news(rows: int) -> tuple[Texts, list[str]]:
     ]
     references = [" ".join(rng.sample(document.split(), 37) + words(19)) for document in documents]
     summaries = [" ".join(rng.sample(reference.split(), 28) + words(28)) for reference in references]
-    return Texts([str(i) for i in range(rows)], documents, references), summaries
+    return Texts([str(i) for i in range(rows)], documents, references, choose(references)), summaries
 
 
 def reference_seconds(texts: Texts, summaries: list[str], sample: int) -> float:

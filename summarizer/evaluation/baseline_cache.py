@@ -23,9 +23,9 @@ RULES = "1"  # how rules and scores are reckoned; another value scores anew
 FILE = "scores.f64"  # float64, little-endian [rows, rules, measures]
 
 
-def entry(cache: Path, documents: Iterable[str], references: Iterable[str]) -> Path:
+def entry(cache: Path, documents: Iterable[str], references: Iterable[str], tokenizer: str) -> Path:
     """The folder of one split's scores, named by its texts and by how they are scored."""
-    digest = hashlib.sha256(json.dumps([RULES, NAMES, ROUGE, version("nltk")]).encode())
+    digest = hashlib.sha256(json.dumps([RULES, NAMES, ROUGE, tokenizer, version("nltk")]).encode())
     for texts in (documents, references):
         for text in texts:
             content = text.encode("utf-8", "surrogatepass")

@@ -21,6 +21,7 @@ from summarizer.evaluation.generation import search
 from summarizer.evaluation.rouge import ROUGE
 from summarizer.evaluation.scoring import Scored, Scoring, worker_count
 from summarizer.evaluation.statistics import bootstrap_interval, mean_statistics, paired_interval
+from summarizer.evaluation.words import choose, looks_english
 from summarizer.evaluation.workers import Workers
 from summarizer.run import write_atomically
 
@@ -42,12 +43,16 @@ class SplitReport:
     """Figures and rows of one split.
 
     Attributes:
-        metrics: flat map, keys start with the split's name; ROUGE and shares times 100.
+        metrics: flat map of numbers, keys start with the split's name; ROUGE and shares times 100.
+        facts: what belongs beside them in metrics.json and is no number: `<split>/rouge_tokenizer`.
+        language: `en` where the documents look like English text.
         table: column name to values: id, document, reference, summary, rouge1, rouge2, rougeL, rougeLsum (0 to 1).
     """
 
     name: str
     metrics: dict[str, float]
+    facts: dict[str, str]
+    language: str | None
     table: dict[str, Any]
 
     def write(self, path: Path) -> None:
@@ -125,18 +130,20 @@ class Texts:
     ids: list[str]
     documents: list[str]
     references: list[str]
+    tokenizer: str
+    """How ROUGE counts the split's words: see `words.choose`."""
 
     @classmethod
     def of(cls, split: Split) -> Texts:
         rows = range(len(split))
-        return cls(
-            [str(split.id(i)) for i in rows], [split.document(i) for i in rows], [split.summary(i) for i in rows]
-        )
+        references = [split.summary(i) for i in rows]
+        ids, documents = [str(split.id(i)) for i in rows], [split.document(i) for i in rows]
+        return cls(ids, documents, references, choose(references))
 
 
 def cached_baselines(texts: Texts, config: Any) -> Path:
     """Where the rules' scores on this split are kept."""
-    return baseline_cache.entry(cache_root(config.data.cache_dir), texts.documents, texts.references)
+    return baseline_cache.entry(cache_root(config.data.cache_dir), texts.documents, texts.references, texts.tokenizer)
 
 
 @contextmanager
@@ -145,7 +152,8 @@ def begin_scoring(texts: Texts, cached: Path, mine: range) -> Iterator[Scoring]:
     documents, references = texts.documents[mine.start :: mine.step], texts.references[mine.start :: mine.step]
     known = baseline_cache.read(cached, len(texts.documents))
     with Workers(worker_count(sum(map(len, documents)), mine.step)) as workers:
-        yield Scoring(documents, references, workers, None if known is None else known[mine.start :: mine.step])
+        share = None if known is None else known[mine.start :: mine.step]
+        yield Scoring(documents, references, workers, share, texts.tokenizer)
 
 
 def finished_report(
@@ -176,7 +184,13 @@ def finished_report(
     table = {
         "id": texts.ids, "document": texts.documents, "reference": texts.references, "summary": scored.summaries, **scores,
     }  # fmt: skip
-    return SplitReport(name, {f"{name}/{key}": float(value) for key, value in metrics.items()}, table)
+    return SplitReport(
+        name,
+        metrics={f"{name}/{key}": float(value) for key, value in metrics.items()},
+        facts={f"{name}/rouge_tokenizer": texts.tokenizer},
+        language="en" if looks_english(texts.documents, texts.tokenizer) else None,
+        table=table,
+    )
 
 
 def together(mine: Scored, world_size: int) -> Scored:

@@ -60,6 +60,7 @@ def summarize_batches(
     batch_tokens: int,
     tokenizer: Any,
     progress: Callable[[int, int], None] | None = None,
+    rouge_tokenizer: str | None = None,
 ) -> list[list[int]]:
     """Token ids of one summary a document, in the order given, without start, end, padding or prompt.
 
@@ -70,6 +71,7 @@ def summarize_batches(
         batch_tokens: source tokens x beams decoded together, at most.
         tokenizer: gives the padding id, and the end where the model names none.
         progress: called with (documents done, of how many) after each batch.
+        rouge_tokenizer: how the choice among beams counts words, see `minimum_bayes_risk.least_risk`.
 
     Raises:
         HardwareError: the device's memory does not suffice for one document.
@@ -79,7 +81,7 @@ def summarize_batches(
         model, source_ids, settings=settings, batch_tokens=batch_tokens, tokenizer=tokenizer, progress=progress,
         finished=beams.__setitem__,
     )  # fmt: skip
-    return [chosen(hypotheses, tokenizer) for hypotheses in beams]
+    return [chosen(hypotheses, tokenizer, rouge_tokenizer) for hypotheses in beams]
 
 
 def search(
@@ -111,12 +113,12 @@ def search(
         search_padded(model, source_ids, settings, options, batch_tokens, progress, give)
 
 
-def chosen(hypotheses: Sequence[list[int]], tokenizer: Any) -> list[int]:
+def chosen(hypotheses: Sequence[list[int]], tokenizer: Any, rouge_tokenizer: str | None) -> list[int]:
     """Of one document's hypotheses, the best first, the first or the one of least risk; all but one are given for that only."""
     if len(hypotheses) == 1:
         return hypotheses[0]
     texts = tokenizer.batch_decode(list(hypotheses), skip_special_tokens=True)
-    return hypotheses[least_risk([text.strip() for text in texts])]
+    return hypotheses[least_risk([text.strip() for text in texts], rouge_tokenizer)]
 
 
 def search_padded(

@@ -1,4 +1,4 @@
-"""ROUGE (Lin 2004, aclanthology.org/W04-1013) per row, with stemming: the figures of the `rouge_score` package, sooner.
+"""ROUGE (Lin 2004, aclanthology.org/W04-1013) per row: the figures of the `rouge_score` package, sooner.
 
 The package splits and stems a text for each of its scores and fills its tables cell by cell: 28 ms for the best sentence of one
 news article. Here each text is split and counted once. Tests hold every score to the package's, to the last digit.
@@ -6,7 +6,6 @@ news article. Here each text is split and counted once. Tests hold every score t
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property, lru_cache
@@ -14,30 +13,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from nltk.stem.porter import PorterStemmer
 
 from summarizer.evaluation.longest_common import common_length, union_of_positions
+from summarizer.evaluation.words import PUBLISHED, Split, counted_words
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-REMEMBERED_WORDS = 1 << 18
 REMEMBERED_TEXTS = 256  # of one row its reference is scored against every rule, its beams against each other
-Split = Callable[[str], list[str]]
-WORD = re.compile(r"[a-z0-9]+")
-
-
-@lru_cache(maxsize=REMEMBERED_WORDS)
-def stem(word: str) -> str:
-    return str(_stemmer().stem(word)) if len(word) > 3 else word
-
-
-@lru_cache(maxsize=1)
-def _stemmer() -> PorterStemmer:
-    return PorterStemmer()
-
-
-def stemmed_words(text: str) -> list[str]:
-    """The words that `rouge_score` counts: runs of a-z and 0-9, those of more than three letters stemmed."""
-    return [stem(word) for word in WORD.findall(text.lower())]
 
 
 class CountedText:
@@ -123,9 +104,10 @@ class Rouge:
         return candidates[int(np.argmax(scores))]
 
 
-@lru_cache(maxsize=1)
-def rouge() -> Rouge:
-    return Rouge(stemmed_words)
+@lru_cache(maxsize=2)
+def rouge(tokenizer: str = PUBLISHED) -> Rouge:
+    """ROUGE over the words of a tokenizer of `words`."""
+    return Rouge(counted_words(tokenizer))
 
 
 def score_row(prediction: str, reference: str) -> tuple[float, ...]:
@@ -133,12 +115,14 @@ def score_row(prediction: str, reference: str) -> tuple[float, ...]:
     return rouge().scores(prediction, reference)
 
 
-def score_rows(predictions: Sequence[str], references: Sequence[str]) -> dict[str, np.ndarray]:
+def score_rows(
+    predictions: Sequence[str], references: Sequence[str], tokenizer: str = PUBLISHED
+) -> dict[str, np.ndarray]:
     """F1 of every row.
 
     Returns:
         For each measure in `ROUGE` a float64 array [rows] of values from 0 to 1.
     """
-    rows = [score_row(p, r) for p, r in zip(predictions, references, strict=True)]
+    rows = [rouge(tokenizer).scores(p, r) for p, r in zip(predictions, references, strict=True)]
     table = np.array(rows, dtype=np.float64).reshape(len(rows), len(ROUGE))
     return {key: table[:, i] for i, key in enumerate(ROUGE)}

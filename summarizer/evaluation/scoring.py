@@ -12,6 +12,7 @@ from summarizer.evaluation.baselines import NAMES, summaries_of
 from summarizer.evaluation.minimum_bayes_risk import least_risk
 from summarizer.evaluation.rouge import ROUGE, rouge
 from summarizer.evaluation.statistics import STATISTICS, row_statistics
+from summarizer.evaluation.words import PUBLISHED
 from summarizer.evaluation.workers import Workers
 from summarizer.hardware import usable_cores
 
@@ -49,12 +50,18 @@ class Scoring:
         documents, references: of the rows to score.
         workers: where the work is done.
         baselines: what is known of the rules already, as in `Scored`.
+        tokenizer: of `words`, for all that is counted.
     """
 
     def __init__(
-        self, documents: Sequence[str], references: Sequence[str], workers: Workers, baselines: np.ndarray | None = None
+        self,
+        documents: Sequence[str],
+        references: Sequence[str],
+        workers: Workers,
+        baselines: np.ndarray | None = None,
+        tokenizer: str = PUBLISHED,
     ) -> None:
-        self.documents, self.references, self.workers = documents, references, workers
+        self.documents, self.references, self.workers, self.tokenizer = documents, references, workers, tokenizer
         self.baselines = baselines
         self.waiting: dict[int, Sequence[str]] = {}
         self.order: list[int] = []
@@ -63,7 +70,7 @@ class Scoring:
             for start in range(0, len(documents), CHUNK):
                 part = slice(start, start + CHUNK)
                 texts = documents[part], references[part]
-                workers.submit(score_rules, *texts, rows=len(texts[0]))
+                workers.submit(score_rules, *texts, tokenizer, rows=len(texts[0]))
                 self.rule_tasks += 1
 
     def add(self, row: int, beams: Sequence[str]) -> None:
@@ -93,26 +100,27 @@ class Scoring:
         if not rows:
             return
         documents, references = [self.documents[i] for i in rows], [self.references[i] for i in rows]
-        self.workers.submit(score_summaries, documents, references, list(rows.values()), rows=len(rows))
+        beams = list(rows.values())
+        self.workers.submit(score_summaries, documents, references, beams, self.tokenizer, rows=len(rows))
         self.order += rows
 
 
-def score_rules(documents: Sequence[str], references: Sequence[str]) -> np.ndarray:
+def score_rules(documents: Sequence[str], references: Sequence[str], tokenizer: str) -> np.ndarray:
     """[rows, rules, measures] of the rules in `NAMES`. Of one row many write the same: a text is scored once."""
     table = np.empty((len(documents), len(NAMES), len(ROUGE)))
     for row, document, reference in zip(table, documents, references, strict=True):
-        texts = summaries_of(document, reference, rouge())
-        scores = {text: rouge().scores(text, reference) for text in dict.fromkeys(texts.values())}
+        texts = summaries_of(document, reference, tokenizer)
+        scores = {text: rouge(tokenizer).scores(text, reference) for text in dict.fromkeys(texts.values())}
         row[:] = [scores[texts[name]] for name in NAMES]
     return table
 
 
 def score_summaries(
-    documents: Sequence[str], references: Sequence[str], beams: Sequence[Sequence[str]]
+    documents: Sequence[str], references: Sequence[str], beams: Sequence[Sequence[str]], tokenizer: str
 ) -> tuple[list[str], np.ndarray]:
     """The chosen beam of each row, and its figures as in `Scored`."""
-    chosen = [texts[least_risk(texts)] if len(texts) > 1 else texts[0] for texts in beams]
+    chosen = [texts[least_risk(texts, tokenizer)] if len(texts) > 1 else texts[0] for texts in beams]
     table = np.empty((len(chosen), SUMMARY_FIGURES))
     for row, text, document, reference in zip(table, chosen, documents, references, strict=True):
-        row[:] = (*rouge().scores(text, reference), *row_statistics(text, document))
+        row[:] = (*rouge(tokenizer).scores(text, reference), *row_statistics(text, document, tokenizer))
     return chosen, table

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
-WORD = re.compile(r"[a-z0-9]+")
+from summarizer.evaluation.words import PUBLISHED, plain_words
+
 NOVEL = (1, 2, 3, 4)
 STATISTICS = ("summary_words", *(f"novel_{n}gram" for n in NOVEL), "repetition")
 CELLS = 1 << 22  # resampled values held at once: 32 MiB
@@ -46,17 +46,13 @@ def paired_interval(
     return bootstrap_interval(np.asarray(values) - np.asarray(baseline), samples, seed)
 
 
-def words(text: str) -> list[str]:
-    return WORD.findall(text.lower())
-
-
 def ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return list(zip(*(tokens[i:] for i in range(n)), strict=False))
 
 
-def row_statistics(summary: str, document: str) -> tuple[float, ...]:
+def row_statistics(summary: str, document: str, tokenizer: str = PUBLISHED) -> tuple[float, ...]:
     """Of one row what `STATISTICS` names; nan where the summary has none of what is counted."""
-    said, source = words(summary), words(document)
+    said, source = map(plain_words(tokenizer), (summary, document))
     novel = []
     for n in NOVEL:
         grams = ngrams(said, n)
