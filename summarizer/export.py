@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 CARD = """\
 ---
-language: en
-pipeline_tag: summarization
+{language}pipeline_tag: summarization
 library_name: transformers
 tags: [summarization, {model}]
 license: {license}
@@ -63,8 +62,13 @@ def finish_model_folder(
     config: DictConfig,
     metrics: Mapping[str, float],
     corpus_name: str,
+    *,
+    language: str | None = None,
 ) -> None:
     """Write `<run>/model`, all of it or nothing.
+
+    Args:
+        language: of the data, for the card; None says nothing of it.
 
     Raises:
         OutputError: the folder cannot be written; the checkpoints are untouched.
@@ -79,7 +83,7 @@ def finish_model_folder(
     try:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        (temporary / "README.md").write_text(model_card(run, config, metrics, corpus_name))
+        (temporary / "README.md").write_text(model_card(run, config, metrics, corpus_name, language))
         shutil.rmtree(run.model, ignore_errors=True)
         temporary.rename(run.model)
     except OSError as error:
@@ -126,7 +130,9 @@ def results_table(metrics: Mapping[str, float], split: str) -> str:
     return "\n".join(lines)
 
 
-def model_card(run: Run, config: DictConfig, metrics: Mapping[str, float], corpus_name: str) -> str:
+def model_card(
+    run: Run, config: DictConfig, metrics: Mapping[str, float], corpus_name: str, language: str | None = None
+) -> str:
     facts = json.loads(run.provenance_file.read_text()) if run.provenance_file.exists() else {}
     if config.evaluation.splits:
         split = config.evaluation.splits[0]
@@ -137,6 +143,7 @@ def model_card(run: Run, config: DictConfig, metrics: Mapping[str, float], corpu
         measured_on = "the validation rows that chose this checkpoint; no other split was evaluated"
     machine = facts.get("machine", {})
     return CARD.format(
+        language=f"language: {language}\n" if language else "",
         title=f"{config.model.name} on {corpus_name}",
         model=config.model.name,
         data=corpus_name,

@@ -135,10 +135,11 @@ class Run:
     def set_status(self, state: str, **facts: Any) -> None:
         write_atomically(self.status_file, json.dumps({"state": state, "time": time.time(), **facts}, indent=1) + "\n")
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, Any]:
+        """Numbers by name; `<split>/rouge_tokenizer` is a string."""
         return read_json(self.metrics_file)
 
-    def write_metrics(self, metrics: Mapping[str, float]) -> None:
+    def write_metrics(self, metrics: Mapping[str, float | str]) -> None:
         write_atomically(self.metrics_file, json.dumps(dict(sorted(metrics.items())), indent=1) + "\n")
 
     # ------------------------------------------------------------------ config

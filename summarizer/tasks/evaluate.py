@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,7 +12,9 @@ from summarizer.evaluation.report import closing_report
 from summarizer.hardware import resolve, set_threads
 from summarizer.models.loading import load_trained
 from summarizer.run import Run
-from summarizer.tasks.prepare import prepare_data
+from summarizer.tasks.prepare import prepare_data, scoring_notices
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float]:
@@ -23,11 +26,15 @@ def evaluate(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, fl
     model = model.to(device.accelerator)
     prepared = prepare_data(config, tuple(config.evaluation.splits), tokenizer)
     metrics: dict[str, float] = {}
+    facts: dict[str, str] = {}
     several = len(config.evaluation.splits) > 1
+    for notice in scoring_notices(prepared.splits, config.evaluation.splits):
+        log.info("%s", notice)
     for name in config.evaluation.splits:
         report = evaluate_split(model, tokenizer, prepared.splits[name], config, name=name)
         metrics |= report.metrics
+        facts |= report.facts
         report.write(run.folder / f"predictions-{name}.parquet" if several else run.predictions_file)
-    run.write_metrics(metrics)
-    closing_report(run, config, metrics)
+    run.write_metrics({**metrics, **facts})
+    closing_report(run, config, {**metrics, **facts})
     return metrics

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -71,6 +71,18 @@ def prepare_data(
             )
     note_tokens(config, [split.folder for split in tokenized.values() if isinstance(split, TokenizedSplit)])
     return Prepared(corpus, tokenizer, tokenized)
+
+
+def scoring_notices(splits: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """What to know about the scores of these splits before anything is spent on them."""
+    from summarizer.evaluation.words import notices
+
+    return [
+        notice
+        for name in dict.fromkeys(names)
+        if hasattr(splits.get(name), "__len__")
+        for notice in notices(name, [splits[name].summary(i) for i in range(len(splits[name]))])
+    ]
 
 
 def training_texts(corpus: Corpus) -> Iterator[str]:

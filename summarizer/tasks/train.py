@@ -15,7 +15,7 @@ from summarizer import provenance
 from summarizer.data.files import check_files
 from summarizer.hardware import keep_freed_memory, resolve, set_threads
 from summarizer.run import Run, write_atomically
-from summarizer.tasks.prepare import Prepared, prepare_data
+from summarizer.tasks.prepare import Prepared, prepare_data, scoring_notices
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
         write_atomically(run.folder / "changes.diff", provenance.changes())
     set_threads(config.trainer.threads, config.trainer.devices)
     prepared = prepare_data(config, splits_of(config))
+    for notice in scoring_notices(prepared.splits, ("validation", *config.evaluation.splits)):
+        log.info("%s", notice)
     if config.trainer.devices > 1 or config.trainer.strategy == "fsdp":
         metrics = train_in_processes(run, config.trainer.devices)
     else:
@@ -74,14 +76,18 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int =
         finish_loggers(loggers, measured, exit_code=0 if finished else 1)
     metrics |= measured
     if rank == 0:
+        written: dict[str, float | str] = {**metrics}  # loggers take the numbers alone
+        for report in reports:
+            written |= report.facts
         for report in reports:
             target = run.predictions_file if len(reports) == 1 else run.folder / f"predictions-{report.name}.parquet"
             report.write(target)
-        run.write_metrics(metrics)
-        finish_model_folder(run, model, prepared.tokenizer, config, metrics, prepared.corpus.name)
+        run.write_metrics(written)
+        language = reports[0].language if reports else None
+        finish_model_folder(run, model, prepared.tokenizer, config, metrics, prepared.corpus.name, language=language)
         if config.export.push_to_hub:
             push_to_hub(run, config.export.push_to_hub, private=config.export.private)
-        closing_report(run, config, metrics)
+        closing_report(run, config, written)
     return metrics
 
 

@@ -54,8 +54,14 @@ def config(**evaluation):
     measured = {"splits": ["test"], "bootstrap_samples": 200, "bertscore": False, "bertscore_model": None, **evaluation}
     return SimpleNamespace(
         generation=SimpleNamespace(**generation), evaluation=SimpleNamespace(**measured),
-        hardware=SimpleNamespace(generation_tokens=400), seed=1,
+        hardware=SimpleNamespace(generation_tokens=400), data=SimpleNamespace(cache_dir=None), seed=1,
     )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SUMMARIZER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture(scope="module")
