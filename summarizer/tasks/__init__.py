@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from summarizer.checks import check
 from summarizer.config import Task
-from summarizer.errors import ConfigError, OutputError
+from summarizer.errors import ConfigError, OutputError, SummarizerError
 from summarizer.run import FAILED, FINISHED, INTERRUPTED, OBJECTIVE, RUNNING, Run
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ def run_task(config: DictConfig) -> float | None:
     if run.status().get("state") == FINISHED and config.task == Task.train:
         return already_finished(run, config)
     run.claim()
+    before, starts = run.status(), run.accepted_starts()
     run.set_status(RUNNING, task=str(config.task))
     started = time.time()
     prepare_libraries()
@@ -53,8 +54,11 @@ def run_task(config: DictConfig) -> float | None:
 
         stopped = isinstance(error, Interrupted | KeyboardInterrupt)
         with suppress(OutputError):  # a full disk must not hide what went wrong
-            state = INTERRUPTED if stopped else FAILED
-            run.set_status(state, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000])
+            if before and isinstance(error, SummarizerError) and run.accepted_starts() == starts:
+                run.restore_status(before)  # this start was refused: the job is as it was
+            else:
+                state = INTERRUPTED if stopped else FAILED
+                run.set_status(state, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000])
         raise
     run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
     name_folder(run, config)
@@ -74,8 +78,21 @@ def prepare_libraries() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    for name in ("absl", "fsspec", "httpx", "filelock"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet_libraries()
+
+
+OWN_LOGGERS = ("summarizer", "launchers", "hydra", "root", "__main__")
+
+
+def is_ours_or_a_warning(record: logging.LogRecord) -> bool:
+    """Whether a person should read a record: what libraries do (one line for each HTTP request) is not the job's news."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] in OWN_LOGGERS
+
+
+def quiet_libraries() -> None:
+    """Keep libraries' INFO records out of the console and job.log, whatever their loggers are called."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(is_ours_or_a_warning)  # the same function is added once
 
 
 def dispatch(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float]:
@@ -104,17 +121,23 @@ def name_folder(run: Run, config: DictConfig) -> None:
     print(f"The job's folder: {run.folder}", file=sys.stderr if piped else sys.stdout, flush=True)
 
 
+OF_THIS_COMMAND = ("task", "run", "resume", "input", "predict", "provider")
+OF_THIS_MACHINE = ("hardware", "trainer.devices", "trainer.strategy", "trainer.threads")
+"""A model is used on whatever machine it is asked on; a training goes on where its own settings can be kept."""
+
+
 def settle(config: DictConfig, overrides: list[str]) -> DictConfig:
     """The config this job really has: for `resume` and `run` that of the named job, in which what this command line
     names is replaced (a group as a whole, a single key alone)."""
-    named = config.resume or (config.run if config.task in (Task.evaluate, Task.predict) else None)
+    uses_model = config.task in (Task.evaluate, Task.predict)
+    named = config.resume or (config.run if uses_model else None)
     if not named:
         return config
     saved = Run(Path(named).expanduser().resolve()).load_config()
     settled = OmegaConf.merge(config, saved)  # the schema of the one, the values of the other
     assert isinstance(settled, DictConfig)
-    for key in ("task", "run", "resume", "input", "predict", "provider"):
-        OmegaConf.update(settled, key, config[key], merge=False)
+    for key in OF_THIS_COMMAND + (OF_THIS_MACHINE if uses_model else ()):
+        OmegaConf.update(settled, key, OmegaConf.select(config, key), merge=False)
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0].split("@")[0]
         if OmegaConf.select(config, key) is not None or key in config:

@@ -7,6 +7,8 @@ import logging
 import os
 import threading
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -14,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from summarizer import provenance
 from summarizer.data.files import check_files
 from summarizer.hardware import keep_freed_memory, resolve, set_threads
+from summarizer.models.loading import load_saved_tokenizer, save_tokenizer
 from summarizer.run import Run, write_atomically
-from summarizer.tasks.prepare import Prepared, prepare_data
+from summarizer.tasks.prepare import Prepared, job_tokenizer, prepare_data
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +34,39 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
         check_files(config.data, ("train", "validation", *config.evaluation.splits))
     device = resolve(config, overrides)
     keep_freed_memory()
-    run.write_config(config, overrides)
     facts = provenance.collect(device, config.seed)
-    write_atomically(run.provenance_file, json.dumps(facts, indent=1) + "\n")
-    if facts["dirty"]:
-        write_atomically(run.folder / "changes.diff", provenance.changes())
+    record = partial(run.record_start, config, overrides, facts, provenance.changes() if facts["dirty"] else "")
+    is_new = not run.config_file.exists()
+    if is_new:  # at once, so that a job that is killed while it prepares can be resumed
+        provenance_file = record()
     set_threads(config.trainer.threads, config.trainer.devices)
-    prepared = prepare_data(config)
+    prepared = prepare_data(config, tokenizer=job_tokenizer(run))
+    refuse_foreign_checkpoints(run, config)
+    if not is_new:  # only now: a start that is refused leaves what is known of the job as it was
+        provenance_file = record()
+    if not (run.has_progress() and run.tokenizer.is_dir()):
+        save_tokenizer(prepared.tokenizer, run.tokenizer)
+    # the one that is stored, at every start and in every process
+    prepared = replace(prepared, tokenizer=load_saved_tokenizer(run.tokenizer))
     if config.trainer.devices > 1 or config.trainer.strategy == "fsdp":
         metrics = train_in_processes(run, config.trainer.devices)
     else:
         metrics = train_prepared(run, config, prepared)
     facts["seconds"] = round(time.perf_counter() - started, 1)
-    write_atomically(run.provenance_file, json.dumps(facts, indent=1) + "\n")
+    write_atomically(provenance_file, json.dumps(facts, indent=1) + "\n")
     return metrics
+
+
+def refuse_foreign_checkpoints(run: Run, config: DictConfig) -> None:
+    """Check that this start can continue from the folder's checkpoints, if there are any.
+
+    Raises:
+        CheckpointError: they belong to another training, or none can be read.
+    """
+    from summarizer.training.checkpointing import newest_good_checkpoint
+    from summarizer.training.fit import model_key
+
+    newest_good_checkpoint(run, model_key(config), config.trainer.devices)
 
 
 def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int = 0) -> dict[str, float]:
@@ -118,4 +140,5 @@ def worker(folder: str) -> None:
     with open_dict(config):
         config.trainer.devices = int(os.environ["WORLD_SIZE"])
     set_threads(config.trainer.threads, config.trainer.devices)
-    train_prepared(run, config, prepare_data(config), rank=int(os.environ["RANK"]))
+    prepared = prepare_data(config, tokenizer=load_saved_tokenizer(run.tokenizer))
+    train_prepared(run, config, prepared, rank=int(os.environ["RANK"]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,17 @@ def set_random_state(state: dict[str, Any]) -> None:
 class ExactResume(Callback):
     """Puts into every checkpoint what Lightning leaves out, and restores it before the first step of a resumed run."""
 
-    def __init__(self, model_key: str) -> None:
-        self.model_key = model_key
+    def __init__(self, model_key: str, earlier_seconds: float = 0.0) -> None:
+        self.model_key, self.earlier_seconds = model_key, earlier_seconds
         self.restored: dict[str, Any] | None = None
+        self._started: float | None = None
+
+    def seconds(self) -> float:
+        """How long the training has taken, over all its starts; work that was lost to a kill is not counted."""
+        return self.earlier_seconds + (time.perf_counter() - self._started if self._started is not None else 0.0)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._started = time.perf_counter()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -98,6 +107,8 @@ class ExactResume(Callback):
             "random_states": states,
             "metrics": {key: float(value) for key, value in trainer.callback_metrics.items()},
             "stopped_early": trainer.should_stop,
+            "steps": trainer.global_step,
+            "seconds": self.seconds(),
         }
 
     def on_load_checkpoint(
@@ -186,12 +197,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Continuation:
-    """Where a resumed run stands: its checkpoint, the batches it has seen, and what it had measured by then."""
+    """Where a resumed run stands: its checkpoint, the batches and steps it has done, and what it had measured by then."""
 
     path: Path
     batches_done: int
+    steps: int
+    seconds: float
     metrics: dict[str, float]
     stopped_early: bool
+    callbacks: dict[str, Any]
+    """State of each callback, by its key."""
+
+    @classmethod
+    def at(cls, path: Path, checkpoint: dict[str, Any]) -> Continuation:
+        facts = checkpoint["summarizer"]
+        return cls(
+            path, facts["batches_done"], facts["steps"], facts["seconds"], facts["metrics"], facts["stopped_early"],
+            checkpoint["callbacks"],
+        )  # fmt: skip
 
 
 def newest_good_checkpoint(run: Run, model_key: str, world_size: int = 1) -> Continuation | None:
@@ -205,10 +228,11 @@ def newest_good_checkpoint(run: Run, model_key: str, world_size: int = 1) -> Con
     found = sorted(run.checkpoints.glob("step-*.ckpt"), reverse=True)
     for path in found:
         try:
-            facts = read_checkpoint(path)["summarizer"]
+            checkpoint = read_checkpoint(path)
         except CheckpointError as error:
             log.warning("%s It is passed over.", error)
             continue
+        facts = checkpoint["summarizer"]
         if facts["model_key"] != model_key:
             raise CheckpointError(
                 f"{path} is a checkpoint of another model ({facts['model_key']}) than the composed one ({model_key}): resume "
@@ -218,7 +242,7 @@ def newest_good_checkpoint(run: Run, model_key: str, world_size: int = 1) -> Con
             raise CheckpointError(
                 f"{path} was written on {facts['world_size']} devices, but trainer.devices={world_size}: continue on as many."
             )
-        return Continuation(path, facts["batches_done"], facts["metrics"], facts["stopped_early"])
+        return Continuation.at(path, checkpoint)
     if found:
         raise CheckpointError(f"no checkpoint in {run.checkpoints} can be read: start the run anew in another folder.")
     return None

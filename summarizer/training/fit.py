@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -104,13 +103,16 @@ def collator_for(
 
 
 def trainer_callbacks(
-    run: Run, config: DictConfig, schedule: Schedule, validation: GenerativeValidation, throughput: Throughput
+    run: Run,
+    config: DictConfig,
+    schedule: Schedule,
+    validation: GenerativeValidation,
+    throughput: Throughput,
+    resume: ExactResume,
 ) -> list[Callback]:
     """In the order that their hooks must run: see the notes of each class."""
     # first, so that the step it ends is not saved
-    callbacks: list[Callback] = [
-        StopAtDivergence(config.optim.lr), ExactResume(model_key(config)), throughput, validation
-    ]  # fmt: skip
+    callbacks: list[Callback] = [StopAtDivergence(config.optim.lr), resume, throughput, validation]
     if config.optim.ema_decay is not None:
         # all weights in a few launches: Lightning's own class for this average takes several for each weight
         average = get_ema_multi_avg_fn(config.optim.ema_decay)
@@ -181,6 +183,7 @@ def fit(
         config.hardware.generation_tokens, config.logger.sample_predictions,
     )  # fmt: skip
     throughput = measured_throughput(model, config)
+    resume = ExactResume(model_key(config), found.seconds if found else 0.0)
     alone = config.hardware.accelerator == "cpu" and world_size == 1 and config.trainer.strategy != "fsdp"
     in_parts = alone and not packs and not config.hardware.compile and takes_parts(model)
     module = SummarizationModule(
@@ -194,18 +197,21 @@ def fit(
     if config.hardware.compile and not packs:
         compile_model(model)
     with quiet_lightning():
-        trainer = build_trainer(run, config, schedule, validation, throughput, loggers, strategy_for(config, packs))
-    started = time.perf_counter()
+        trainer = build_trainer(
+            run, config, schedule, validation, throughput, resume, loggers, strategy_for(config, packs)
+        )
     with quiet_lightning(), memory_errors():
-        if not (found and found.stopped_early):
+        if found and found.stopped_early:
+            throughput.load_state_dict(found.callbacks[throughput.state_key])
+        else:
             trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None, weights_only=True)
     # a run that was killed after its last step has measured all before: the checkpoint remembers
     measured = {**(found.metrics if found else {}), **trainer.callback_metrics}
     metrics = {
         **{key: float(value) for key, value in measured.items() if key.startswith(("train/", "validation/"))},
         **throughput.summary(),
-        "train/steps": float(trainer.global_step),
-        "train/seconds": time.perf_counter() - started,
+        "train/steps": float(found.steps if found and found.stopped_early else trainer.global_step),
+        "train/seconds": resume.seconds(),
     }
     if (documents := rows_of(splits["train"])) is not None:
         metrics["train/documents"] = float(documents)
@@ -269,6 +275,7 @@ def build_trainer(
     schedule: Schedule,
     validation: GenerativeValidation,
     throughput: Throughput,
+    resume: ExactResume,
     loggers: Sequence[Logger],
     strategy: Any,
 ) -> pl.Trainer:
@@ -290,7 +297,7 @@ def build_trainer(
         # a norm is clipped in the module, which logs it; the Trainer must know of none
         use_distributed_sampler=False,
         logger=list(loggers),
-        callbacks=trainer_callbacks(run, config, schedule, validation, throughput),
+        callbacks=trainer_callbacks(run, config, schedule, validation, throughput, resume),
         plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,
         enable_progress_bar=False,  # ours: training/progress.py

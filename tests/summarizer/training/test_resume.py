@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
@@ -131,3 +132,56 @@ def test_a_checkpoint_of_another_model_is_refused(whole, tmp_path):
     done = summarizer(f"resume={folder}", "model.shape.d_model=64", cwd=home, check=False)
     assert done.returncode == 2
     assert "another model" in done.stderr
+
+
+def record(folder):
+    """All that a start of a job writes down about it."""
+    files = ["config.yaml", "overrides.yaml", "provenance.json", "status.json", "tokenizer/tokenizer.json"]
+    return {name: (folder / name).read_bytes() for name in files} | {"resumed": (folder / "resumed").exists()}
+
+
+@pytest.mark.parametrize("refused", ["model.shape.d_model=64", "trainer.devices=2", "data.train_file=/nowhere.jsonl"])
+def test_a_refused_resume_leaves_the_job_as_it_was_and_an_accepted_one_is_recorded_beside_it(whole, tmp_path, refused):
+    home, corpus, runs = whole
+    folder = tmp_path / "job" / "0"
+    process = start(*SETTINGS, *corpus, "optim.effective_batch_size=8", f"hydra.sweep.dir={folder.parent}", cwd=home)
+    wait_for_step(folder, 5, process)
+    process.signal(signal.SIGTERM)
+    process.wait()
+    before = record(folder)
+    assert json.loads(before["status.json"])["state"] == "interrupted"
+    done = summarizer(f"resume={folder}", refused, cwd=home, check=False)
+    assert done.returncode == 2
+    assert record(folder) == before
+    summarizer(f"resume={folder}", "logger=all", "logger.wandb=false", cwd=home)
+    same_result(runs[1], folder)
+    after = record(folder)
+    assert after["overrides.yaml"] == before["overrides.yaml"]
+    assert after["provenance.json"] == before["provenance.json"]
+    assert b"tensorboard: true" in after["config.yaml"]
+    (resumed,) = (folder / "resumed").glob("*.yaml")
+    told = OmegaConf.load(resumed)
+    assert "logger=all" in told.overrides
+    assert told.changed == {"logger.tensorboard": {"before": False, "after": True}}
+    assert json.loads((folder / "resumed" / "1.json").read_text())["seconds"] > 0
+
+
+def test_a_run_that_had_stopped_early_reports_what_it_did(whole, tmp_path):
+    home, corpus, _ = whole
+    settings = [
+        "callbacks=early_stopping",
+        "callbacks.early_stopping_patience=1",
+        "optim.lr=1e-9",
+        "trainer.validations=6",
+    ]
+    folder = job_folder(summarizer(*SETTINGS, *corpus, *settings, f"hydra.sweep.dir={tmp_path}", cwd=home))
+    first = json.loads((folder / "metrics.json").read_text())
+    assert 0 < first["train/steps"] < 36
+    for name in ("metrics.json", "status.json"):  # as if it had been killed while it wrote the test split
+        (folder / name).unlink()
+    summarizer(f"resume={folder}", cwd=home)
+    second = json.loads((folder / "metrics.json").read_text())
+    assert second["train/steps"] == first["train/steps"]
+    assert second.keys() == first.keys()
+    assert first["train/seconds"] / 10 < second["train/seconds"] <= first["train/seconds"]
+    assert second["train/tokens_per_second"] == pytest.approx(first["train/tokens_per_second"])
