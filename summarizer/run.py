@@ -3,6 +3,7 @@
 outputs/<name>/<time>/<job>/
   config.yaml overrides.yaml   the composed job and what the command line said
   provenance.json changes.diff where it came from: commit, dirty diff, versions, machine, timings
+  data.json                    rows and fingerprint of each split
   resumed/                     the same of each resume: <n>.yaml (command line, changed settings), <n>.json, <n>.diff
   status.json                  running | finished | failed | interrupted
   metrics.json                 a flat map of what was measured
@@ -73,6 +74,10 @@ class Run:
     @property
     def provenance_file(self) -> Path:
         return self.folder / "provenance.json"
+
+    @property
+    def data_file(self) -> Path:
+        return self.folder / "data.json"
 
     @property
     def changes_file(self) -> Path:

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from summarizer.checks import check
 from summarizer.config import Task
-from summarizer.errors import ConfigError, OutputError, SummarizerError
-from summarizer.run import FAILED, FINISHED, INTERRUPTED, OBJECTIVE, RUNNING, Run
+from summarizer.errors import ConfigError, DataError, OutputError, SummarizerError
+from summarizer.run import FAILED, FINISHED, INTERRUPTED, OBJECTIVE, RUNNING, Run, changed_settings, flat, read_json
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +141,9 @@ def settle(config: DictConfig, overrides: list[str]) -> DictConfig:
         OmegaConf.update(settled, key, OmegaConf.select(config, key), merge=False)
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0].split("@")[0]
-        if OmegaConf.select(config, key) is not None or key in config:
+        parent, _, leaf = key.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        if OmegaConf.is_dict(node) and leaf in node:  # null is a value as others are
             OmegaConf.update(settled, key, OmegaConf.select(config, key), merge=False)
     return settled
 
@@ -155,31 +158,61 @@ def refuse_foreign_provider(config: DictConfig) -> None:
         )
 
 
+DECIDING = ("model", "data", "optim", "scheduler", "seed", "generation")
+PLACES = ("data.train_file", "data.validation_file", "data.test_file", "data.cache_dir")
+"""Keys that may name another place for the same content."""
+
+
 def already_finished(run: Run, config: DictConfig) -> float | None:
     """A finished job is not run twice: its value is read from its folder.
 
     Raises:
-        ConfigError: the folder holds another job.
+        ConfigError: the folder holds another job, or one of other data.
     """
     saved = run.load_config()
-    fresh = OmegaConf.to_container(config, resolve=True)
-    old = OmegaConf.to_container(saved, resolve=True)
-    assert isinstance(fresh, dict)
-    assert isinstance(old, dict)
-    differing = [
-        key
-        for key in ("model", "data", "optim", "scheduler", "seed", "generation")
-        if not same(fresh[key], old.get(key))
-    ]
-    if differing and not config.resume:
+    known = read_json(run.data_file)
+    then = flat(saved)  # without keys that the schema has got since
+    changes = [key for key in changed_settings(saved, config) if key in then]
+    differing = [key for key in changes if key.partition(".")[0] in DECIDING]
+    if known:  # then content is compared, not names
+        differing = [key for key in differing if key not in PLACES]
+    if config.resume:
+        differing += [key for key in changes if key in ("trainer.max_epochs", "trainer.max_steps")]
+    if differing and config.resume:
         raise ConfigError(
-            f"{run.folder} holds a finished job of another {' and '.join(differing)}: name another hydra.sweep.dir."
+            f"{run.folder} holds a finished job, whose {', '.join(differing)} cannot be changed any more: start a new run in another "
+            f"folder (hydra.sweep.dir=<folder>, without resume), or evaluate its model with task=evaluate run={run.folder}."
+        )
+    if differing:
+        raise ConfigError(
+            f"{run.folder} holds a finished job of another {', '.join(differing)}: name another hydra.sweep.dir."
+        )
+    changed = changed_files(config, known)
+    if changed:
+        raise ConfigError(
+            f"{run.folder} holds a finished job of other data ({'; '.join(changed)}): restore the files, or name another "
+            "hydra.sweep.dir, without resume."
         )
     log.info("already finished: %s", run.folder)
     name_folder(run, config)
     return run.metrics().get(OBJECTIVE)
 
 
-def same(a: Any, b: Any) -> bool:
-    """Equal as YAML says it: an Enum and its name are one."""
-    return OmegaConf.to_yaml(OmegaConf.create({"x": a})) == OmegaConf.to_yaml(OmegaConf.create({"x": b}))
+def changed_files(config: DictConfig, known: Mapping[str, Any]) -> list[str]:
+    """Which of a finished job's own files hold other rows than it was trained and scored on. One that is not here, as that of
+    a job from another machine, says nothing; corpora that are built or come from a hub are not asked for again."""
+    if config.data.kind != "files":
+        return []
+    from summarizer.data.corpus import load_corpus
+
+    found = []
+    for split, then in known.items():
+        try:
+            corpus = load_corpus(config.data, (split,))
+        except DataError:
+            continue
+        if corpus.fingerprint(split) != then["fingerprint"]:
+            rows = corpus.splits[split]
+            now = f" -> {len(rows)}" if hasattr(rows, "__len__") else ""
+            found.append(f"{split}: {then['rows']} rows{now}" if then["rows"] else split)
+    return found

@@ -19,6 +19,7 @@ from summarizer.hardware import keep_freed_memory, resolve, set_threads
 from summarizer.models.loading import load_saved_tokenizer, save_tokenizer
 from summarizer.run import Run, write_atomically
 from summarizer.tasks.prepare import Prepared, job_tokenizer, prepare_data
+from summarizer.training.checkpoint_key import described
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +42,12 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
         provenance_file = record()
     set_threads(config.trainer.threads, config.trainer.devices)
     prepared = prepare_data(config, tokenizer=job_tokenizer(run))
-    refuse_foreign_checkpoints(run, config)
+    refuse_foreign_checkpoints(run, config, prepared)
     if not is_new:  # only now: a start that is refused leaves what is known of the job as it was
         provenance_file = record()
+    write_atomically(
+        run.data_file, json.dumps({name: described(s) for name, s in prepared.splits.items()}, indent=1) + "\n"
+    )
     if not (run.has_progress() and run.tokenizer.is_dir()):
         save_tokenizer(prepared.tokenizer, run.tokenizer)
     # the one that is stored, at every start and in every process
@@ -57,16 +61,18 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     return metrics
 
 
-def refuse_foreign_checkpoints(run: Run, config: DictConfig) -> None:
+def refuse_foreign_checkpoints(run: Run, config: DictConfig, prepared: Prepared) -> None:
     """Check that this start can continue from the folder's checkpoints, if there are any.
 
     Raises:
         CheckpointError: they belong to another training, or none can be read.
     """
+    from summarizer.training.checkpoint_key import checkpoint_key
     from summarizer.training.checkpointing import newest_good_checkpoint
-    from summarizer.training.fit import model_key
 
-    newest_good_checkpoint(run, model_key(config), config.trainer.devices)
+    key = checkpoint_key(config, prepared.splits, prepared.tokenizer)
+    files = {split: config.data[f"{split}_file"] for split in prepared.splits}
+    newest_good_checkpoint(run, key, config.trainer.devices, files)
 
 
 def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int = 0) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from pytorch_lightning.callbacks import Callback, WeightAveraging
 from pytorch_lightning.loggers import Logger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -27,9 +27,12 @@ from summarizer.packing.anatomy import supports_packing
 from summarizer.packing.arithmetic import device_peak, training_arithmetic
 from summarizer.packing.training import budget_for, packed_collator, wants_packing
 from summarizer.run import Run
+from summarizer.training.checkpoint_key import checkpoint_key
 from summarizer.training.checkpointing import (
     AtomicCheckpointIO,
+    BestCheckpoint,
     ExactResume,
+    PatientStopping,
     StepCheckpoints,
     newest_good_checkpoint,
     read_checkpoint,
@@ -84,13 +87,6 @@ def plan_schedule(batches_per_epoch: int, batch_documents: float, epochs: int, c
     return Schedule(total, accumulation, total // validations * accumulation)
 
 
-def model_key(config: DictConfig) -> str:
-    """What a checkpoint belongs to: weights of another key do not fit."""
-    model = config.model
-    shape = "-".join(str(size) for size in model.shape.values()) if model.shape else model.hub_id
-    return f"{model.name}:{shape}"
-
-
 def collator_for(
     config: DictConfig, tokenizer: PreTrainedTokenizerBase, model: Any
 ) -> Seq2SeqCollator | CausalCollator:
@@ -119,17 +115,12 @@ def trainer_callbacks(
         callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
     if config.callbacks.early_stopping_patience is not None:
         callbacks.append(
-            EarlyStopping(
+            PatientStopping(
                 config.callbacks.monitor, mode=config.callbacks.mode, patience=config.callbacks.early_stopping_patience
             )
         )
     callbacks += progress_callbacks(schedule.total_steps, config.callbacks.progress)
-    callbacks.append(
-        ModelCheckpoint(
-            dirpath=run.checkpoints, filename="best", monitor=config.callbacks.monitor, mode=config.callbacks.mode,
-            save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=False,
-        )
-    )  # fmt: skip
+    callbacks.append(BestCheckpoint(run, config.callbacks.monitor, config.callbacks.mode))
     callbacks.append(StepCheckpoints(run, config.trainer.checkpoint_every_n_steps))
     return callbacks
 
@@ -174,7 +165,8 @@ def fit(
             trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
             accumulation=schedule.accumulation, steps=schedule.total_steps,
         )  # fmt: skip
-    found = newest_good_checkpoint(run, model_key(config), world_size)
+    key = checkpoint_key(config, splits, tokenizer)
+    found = newest_good_checkpoint(run, key, world_size)
     if found:
         data.position = found.batches_done
         log.info("continuing from %s", found.path.name)
@@ -183,7 +175,7 @@ def fit(
         config.hardware.generation_tokens, config.logger.sample_predictions,
     )  # fmt: skip
     throughput = measured_throughput(model, config)
-    resume = ExactResume(model_key(config), found.seconds if found else 0.0)
+    resume = ExactResume(key, found.seconds if found else 0.0)
     alone = config.hardware.accelerator == "cpu" and world_size == 1 and config.trainer.strategy != "fsdp"
     in_parts = alone and not packs and not config.hardware.compile and takes_parts(model)
     module = SummarizationModule(
