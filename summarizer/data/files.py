@@ -111,7 +111,8 @@ def find(pattern: str, key: str) -> list[SourceFile]:
         ) from error
     except FileNotFoundError as error:
         raise DataError(
-            f"{key}={pattern} does not exist: check the path, relative ones start from {Path.cwd()}."
+            f"{key}={pattern} does not exist: check the path, relative ones start from {Path.cwd()}; for a job from another machine "
+            f"name the file here with {key}=<path>."
         ) from error
     except Exception as error:  # each storage has its own kinds
         raise DataError(

@@ -136,9 +136,11 @@ def worker(folder: str) -> None:
     """The body of one process of a multi-device job."""
     from summarizer import resolvers
     from summarizer.config import Config
+    from summarizer.tasks import quiet_libraries
 
     exit_with_parent()
     logging.basicConfig(level=logging.INFO if os.environ["RANK"] == "0" else logging.WARNING, format="%(message)s")
+    quiet_libraries()
     resolvers.register()
     run = Run(Path(folder))
     config = OmegaConf.merge(OmegaConf.structured(Config), run.load_config())
