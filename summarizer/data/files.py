@@ -84,6 +84,7 @@ class SourceFile:
 
     address: str
     version: str
+    size: int
 
 
 def find(pattern: str, key: str) -> list[SourceFile]:
@@ -110,7 +111,8 @@ def find(pattern: str, key: str) -> list[SourceFile]:
         ) from error
     except FileNotFoundError as error:
         raise DataError(
-            f"{key}={pattern} does not exist: check the path, relative ones start from {Path.cwd()}."
+            f"{key}={pattern} does not exist: check the path, relative ones start from {Path.cwd()}; for a job from another machine "
+            f"name the file here with {key}=<path>."
         ) from error
     except Exception as error:  # each storage has its own kinds
         raise DataError(
@@ -125,7 +127,7 @@ def find(pattern: str, key: str) -> list[SourceFile]:
             )
         if info["size"] == 0:
             raise DataError(f"{info['name']} is empty: write one row for each document into it.")
-    return [SourceFile(filesystem.unstrip_protocol(info["name"]), _version(info)) for info in infos]
+    return [SourceFile(filesystem.unstrip_protocol(info["name"]), _version(info), info["size"]) for info in infos]
 
 
 def _version(info: dict[str, Any]) -> str:
@@ -201,9 +203,12 @@ def _features() -> Any:
 def _stream(files: list[SourceFile], columns: Columns) -> IterableDataset:
     from datasets import IterableDataset
 
-    return IterableDataset.from_generator(
+    stream = IterableDataset.from_generator(
         read_pairs, features=_features(), gen_kwargs={"files": files, "columns": columns}
     )
+    # all that is known of it without reading it; the same for files that were moved
+    stream._fingerprint = json.dumps([file.size for file in files])
+    return stream
 
 
 def _stored(files: list[SourceFile], columns: Columns, cache: Path) -> Dataset:

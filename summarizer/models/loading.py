@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import cache
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from summarizer.config import Architecture
-from summarizer.errors import HubError, ModelError
+from summarizer.errors import HubError, ModelError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +93,41 @@ def load_tokenizer(model: DictConfig, training_texts: Callable[[], Iterable[str]
         # decoder-only models often come without: padding is masked, so the end token serves
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer's folder, whole or not at all, in place of an earlier one.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        tokenizer.save_pretrained(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror}): free disk space or name another folder with hydra.sweep.dir=."
+        ) from error
+
+
+def load_saved_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer as `save_tokenizer` wrote it; no hub is asked.
+
+    Raises:
+        ModelError: the folder holds none, or a damaged one.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers and tokenizers raise a dozen kinds for a damaged folder
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be loaded ({' '.join(str(error).split())[:160]}): remove that folder to have it "
+            "made again, which gives the same tokenizer from the same data."
+        ) from error
 
 
 def build_model(model: DictConfig, tokenizer: PreTrainedTokenizerBase, attention: str = "sdpa") -> PreTrainedModel:
