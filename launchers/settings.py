@@ -65,6 +65,10 @@ class RentalSettings:
     """Config keys whose value is a file or folder of this machine: it travels, and the key names the copy."""
     sync_early: list[str] = field(default_factory=list)
     """Patterns, relative to the job's folder, of what comes home while the job still runs."""
+    max_results_gb: float = 200.0
+    """What a job's results may fill of this computer's disk; files beyond it are not downloaded, and named."""
+    max_log_mb: float = 200.0
+    """What a job's log may fill; of a longer one the middle is dropped."""
     pass_environment: list[str] = field(default_factory=list)
     """Environment variables handed to the job; their values are never written to a file."""
     forecast: str | None = None
