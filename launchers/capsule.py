@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from launchers.errors import CapsuleRefused, MendInput
+from launchers.remote.files import is_digest
 from launchers.secrecy import find_secret
 
 SUPPORT = ".launchers"
@@ -54,6 +55,7 @@ class Capsule:
         return sum({entry.digest: entry.size for entry in self.entries}.values())
 
     def blob(self, digest: str) -> Path:
+        assert is_digest(digest), f"{digest!r} is no SHA-256"
         return self.store / "blobs" / digest
 
 

@@ -21,9 +21,19 @@
 Our own mistakes are assertions and keep their traceback.
 """
 
+from __future__ import annotations
+
+from launchers.text import shown
+
 
 class LaunchError(Exception):
-    """Base of all: its text is shown to the user as it is, without a traceback."""
+    """Base of all: its text is shown to the user as it is, without a traceback.
+
+    It often quotes a machine or a provider, so that control characters in it become visible escapes.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(shown(text))
 
 
 class MendInput(LaunchError):

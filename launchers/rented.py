@@ -27,6 +27,7 @@ from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
 from launchers.local import INTERRUPTED, failed, finished, terminate_by_exception
 from launchers.settings import RentalSettings, Timing, typed
+from launchers.text import shown
 
 if TYPE_CHECKING:
     from launchers.ledger import JobRecord, Ledger
@@ -138,9 +139,11 @@ class RentedJobs(DispatchingLauncher):
             finally:
                 close_if_done(ledger, launch)
         records = {record.spec.number: record for record in ledger.jobs(launch)}
-        _show_summary(list(records.values()), ledger)
-        ledger.close()
-        _raise_if_still_billed(fleet)
+        try:
+            _show_summary(list(records.values()), ledger)
+        finally:  # whatever became of the table: what is still billed is said
+            ledger.close()
+            _raise_if_still_billed(fleet)
         return [_job_return(job, records[job.number]) for job in jobs]
 
     def _tasks(self, jobs: Sequence[ComposedJob], launch: str, home: Path, ledger: Ledger) -> list[Task]:
@@ -247,7 +250,17 @@ def _check_settings(settings: RentalSettings) -> None:
 
     if settings.gpu:
         find_card(settings.gpu)
-    for name in ("max_price", "max_hours", "machines", "sync_every_s", "disk_gb", "num_gpus"):
+    positive = (
+        "max_price",
+        "max_hours",
+        "machines",
+        "sync_every_s",
+        "disk_gb",
+        "num_gpus",
+        "max_results_gb",
+        "max_log_mb",
+    )
+    for name in positive:
         if getattr(settings, name) <= 0:
             raise MendInput(f"provider.{name} is {getattr(settings, name)}: it must be above 0.")
     if settings.disk_gb < settings.min_disk_gb:
@@ -381,7 +394,7 @@ def _job_return(job: ComposedJob, record: JobRecord) -> JobReturn:
     if record.outcome is Outcome.finished or not record.outcome.ended:
         return finished(job, JobStatus.COMPLETED, record.value)
     return failed(
-        job, JobNotFinished(f"Job {record.spec.id} is {record.outcome.value}: {(record.note or '').rstrip('.')}.")
+        job, JobNotFinished(f"Job {record.spec.id} is {record.outcome.value}: {shown(record.note or '').rstrip('.')}.")
     )
 
 

@@ -67,6 +67,10 @@ class RentalSettings:
     """Patterns, relative to the job's folder, of what comes home while the job still runs."""
     objective: str | None = None
     """What the value is called that a job returns: the name of its column in tables."""
+    max_results_gb: float = 200.0
+    """What a job's results may fill of this computer's disk; files beyond it are not downloaded, and named."""
+    max_log_mb: float = 200.0
+    """What a job's log may fill; of a longer one the middle is dropped."""
     pass_environment: list[str] = field(default_factory=list)
     """Environment variables handed to the job; their values are never written to a file."""
     forecast: str | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import time
+from pathlib import Path
 
 from launchers.capsule import load
 from launchers.cli.tables import Sheet, jobs_table, show, show_ended
@@ -21,7 +21,8 @@ from launchers.local import terminate_by_exception
 from launchers.rented import close_if_done, open_office
 from launchers.settings import JarvisSettings, ModalSettings, RentalSettings, Timing, VastSettings, typed
 from launchers.transport import sync
-from launchers.transport.logs import LOG_NAME, LogMirror, LogStream
+from launchers.transport.logs import Console, LineCutter, LogMirror, LogStream
+from launchers.transport.names import LOG_NAME
 
 SCHEMAS: dict[str, type[RentalSettings]] = {"jarvis": JarvisSettings, "modal": ModalSettings, "vast": VastSettings}
 
@@ -66,7 +67,7 @@ def logs(options: argparse.Namespace) -> int:
             with claimed(launchers_home(), record.launch):
                 # Nobody else keeps the local log growing.
                 rented = _rented(ledger, record)
-                mirror = LogMirror(record.spec.home, record.log_base, there=record.spec.output_there)
+                mirror = LogMirror(record.spec, record.log_base, there=record.spec.output_there)
                 office = _office(ledger, record)
                 stream = LogStream(rented.host, record.spec, mirror, office.clock, office.timing.retry_first)
                 while rented.host.job_status(record.spec)["state"] == "running":
@@ -85,8 +86,8 @@ def _catch_up(ledger: Ledger, record: JobRecord) -> None:
     """Bring and show what the log of a job without a client holds by now."""
     with claimed(launchers_home(), record.launch):
         rented = _rented(ledger, record)
-        mirror = LogMirror(record.spec.home, record.log_base)
-        size = rented.host.job_status(record.spec)["log_size"]
+        mirror = LogMirror(record.spec, record.log_base)
+        size = rented.host.job_status(record.spec).get("log_size", 0)
         if mirror.offset < size:
             for chunk in rented.host.follow(record.spec, mirror.offset):
                 mirror.feed(chunk)
@@ -96,18 +97,18 @@ def _catch_up(ledger: Ledger, record: JobRecord) -> None:
         rented.host.close()
 
 
-def _print_from(path: object, offset: int) -> int:
-    from pathlib import Path
-
-    assert isinstance(path, Path)
+def _print_from(path: Path, offset: int) -> int:
+    """Show what a log has got since, as `LogMirror` would; returns how far that is."""
     if not path.exists():
         return offset
+    console, cutter = Console(), LineCutter()
     with path.open("rb") as file:
-        file.seek(offset)
-        content = file.read()
-    sys.stdout.write(content.decode(errors="replace"))
-    sys.stdout.flush()
-    return offset + len(content)
+        # Shorter than before: its middle was dropped.
+        file.seek(min(offset, path.stat().st_size))
+        while chunk := file.read(1 << 16):
+            console.show(list(cutter.lines(chunk)))
+        console.show(list(cutter.rest()))
+        return file.tell()
 
 
 def attach(options: argparse.Namespace) -> int:
@@ -153,6 +154,7 @@ def fetch(options: argparse.Namespace) -> int:
         with claimed(launchers_home(), record.launch):
             rented = _rented(ledger, record)
             report = sync.pull(rented.host, record.spec)
+            sync.say_refused(report, record.spec)
             rented.host.close()
         rows.append(
             {"job": record.spec.id, "files": report.files, "MB": report.bytes / 1e6, "folder": record.spec.folder}

@@ -10,6 +10,9 @@ from typing import Any
 
 from launchers.ledger import JobRecord
 from launchers.plan import Candidate, Plan
+from launchers.text import shown
+
+LONGEST_CELL = 2000
 
 
 @dataclass
@@ -33,8 +36,13 @@ def show(sheet: Sheet, as_json: bool = False) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=sheet.title, title_justify="left", caption=sheet.note or None, caption_justify="left")
+    # Text, not markup: much of what stands here are words of a machine, a provider or a job.
+    note = Text(shown(sheet.note), style="table.caption") if sheet.note else None
+    table = Table(
+        title=Text(sheet.title, style="table.title"), title_justify="left", caption=note, caption_justify="left"
+    )
     for column in sheet.columns:
         table.add_column(
             sheet.headers.get(column, column.replace("_", " ")),
@@ -42,7 +50,7 @@ def show(sheet: Sheet, as_json: bool = False) -> None:
             overflow="fold",
         )
     for row in sheet.rows:
-        table.add_row(*(_short(column, row.get(column)) for column in sheet.columns))
+        table.add_row(*(Text(_short(column, row.get(column))) for column in sheet.columns))
     console = Console(soft_wrap=False)
     if not console.is_terminal:
         console = Console(width=160)
@@ -58,7 +66,8 @@ def _short(column: str, value: Any) -> str:
         if column.startswith("$"):
             return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.2f}"
         return f"{value:.4g}"
-    return str(value)
+    text = shown(str(value), lines=False)
+    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}..."
 
 
 _PLAN_COLUMNS = ("provider", "offer", "card", "gib", "kind", "$/h", "hours", "$_job", "mbit/s", "reliability", "region")

@@ -15,6 +15,7 @@ from launchers.job import MachineStatus
 from launchers.ledger import Ledger, MachineRecord
 from launchers.providers.base import JobHandles, Provider, Serverless
 from launchers.settings import RentalSettings, Timing
+from launchers.text import shown
 from launchers.transport.keys import KeyPair
 
 log = logging.getLogger("launchers")
@@ -72,7 +73,8 @@ class Office:
         self.clock.sleep(seconds)
 
     def say(self, subject: str, text: str, level: int = logging.INFO) -> None:
-        """Tell the user, and keep it in the ledger."""
+        """Tell the user, and keep it in the ledger. `text` may quote a machine or a provider."""
+        text = shown(text)
         log.log(level, "%s: %s", subject, text)
         self.ledger.note(subject, text, self.clock.now())
 

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import threading
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from launchers.capsule import Capsule
 from launchers.clock import pauses
@@ -23,7 +22,7 @@ from launchers.errors import (
     Unreachable,
 )
 from launchers.gpus import find_card
-from launchers.host import Host
+from launchers.host import Host, Probe
 from launchers.job import Billing, MachineState, MachineStatus, Offer, machine_label
 from launchers.ledger import MachineRecord
 from launchers.lifecycle.office import Office
@@ -286,7 +285,7 @@ def _wait_until_running(office: Office, instance: str) -> MachineStatus:
     raise BadMachine(f"instance {instance} did not run after {office.timing.boot:.0f} s ({words})")
 
 
-def _first_contact(office: Office, host: Host, instance: str) -> dict[str, Any]:
+def _first_contact(office: Office, host: Host, instance: str) -> Probe:
     """The probe of a machine whose ssh may come up later than its container."""
     end = office.clock.now() + office.timing.ssh
     while True:
@@ -300,35 +299,35 @@ def _first_contact(office: Office, host: Host, instance: str) -> dict[str, Any]:
             office.rest(min(office.timing.poll, LOGIN_PAUSE_S))
 
 
-def _check_machine(probe: dict[str, Any], settings: RentalSettings) -> None:
+def _check_machine(probe: Probe, settings: RentalSettings) -> None:
     """Raise unless the machine is the one that was paid for."""
-    if probe["disk_free_gb"] < settings.min_disk_gb:
+    if probe.disk_free_gb < settings.min_disk_gb:
         raise BadMachine(
-            f"it has {probe['disk_free_gb']:.0f} GB free, less than provider.min_disk_gb {settings.min_disk_gb}"
+            f"it has {probe.disk_free_gb:.0f} GB free, less than provider.min_disk_gb {settings.min_disk_gb}"
         )
     if not settings.check_gpu or not settings.gpu:
         return
-    if probe["shm_free_mb"] < MIN_SHM_MB:
+    if probe.shm_free_mb < MIN_SHM_MB:
         raise BadMachine(
-            f"its shared memory has {probe['shm_free_mb']:.0f} MB, less than data loaders need ({MIN_SHM_MB})"
+            f"its shared memory has {probe.shm_free_mb:.0f} MB, less than data loaders need ({MIN_SHM_MB})"
         )
-    cards = probe["cards"]
+    cards = probe.cards
     if not cards:
         raise BadMachine("nvidia-smi finds no card on it")
     wanted = find_card(settings.gpu)
     if len(cards) < settings.num_gpus:
         raise BadMachine(f"it has {len(cards)} cards, paid for were {settings.num_gpus}")
-    name, memory_mib, driver = (cards[0] + ["", "", ""])[:3]
+    card = cards[0]
     plain = wanted.name.replace(" 80GB", "").replace("RTX ", "").lower()
     if (
-        plain.replace(" ", "") not in name.lower().replace(" ", "")
-        or float(memory_mib or 0) / 1024 < wanted.memory_gib - 1
+        plain.replace(" ", "") not in card.name.lower().replace(" ", "")
+        or card.memory_mib / 1024 < wanted.memory_gib - 1
     ):
-        raise BadMachine(f"its card is {name} with {memory_mib} MiB, paid for was {wanted.name}")
+        raise BadMachine(f"its card is {card.name} with {card.memory_mib:.0f} MiB, paid for was {wanted.name}")
     needed = next((d for cuda, d in _DRIVER_FOR_CUDA if (getattr(settings, "min_cuda", None) or 0) >= cuda), 0)
-    if driver and int(driver.split(".")[0]) < needed:
+    if card.driver and card.driver_branch < needed:
         raise BadMachine(
-            f"its driver {driver} is too old for CUDA {getattr(settings, 'min_cuda', None)} (needs {needed})"
+            f"its driver {card.driver} is too old for CUDA {getattr(settings, 'min_cuda', None)} (needs {needed})"
         )
 
 

@@ -52,7 +52,7 @@ def run_job(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, pref
     if (office.settings.detach or office.leaving.is_set()) and not office.stopping.is_set():
         raise Detached
     record = office.ledger.job(job.id)
-    mirror = LogMirror(job.home, record.log_base, prefix, job.output_there)
+    mirror = LogMirror(job, record.log_base, prefix, job.output_there)
     stream = LogStream(host, job, mirror, office.clock, office.timing.retry_first)
     try:
         status = _follow(office, rented, job, stream)
@@ -79,10 +79,10 @@ def _begin(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, found
     if held:
         _reach(office, rented, lambda: host.restore(job, job.home, held))
         office.say(job.id, f"continues from {len(held)} fetched files")
-    mirror = LogMirror(job.home, 0)
+    mirror = LogMirror(job, 0)
     # A machine that kept its disk goes on in its old log, most of which is here.
     known = office.ledger.job(job.id)
-    length = mirror.path.stat().st_size
+    length = mirror.length
     here = min(length - known.log_base, found.get("log_size", 0)) if known.machine == rented.record.label else 0
     office.ledger.update_job(
         job.id, outcome=Outcome.running, machine=rented.record.label, started=office.clock.now(),

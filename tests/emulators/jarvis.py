@@ -232,6 +232,7 @@ class Jarvis(Served):
         cage.prepare()
         for known in self.account_keys:
             cage.authorize(known["ssh_key"])
+        self.furnish(cage)
         if self.gpu_on_machine:
             cage.install("nvidia-smi", f"#!/bin/sh\necho '{self.gpu_on_machine}'\n")
         return cage

@@ -131,6 +131,7 @@ class Vast(Served):
             cage.prepare()
             for known in self.account_keys:
                 cage.authorize(known["public_key"])
+            self.furnish(cage)
             gpu_on_machine = lemon.get("gpu_on_machine", self.gpu_on_machine)
             if gpu_on_machine:
                 cage.install("nvidia-smi", f"#!/bin/sh\necho '{gpu_on_machine}'\n")

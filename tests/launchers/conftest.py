@@ -164,6 +164,10 @@ def readable(paths: Iterable[Path]) -> Iterator[Path]:
         yield path
 
 
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+
+
 @contextmanager
 def opened(desk: Desk) -> Iterator[Desk]:
     """A desk while its market is open; what it started is ended."""

@@ -20,6 +20,8 @@ from launchers.providers.vast import wire
 KEY_VARIABLE = "VAST_API_KEY"
 DEFAULT_URL = "https://console.vast.ai"
 REQUEST_TIMEOUT_S = 30
+MOST_PAGES = 1000
+"""Of 25 instances each; a list that goes on is not believed."""
 
 
 def open_provider(api_url: str | None) -> Vast:
@@ -138,13 +140,14 @@ class Vast:
     def list_mine(self) -> list[MachineStatus]:
         rows: list[dict[str, Any]] = []
         params: dict[str, Any] = {"select_filters": {}, "order_by": [{"col": "id", "dir": "asc"}], "limit": 25}
-        while True:
+        for _ in range(MOST_PAGES):
             with _translated():
                 page = self._reader.show_instances_v1(dict(params))
             rows += page.get("instances") or []
             if not page.get("next_token"):
                 return [wire.status_of_row(row) for row in rows]
             params["after_token"] = page["next_token"]
+        raise RetryLater(f"Vast.ai's list of instances did not end after {MOST_PAGES} pages.")
 
     # --- abilities
 
