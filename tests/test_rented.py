@@ -56,6 +56,7 @@ def assert_home(folder: Path, output: str, checkout: Path, corpus: list[str]) ->
     assert (provenance["commit"], provenance["dirty"]) == (git(checkout, "rev-parse", "HEAD").strip(), True)
     assert "+Changed and not committed." in (folder / "changes.diff").read_text()
     assert f"python -m summarizer task=predict run={folder} input=-" in output
+    assert "validation/rougeL" in output  # the column of its value in the table
     again = summarizer("task=evaluate", f"run={folder}", *corpus, "hardware=cpu", cwd=checkout.parent)
     assert json.loads((job_folder(again) / "metrics.json").read_text())["test/rougeL"] == metrics["test/rougeL"]
 
@@ -79,11 +80,14 @@ def test_a_job_on_a_rented_machine_comes_home_as_a_local_one_would(emulator, key
     corpus, results = write_corpus(tmp_path / "corpus"), tmp_path / "outputs"
     summarizer("task=prepare", *SHORT[:-1], *corpus, choice[1], cwd=checkout)
     with emulator(tmp_path / "market") as market:
-        done = summarizer(
+        command = [
             *SHORT, *corpus, *choice, f"provider.api_url={market.url}", "provider.check_gpu=false",
             "provider.remote_root=/mnt/launchers", f"hydra.sweep.dir={results}",
-            cwd=checkout, LAUNCHERS_HOME=str(tmp_path / "home"), **{key: market.key},
-        )  # fmt: skip
+        ]  # fmt: skip
+        here = {"cwd": checkout, "LAUNCHERS_HOME": str(tmp_path / "home"), key: market.key}
+        assert "Plan" in summarizer(*command, "provider.dry_run=true", **here).stdout
+        assert not results.exists()
+        done = summarizer(*command, **here)
         assert market.billed() == []
     assert job_folder(done) == results / "0"
     assert_home(results / "0", done.stdout, checkout, corpus)
