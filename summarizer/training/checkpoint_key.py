@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from summarizer.command_line import quote_value
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -117,7 +122,7 @@ def refusal(
     Args:
         data: file of each split, where it came from files.
     """
-    told, ways, names_settings = [], [], False
+    told, ways, kept = [], [], []
     for part, changed in changes.items():
         if "fingerprint" in changed:
             count, unit = ("ids", "token ids") if part == "tokenizer" else ("rows", "rows")
@@ -125,20 +130,27 @@ def refusal(
             amount = f"{then} {unit} -> {now}" if count in changed else f"other {unit} of the same number"
             told.append(f"the {part if part == 'tokenizer' else f'{part} data'} changed ({amount})")
             source = f"{job / 'tokenizer'}" if part == "tokenizer" else data.get(part) or f"the {part} data"
-            ways.append(f"restore {source}")
-        settings = [
-            f"{key} {then} -> {now}"
-            for key, (then, now) in changed.items()
-            if key not in ("rows", "ids", "fingerprint")
-        ]
+            ways.append(f"restore {source}" + ("" if part == "tokenizer" else " (and the settings of data)"))
+        settings = {key: values for key, values in changed.items() if key not in ("rows", "ids", "fingerprint")}
         if settings:
-            names_settings = True
-            told.append(("another model: " if part == "model" else "") + ", ".join(settings))
-    if names_settings:
-        ways.append(f"leave the changed settings out (`python -m summarizer resume={job}`)")
+            kept += [override(key, then) for key, (then, _) in settings.items()]
+            named = ", ".join(f"{key} {then} -> {now}" for key, (then, now) in settings.items())
+            told.append(("another model: " if part == "model" else "") + named)
+    if kept:
+        ways.append(
+            f"leave the changes out (`python -m summarizer resume={shlex.quote(str(job))}`, or add {' '.join(kept)})"
+        )
     first = next(iter(changes))
     return (
         f"the job cannot be continued from {checkpoint.name}, which belongs to other settings or data "
         f"({'; '.join(told)}): {CONSEQUENCES[first]}. Either {' and '.join(ways)}, or start a new run in another folder "
         "(hydra.sweep.dir=<folder>, without resume)."
     )
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` as a shell and Hydra take it."""
+    text = json.dumps(value) if not isinstance(value, str) else value
+    if isinstance(value, str) and not re.fullmatch(r"[\w./-]+", value):
+        text = quote_value(value)
+    return shlex.quote(f"{key}={text}")

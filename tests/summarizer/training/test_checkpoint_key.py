@@ -1,6 +1,7 @@
 """What a checkpoint depends on is named in its key; what may change without harm is not in it."""
 
 import json
+import shlex
 
 import pytest
 
@@ -84,3 +85,11 @@ def test_summaries_that_choose_the_best_checkpoint_are_in_its_key(key_of):
         in key_of(*by_rouge, "trainer.validation_samples=3").changes_since(stored)["validation"]
     )
     assert key_of("generation.num_beams=5").changes_since(key_of().stored()) == {}
+
+
+def test_the_way_out_gives_the_settings_that_the_other_hardware_would_change(key_of, tmp_path):
+    stored = key_of("hardware.tokens_per_step=131072", "trainer.packing=always", "model.source_prefix='it: '").stored()
+    sentence = refusal(key_of().changes_since(stored), tmp_path / "step-1.ckpt", tmp_path / "a job", {})
+    added = shlex.split(sentence.partition("or add ")[2].partition("), or start")[0])
+    assert f"resume='{tmp_path}/a job'" in sentence
+    assert key_of(*added).changes_since(stored) == {}

@@ -312,6 +312,7 @@ def test_a_plan_that_changed_is_refused_with_the_way_out(whole, tmp_path, settin
     assert done.returncode == 2
     assert named in done.stdout
     assert f"resume={folder}`" in done.stdout
+    assert f"or add {setting.partition('=')[0]}={named.split()[1]}" in done.stdout
     assert files_of(folder) == before
 
 
