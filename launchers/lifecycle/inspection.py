@@ -1,0 +1,44 @@
+"""Whether a machine that came up is the one that was paid for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launchers.errors import BadMachine
+from launchers.gpus import find_card
+from launchers.settings import RentalSettings
+
+MIN_SHM_MB = 64
+_DRIVER_FOR_CUDA = ((12.8, 570), (12.4, 550), (12.1, 530), (11.8, 520))
+
+
+def check_machine(probe: dict[str, Any], settings: RentalSettings) -> None:
+    """Raise unless the machine is the one that was paid for."""
+    if probe["disk_free_gb"] < settings.min_disk_gb:
+        raise BadMachine(
+            f"it has {probe['disk_free_gb']:.0f} GB free, less than provider.min_disk_gb {settings.min_disk_gb}"
+        )
+    if not settings.check_gpu or not settings.gpu:
+        return
+    if probe["shm_free_mb"] < MIN_SHM_MB:
+        raise BadMachine(
+            f"its shared memory has {probe['shm_free_mb']:.0f} MB, less than data loaders need ({MIN_SHM_MB})"
+        )
+    cards = probe["cards"]
+    if not cards:
+        raise BadMachine("nvidia-smi finds no card on it")
+    wanted = find_card(settings.gpu)
+    if len(cards) < settings.num_gpus:
+        raise BadMachine(f"it has {len(cards)} cards, paid for were {settings.num_gpus}")
+    name, memory_mib, driver = (cards[0] + ["", "", ""])[:3]
+    plain = wanted.name.replace(" 80GB", "").replace("RTX ", "").lower()
+    if (
+        plain.replace(" ", "") not in name.lower().replace(" ", "")
+        or float(memory_mib or 0) / 1024 < wanted.memory_gib - 1
+    ):
+        raise BadMachine(f"its card is {name} with {memory_mib} MiB, paid for was {wanted.name}")
+    needed = next((d for cuda, d in _DRIVER_FOR_CUDA if (getattr(settings, "min_cuda", None) or 0) >= cuda), 0)
+    if driver and int(driver.split(".")[0]) < needed:
+        raise BadMachine(
+            f"its driver {driver} is too old for CUDA {getattr(settings, 'min_cuda', None)} (needs {needed})"
+        )
