@@ -14,7 +14,6 @@ from launchers.errors import (
     Capped,
     Kept,
     LaunchError,
-    MendInput,
     NoOffer,
     Preempted,
     SetupFailed,
@@ -34,6 +33,7 @@ from launchers.lifecycle.warden import Phase, Warden
 from launchers.providers.base import Resumes, Serverless
 
 log = logging.getLogger("launchers")
+HOLDS_RESULTS = (Phase.running, Phase.syncing, Phase.fetching)
 SETUPS = 2
 """After so many machines on which the packages could not be installed, the project is at fault and not the machines."""
 
@@ -177,10 +177,8 @@ class Fleet:
             else:
                 return self._lose(task, rented, error)
             return None
-        except (Cancelled, Capped, MendInput) as error:
-            if isinstance(error, NoOffer) and rented is None and self._retires(task):
-                raise _Retired from None
-            outcome = {Cancelled: Outcome.cancelled, Capped: Outcome.capped}.get(type(error), Outcome.failed)
+        except (Cancelled, Capped) as error:
+            outcome = Outcome.cancelled if isinstance(error, Cancelled) else Outcome.capped
             note = str(error)
             if rented is not None and rented.guard.over is not None:
                 note = f"{note.rstrip('.')}; what was downloaded until then is in {job.folder}"
@@ -190,25 +188,19 @@ class Fleet:
         except StillBilled as error:
             ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=now())
             raise
-        except LaunchError as error:
-            ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=now())
-            return rented
         except Detached:
             raise
         except Exception as error:
-            if rented is None:
-                raise
-            if rented.guard.phase not in (Phase.running, Phase.syncing, Phase.fetching):
-                self._return(office, rented)  # nothing is on it that is not here
-                raise
-            _say_what_failed(error)
-            self._warden.forget(rented.record.label)
-            text = self._leftovers.keep(task, rented, error)
-            with contextlib.suppress(Exception):
-                self._leave_alone(task, rented)
-            self._applications.leave(rented)
-            rented.host.close()
-            raise Kept(text) from error
+            if isinstance(error, NoOffer) and rented is None and self._retires(task):
+                raise _Retired from None
+            if rented is not None and rented.guard.phase in HOLDS_RESULTS:
+                raise Kept(self._keep(task, rented, error)) from error
+            if isinstance(error, LaunchError):
+                ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=now())
+                return rented
+            if rented is not None:
+                self._return(office, rented)
+            raise
 
     def _retires(self, task: Task) -> bool:
         """Whether a worker that finds no machine leaves its job to the others, who have some; the last one does not."""
@@ -277,6 +269,17 @@ class Fleet:
         if rented is not None and not rented.record.offer.per_job:
             self._warden.forget(rented.record.label)
 
+    def _keep(self, task: Task, rented: Rented, error: Exception) -> str:
+        """Leave a machine whose results can't be written here to a later `attach`; returns what to tell."""
+        _say_what_failed(error)
+        self._warden.forget(rented.record.label)
+        text = self._leftovers.keep(task, rented, error)
+        with contextlib.suppress(Exception):  # the ledger's own disk may be the full one
+            self._leave_alone(task, rented)
+        self._applications.leave(rented)
+        rented.host.close()
+        return text
+
     def _return(self, office: Office | None, rented: Rented) -> None:
         assert office is not None
         if not self._applications.leave(rented):
@@ -303,7 +306,9 @@ class _Retired(Exception):
 
 def _say_what_failed(error: Exception) -> None:
     """Trouble of this computer in a sentence, a mistake of ours with all that helps to find it."""
-    if isinstance(error, OSError | sqlite3.Error):
+    if isinstance(error, LaunchError):
+        log.error("%s", error)
+    elif isinstance(error, OSError | sqlite3.Error):
         log.error("This computer is in trouble (%s: %s).", type(error).__name__, error)
     else:
         log.error("A mistake in the launchers; please report it with these lines:", exc_info=error)
