@@ -20,7 +20,7 @@ from launchers.errors import (
     StillBilled,
     Unreachable,
 )
-from launchers.job import Outcome
+from launchers.job import Billing, Outcome
 from launchers.lifecycle.applications import Applications
 from launchers.lifecycle.ending import give_back
 from launchers.lifecycle.leftovers import Leftovers, unsettled
@@ -191,7 +191,7 @@ class Fleet:
         except Detached:
             raise
         except Exception as error:
-            if isinstance(error, NoOffer) and rented is None and self._retires(task):
+            if isinstance(error, NoOffer) and rented is None and self._retires(task, error):
                 raise _Retired from None
             if rented is not None and rented.guard.phase in HOLDS_RESULTS:
                 raise Kept(self._keep(task, rented, error)) from error
@@ -202,14 +202,16 @@ class Fleet:
                 self._return(office, rented)
             raise
 
-    def _retires(self, task: Task) -> bool:
+    def _retires(self, task: Task, error: NoOffer) -> bool:
         """Whether a worker that finds no machine leaves its job to the others, who have some; the last one does not."""
+        office = task.office
+        have_some = any(machine.billing is not Billing.gone for machine in office.ledger.machines(office.launch))
         with self._lock:
-            if self._workers < 2:
+            if self._workers < 2 or not have_some:
                 return False
             self._workers -= 1
             self._waiting.appendleft(task)
-        task.office.say(task.job.id, "no machine for it is free now: it waits for one of the others")
+        office.say(task.job.id, f"waits for a machine of the other jobs: {error}")
         return True
 
     def _lose(self, task: Task, rented: Rented | None, error: LaunchError) -> Rented | None:

@@ -68,6 +68,7 @@ def run_job(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, pref
         raise BadMachine(f"the supervisor of job {job.id} died on the machine")
     rented.guard.phase = Phase.fetching
     _bring_home(office, rented, job)
+    rented.guard.asked = None  # what this job was asked is nothing to the next one
     rented.guard.phase = Phase.idle
     return _judge(office, job, status)
 

@@ -154,6 +154,14 @@ def test_max_hours_counts_over_all_machines_of_a_job(desk: Desk):
     assert job["$"] == pytest.approx(sum(row["dollars"] for row in desk.market.bill()), rel=0.25)
 
 
+def test_a_job_that_is_capped_leaves_its_machine_and_hours_of_their_own_to_the_next(desk: Desk):
+    done = desk.run("-m", "steps=3000,30", "seconds_per_step=0.1", f"provider.max_hours={HOURS_S / 3600}", *TIMING)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert [job["state"] for job in states(desk)] == ["capped", "finished"]
+    assert len(desk.market.history) == 1
+    assert desk.market.billed() == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_ends_the_bill_when_the_grace_is_over_whatever_the_machine_says(
     desk: Desk, taken_over: Callable[[str], None], number: int

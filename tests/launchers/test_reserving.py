@@ -103,7 +103,7 @@ def test_jobs_for_which_the_market_has_no_machine_wait_for_the_others(desk: Desk
     done = desk.run("-m", "steps=21,22,23,24", "seconds_per_step=0.1", "provider.machines=4")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(desk.market.history) == 2
-    assert "it waits for one of the others" in done.stdout
+    assert "waits for a machine of the other jobs" in done.stdout
 
 
 # --- lost create calls
