@@ -15,8 +15,10 @@
     │   │   └── RemoteError          a command of ours failed on it
     │   └── Preempted            the machine was taken away from a running job
     ├── Cancelled            the user asked for the end
+    ├── Capped               a cap or a stop is over, and the machine was not done by then: it was destroyed
     └── StopAndLook          a person must look: something may still cost money
         └── StillBilled          a machine could not be confirmed gone
+            └── Kept                 a machine was kept, since its results could not be written here
 
 Our own mistakes are assertions and keep their traceback.
 """
@@ -59,6 +61,9 @@ class UnknownJob(MendInput):
 class RetryLater(LaunchError):
     """The provider has trouble of its own; the same request may succeed later."""
 
+    may_have_acted = True
+    """Whether the request may have been carried out all the same; false where the provider itself said that it was not."""
+
 
 class Unreachable(RetryLater):
     """The provider or the machine did not answer."""
@@ -92,9 +97,17 @@ class Cancelled(LaunchError):
     """The user stopped the launch."""
 
 
+class Capped(LaunchError):
+    """A cap is reached, or the time that a stop leaves a machine is over."""
+
+
 class StopAndLook(LaunchError):
     """The state is unknown and only a person can settle it."""
 
 
 class StillBilled(StopAndLook):
     """A machine could not be confirmed gone and may cost money."""
+
+
+class Kept(StillBilled):
+    """A machine holds results that could not be written here, and costs money until someone fetches them."""

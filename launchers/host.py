@@ -123,4 +123,7 @@ class Host(Protocol):
     def discard(self, job: JobSpec) -> None:
         """The results are home: remove what would outlive the machine, where the settings say so."""
 
+    def cut(self) -> None:
+        """Break what waits for the machine, from another thread, and let nothing be asked of it any more."""
+
     def close(self) -> None: ...

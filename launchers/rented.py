@@ -25,7 +25,7 @@ from omegaconf import OmegaConf, open_dict, read_write
 # launch needs is imported by the functions that need it.
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
-from launchers.local import INTERRUPTED, failed, finished, terminate_by_exception
+from launchers.local import failed, finished
 from launchers.settings import RentalSettings, Timing, typed
 from launchers.text import shown
 
@@ -82,12 +82,13 @@ class RentedJobs(DispatchingLauncher):
         from launchers.ledger import Ledger, launchers_home
         from launchers.providers import open_provider
         from launchers.providers.base import Serverless
+        from launchers.ranges import check_settings
         from launchers.transport.keys import key_pair
 
         self._typed = {job.number: typed(self.schema, job.config.hydra.launcher.rental, "provider") for job in jobs}
         for job in jobs:
             settings = self._settings(job)
-            _check_settings(settings)
+            check_settings(settings, self._timing(job))
             if not os.environ.get(ESTIMATE_FILE):  # there it is a row of the table
                 self.check_settings(settings, len(jobs))
             _check_no_secret(job)
@@ -122,29 +123,42 @@ class RentedJobs(DispatchingLauncher):
         with without_collections():
             from launchers.job import new_launch_id
             from launchers.lifecycle.fleet import Fleet
+            from launchers.lifecycle.stops import counted_stops
             from launchers.lifecycle.takeover import claimed
 
             launch = new_launch_id(_now())
             tasks = self._tasks(jobs, launch, home, ledger)
-        with terminate_by_exception(), claimed(home, launch):
+        with counted_stops() as stops, claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [task.job for task in tasks], _now())
             log.info(
                 "launch %s: `python -m launchers attach %s` takes it up again should this process die", launch, launch
             )
-            fleet = Fleet(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1)
+            log.info("at most $%.2f: %s", *self._most(jobs))
+            fleet = Fleet(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1, stops=stops)
             try:
                 fleet.run()
-            except KeyboardInterrupt:
-                raise SystemExit(INTERRUPTED) from None  # all has been said
             finally:
                 close_if_done(ledger, launch)
+        _raise_if_still_billed(fleet)  # before the table: nothing that it shows may cost this sentence
         records = {record.spec.number: record for record in ledger.jobs(launch)}
-        try:
-            _show_summary(list(records.values()), ledger)
-        finally:  # whatever became of the table: what is still billed is said
-            ledger.close()
-            _raise_if_still_billed(fleet)
+        _show_summary(list(records.values()), ledger)
+        ledger.close()
         return [_job_return(job, records[job.number]) for job in jobs]
+
+    def _most(self, jobs: Sequence[ComposedJob]) -> tuple[float, str]:
+        """$ that these jobs can cost at most, and why."""
+        from launchers.plan import most, reserve
+
+        settings, timing = self._settings(jobs[0]), self._timing(jobs[0])
+        what = f"{len(jobs)} x " if len(jobs) > 1 else ""
+        what += f"{settings.max_hours:g} h at ${settings.max_price:.2f}/h"
+        what += f" (${settings.max_cost:.2f} per job)" if settings.max_cost is not None else ""
+        what += f", and {reserve(timing) / 60:.0f} min each to save and download"
+        if settings.max_total_cost is not None:
+            what = f"provider.max_total_cost; {what}"
+        return sum(most(self._settings(job), timing, 1) for job in jobs) if settings.max_total_cost is None else most(
+            settings, timing, len(jobs)
+        ), what
 
     def _tasks(self, jobs: Sequence[ComposedJob], launch: str, home: Path, ledger: Ledger) -> list[Task]:
         from launchers.capsule import pack
@@ -196,6 +210,7 @@ class RentedJobs(DispatchingLauncher):
         if not file:
             plan = self._plan(job, office)
             show(plan_table(plan))
+            log.info("at most $%.2f: %s", *self._most([job]))
             plan.require(settings.max_cost, balance_of(office))
             return finished(job, JobStatus.COMPLETED, None)
         hardware = _choice(job, "hardware")
@@ -242,34 +257,6 @@ def close_if_done(ledger: Ledger, launch: str) -> None:
         needed = [launch, *ledger.launches(only_open=True)]
         wanted = {job.spec.capsule for name in needed for job in ledger.jobs(name)}
         forget_all_but(wanted, launchers_home())
-
-
-def _check_settings(settings: RentalSettings) -> None:
-    """Refuse what can't be meant."""
-    from launchers.gpus import find_card
-
-    if settings.gpu:
-        find_card(settings.gpu)
-    positive = (
-        "max_price",
-        "max_hours",
-        "machines",
-        "sync_every_s",
-        "disk_gb",
-        "num_gpus",
-        "max_results_gb",
-        "max_log_mb",
-    )
-    for name in positive:
-        if getattr(settings, name) <= 0:
-            raise MendInput(f"provider.{name} is {getattr(settings, name)}: it must be above 0.")
-    if settings.disk_gb < settings.min_disk_gb:
-        raise MendInput(
-            f"provider.disk_gb {settings.disk_gb} is less than provider.min_disk_gb {settings.min_disk_gb}: "
-            "rent a larger disk, it cannot grow later."
-        )
-    if not settings.remote_root.startswith("/") or settings.remote_root.rstrip("/") in ("", "/root", "/home", "/tmp"):
-        raise MendInput(f"provider.remote_root {settings.remote_root!r} must be an absolute folder of our own.")
 
 
 def _check_no_secret(job: ComposedJob) -> None:

@@ -27,8 +27,11 @@ class RentalSettings:
     """$ per hour for the whole machine, storage included."""
     max_cost: float | None = None
     """$ for one job, all its machines together; null: bounded by max_price x max_hours alone."""
+    max_total_cost: float | None = None
+    """$ for all machines of a launch together; null: as many jobs as there are, each within its own caps."""
     max_hours: float = MISSING
-    """Hours one machine may be rented; on it a watchdog ends the rental even if this client is gone."""
+    """Hours of one job on all its machines, those that never came up included; on each a watchdog ends the rental even if
+    this client is gone."""
     spot: bool = MISSING
     """Rent an interruptible machine: cheaper, may be taken away at any time."""
     disk_gb: int = MISSING
@@ -152,6 +155,8 @@ class Timing:
     """How long a machine waits, after its job ended, for someone to fetch the results before it ends itself."""
     grace: float = 60.0
     """Between asking a job to stop, so that it can write a checkpoint, and killing it."""
+    fetch: float = 1800.0
+    """How long, after a cap or a Ctrl-C, results may be downloaded before the machine is destroyed without them."""
     second_interrupt: float = 5.0
     """After a Ctrl-C that leaves jobs running, in which another one ends them."""
     retry_first: float = 1.0

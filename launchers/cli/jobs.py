@@ -15,9 +15,10 @@ from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
 from launchers.lifecycle.fleet import Fleet
 from launchers.lifecycle.office import Office
 from launchers.lifecycle.rental import Excluded, Rented
+from launchers.lifecycle.stops import counted_stops
 from launchers.lifecycle.takeover import claimed, held_machines
 from launchers.lifecycle.task import Task
-from launchers.local import terminate_by_exception
+from launchers.lifecycle.warden import Warden
 from launchers.rented import close_if_done, open_office
 from launchers.settings import JarvisSettings, ModalSettings, RentalSettings, Timing, VastSettings, typed
 from launchers.transport import sync
@@ -120,11 +121,13 @@ def attach(options: argparse.Namespace) -> int:
 def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
     """Finish a launch: exit code 0 when all its jobs finished, 1 when one did not, 3 when something may still be billed."""
     home = launchers_home()
-    with terminate_by_exception(), claimed(home, launch):
+    warden = Warden()
+    with claimed(home, launch):
         records = ledger.jobs(launch)
         tasks = [_task(ledger, record) for record in records if not record.outcome.ended]
         for task in tasks:
             task.office.settings.detach = False
+            task.office.warden = warden
         still: list[StillBilled] = []
         excluded = Excluded()
         if tasks or any(m.billing is not Billing.gone for m in ledger.machines(launch)):
@@ -134,11 +137,13 @@ def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
             except StillBilled as error:
                 held, waiting = [], tasks
                 still.append(error)
-            fleet = Fleet(waiting, records[0].spec.settings["machines"], prefixed=len(records) > 1, excluded=excluded)
-            try:
-                fleet.run(held)
-            finally:
-                close_if_done(ledger, launch)
+            machines, several = records[0].spec.settings["machines"], len(records) > 1
+            with counted_stops() as stops:
+                fleet = Fleet(waiting, machines, several, excluded, stops, warden)
+                try:
+                    fleet.run(held)
+                finally:
+                    close_if_done(ledger, launch)
             still += fleet.still_billed
     records = ledger.jobs(launch)
     show_ended(records, time.time(), as_json)
@@ -208,7 +213,8 @@ def _rented(ledger: Ledger, record: JobRecord) -> Rented:
     office = _office(ledger, record)
     machine = ledger.machine(record.machine) if record.machine else None
     if machine is not None and machine.instance is not None and machine.offer.per_job:
-        return Rented(machine, office.open_host(office, machine, None), time.time())
+        guard = office.warden.guard(office, machine.label, per_job=True)
+        return Rented(machine, office.open_host(office, machine, None), guard)
     if machine is None or machine.instance is None or machine.billing is Billing.gone:
         raise MendInput(
             f"Job {record.spec.id} is on no machine ({record.outcome.value}); what is here lies in {record.spec.folder}."
@@ -218,4 +224,5 @@ def _rented(ledger: Ledger, record: JobRecord) -> Rented:
         raise LaunchError(
             f"The machine of job {record.spec.id} does not run ({status.detail}): `python -m launchers attach` moves it."
         )
-    return Rented(machine, office.open_host(office, machine, status), time.time())
+    guard = office.warden.guard(office, machine.label, per_job=False)
+    return Rented(machine, office.open_host(office, machine, status), guard)

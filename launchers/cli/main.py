@@ -105,6 +105,7 @@ def run(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("Interrupted; `python -m launchers ps` shows what runs and what is billed.", file=sys.stderr)
         return 130
 
 

@@ -101,6 +101,9 @@ class SshHost:
     def discard(self, job: JobSpec) -> None:
         """Nothing to do: it all goes with the machine."""
 
+    def cut(self) -> None:
+        self._connection.cut()
+
     def close(self) -> None:
         self._agent.close()
         self._connection.close()

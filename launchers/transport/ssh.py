@@ -47,6 +47,7 @@ class Connection:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._client: paramiko.SSHClient | None = None
+        self._is_cut = False
 
     def run(self, command: str, source: Iterable[bytes] = (), timeout: float | None = 120) -> bytes:
         """Run a command with `source` as its standard input; returns the beginning of its standard output.
@@ -113,6 +114,13 @@ class Connection:
                 self._client.close()
                 self._client = None
 
+    def cut(self) -> None:
+        """End it for good, whatever it does now; takes no lock, since who holds one may wait for the machine."""
+        self._is_cut = True
+        client = self._client
+        if client is not None:
+            client.close()
+
     @contextlib.contextmanager
     def _channel(self, command: str, timeout: float | None) -> Iterator[Any]:
         channel = self.open(command, timeout)
@@ -124,9 +132,13 @@ class Connection:
 
     def _transport(self) -> Any:
         with self._lock:
+            if self._is_cut:
+                raise Unreachable("The connection to the machine was ended here.")
             transport = self._client.get_transport() if self._client else None
             if transport is None or not transport.is_active():
                 self._client = self._connect()
+                if self._is_cut:
+                    self._client.close()
                 transport = self._client.get_transport()
             return transport
 

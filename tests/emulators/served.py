@@ -128,6 +128,8 @@ def _handler_of(market: Served) -> type[BaseHTTPRequestHandler]:
                 return self._reply(fault.action, fault.body or market.planted)
             if fault is not None and fault.action == "refuse":
                 return self._reply(200, market.planted)
+            if fault is not None and fault.action == "page":
+                return self._reply(403, None)
             if fault is not None and fault.action == "text":
                 return self._reply(200, None)
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")

@@ -63,14 +63,17 @@ def test_a_function_that_is_not_there_is_named_before_anything_is_rented(desk: D
     assert desk.market.history == []
 
 
-@pytest.mark.parametrize("step", ["ship", "read", "job_status"])
-def test_a_mistake_of_ours_leaves_no_machine_and_no_job_that_waits(desk: Desk, step: str):
+def plant_mistake(desk: Desk, step: str) -> None:
     (desk.project / "descent" / "__init__.py").write_text(
         "import contextlib\n"
         "with contextlib.suppress(ImportError):  # the machine has none of the client's modules\n"
         "    import launchers.transport.host as host\n"
         f"    def mistaken(*arguments): raise ZeroDivisionError('planted')\n    host.SshHost.{step} = mistaken\n"
     )
+
+
+def test_a_mistake_of_ours_before_a_job_has_begun_leaves_no_machine_and_no_job_that_waits(desk: Desk):
+    plant_mistake(desk, "ship")
     done = desk.run("-m", "steps=1,2", "provider.machines=2")
     said = done.stdout + done.stderr
     assert done.returncode != 0
@@ -79,6 +82,24 @@ def test_a_mistake_of_ours_leaves_no_machine_and_no_job_that_waits(desk: Desk, s
     assert desk.market.billed() == []
     rows = json.loads(desk.launchers("ps", "--json", "--all").stdout)[0]["jobs"]
     assert {row["state"] for row in rows} == {"failed"}
+
+
+@pytest.mark.parametrize("step", ["read", "job_status"])
+def test_a_mistake_of_ours_keeps_machines_with_results_and_names_them_until_attach_has_fetched(desk: Desk, step: str):
+    plant_mistake(desk, step)
+    done = desk.run("-m", "steps=1,2", "provider.machines=2")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "A mistake in the launchers" in said
+    assert "ZeroDivisionError: planted" in said
+    assert len(desk.market.billed()) == 2
+    for instance in desk.market.billed():
+        assert f"STILL BILLED: vast instance {instance} was kept" in said
+    assert f"python -m launchers attach {desk.launch}" in said
+    attached = desk.launchers("attach", desk.launch)
+    assert attached.returncode == 0, attached.stdout + attached.stderr
+    assert [desk.loss(0), desk.loss(1)] == [pytest.approx((7 * 0.5**steps) ** 2) for steps in (1, 2)]
+    assert desk.market.billed() == []
 
 
 def test_spot_is_a_bid(desk: Desk):

@@ -26,6 +26,7 @@ class Refused(RetryLater):
         super().__init__(f"JarvisLabs answered {status or 'no'}: {words.rstrip('.')}.")
         self.status = status
         self.words = words
+        self.may_have_acted = not 200 <= status < 500
 
     def of_create(self) -> LaunchError:
         """What a refused create or resume means."""
@@ -191,6 +192,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except exceptions.AuthError as error:
+        if str(error) == "HTTP 401":  # the SDK's words for an answer without any: not the API's
+            raise RetryLater("JarvisLabs answered 401 with something that is not its JSON.") from None
         raise CredentialError(f"JarvisLabs refuses the key in JL_API_KEY ({error}): make a new one.") from None
     except exceptions.NotFoundError as error:
         raise NotThere(str(error)) from None

@@ -99,7 +99,7 @@ class Vast:
             raise refused.translated() from None
         if not reply.get("success") or not reply.get("new_contract"):
             self._destroy_half_made(reply)
-            raise RetryLater(f"Vast.ai did not rent offer {offer.id}: {_words(reply)}.")
+            raise _Refused(200, reply)  # in its own words: nothing was rented
         return str(reply["new_contract"])
 
     def _destroy_half_made(self, body: dict[str, Any]) -> None:
@@ -208,6 +208,7 @@ class _Refused(RetryLater):
         super().__init__(f"Vast.ai answered {status}: {_words(body)}.")
         self.status = status
         self.body = body
+        self.may_have_acted = status >= 500
 
     def translated(self) -> Exception:
         words = _words(self.body).lower()
@@ -235,8 +236,11 @@ def _translated() -> Iterator[None]:
         try:
             body = response.json()
         except ValueError:
-            body = {"msg": response.text[:200]}
-        refused = _Refused(response.status_code, body if isinstance(body, dict) else {"msg": str(body)})
+            body = None
+        if not isinstance(body, dict):
+            # Of something between us and the API, which knows nothing of keys and machines.
+            raise RetryLater(f"Vast.ai answered {response.status_code} with something that is not its JSON.") from None
+        refused = _Refused(response.status_code, body)
         if response.status_code in (401, 403):
             raise refused.translated() from None
         raise refused from None
