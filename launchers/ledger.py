@@ -20,7 +20,7 @@ from typing import Any
 from launchers.errors import MendInput, UnknownJob
 from launchers.job import Billing, JobSpec, Offer, Outcome, Results
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _TABLES = """
 CREATE TABLE client (id TEXT NOT NULL);
 CREATE TABLE launches (id TEXT PRIMARY KEY, created REAL NOT NULL, directory TEXT NOT NULL, closed REAL);
@@ -38,12 +38,19 @@ CREATE TABLE events (at REAL NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL
 _MACHINES = (
     "SELECT *, (SELECT COALESCE(SUM(cost), 0) FROM jobs WHERE jobs.machine = machines.label) AS spent FROM machines"
 )
-_CHANGES = {1: "ALTER TABLE jobs ADD COLUMN handle TEXT"}
+_CHANGES = {
+    1: "ALTER TABLE jobs ADD COLUMN handle TEXT",
+    2: "ALTER TABLE machines ADD COLUMN account TEXT",
+}
 """From each version to the next."""
 
 
 def launchers_home() -> Path:
-    """The folder of the ledger, the key pair and the packed working trees; made with mode 0700."""
+    """The folder of the ledger, the launches' ssh keys and the packed working trees; mode 0700.
+
+    Raises:
+        MendInput: it belongs to another user, who could read and replace what it holds.
+    """
     override = os.environ.get("LAUNCHERS_HOME")
     if override:
         home = Path(override)
@@ -52,6 +59,14 @@ def launchers_home() -> Path:
 
         home = Path(platformdirs.user_data_dir("launchers"))
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = home.stat()
+    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+        raise MendInput(
+            f"The folder {home} belongs to another user, who could read and replace keys in it: set LAUNCHERS_HOME to one of "
+            "yours, such as $(mktemp -d)."
+        )
+    if status.st_mode & 0o077:
+        home.chmod(0o700)
     return home
 
 
@@ -91,6 +106,8 @@ class MachineRecord:
     note: str | None
     accounted: float | None
     """Until when its cost was put on jobs."""
+    account: str | None
+    """Fingerprint of the key that rented it; no other key is used to ask about it."""
     spent: float
     """What its jobs cost."""
 
@@ -226,14 +243,14 @@ class Ledger:
     # --- machines
 
     def intend_machine(
-        self, label: str, launch: str, api_url: str | None, offer: Offer, now: float
-    ) -> None:  # fmt: skip
+        self, label: str, launch: str, api_url: str | None, offer: Offer, now: float, account: str | None = None
+    ) -> None:
         """Written before the create call: from here on the label is looked for until it is settled."""
         with self._transaction() as db:
             db.execute(
-                "INSERT INTO machines (label, launch, provider, api_url, offer, price, billing, created) "
-                "VALUES (?, ?, ?, ?, ?, ?, 'intended', ?)",
-                (label, launch, offer.provider, api_url, json.dumps(vars(offer)), offer.price, now),
+                "INSERT INTO machines (label, launch, provider, api_url, offer, price, billing, created, account) "
+                "VALUES (?, ?, ?, ?, ?, ?, 'intended', ?, ?)",
+                (label, launch, offer.provider, api_url, json.dumps(vars(offer)), offer.price, now, account),
             )
 
     def update_machine(self, label: str, **changes: Any) -> None:

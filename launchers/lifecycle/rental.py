@@ -141,7 +141,9 @@ def rent(office: Office, forecast: Forecast, excluded: Excluded, capsule: Capsul
 
 def _rent_offer(office: Office, offer: Offer, capsule: Capsule | None) -> Rented:
     label = _free_label(office)
-    office.ledger.intend_machine(label, office.launch, office.settings.api_url, offer, office.clock.now())
+    office.ledger.intend_machine(
+        label, office.launch, office.settings.api_url, offer, office.clock.now(), office.provider.account
+    )
     try:
         instance = _create(office, offer, label, capsule)
         office.ledger.update_machine(label, instance=instance, billing=Billing.billed)

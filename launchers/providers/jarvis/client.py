@@ -70,8 +70,6 @@ class JarvisClient:
             target = httpx.URL(api_url)
         except httpx.InvalidURL as error:
             raise MendInput(f"provider.api_url {api_url!r} is no address: {error}.") from None
-        if target.scheme not in ("http", "https") or not target.host:
-            raise MendInput(f"provider.api_url {api_url!r} is no address: it must begin with http:// or https://.")
         codes = {httpx.URL(url).host: REGION_DISPLAY_CODES[region].lower() for region, url in REGION_URLS.items()}
 
         class Redirected(httpx.HTTPTransport):
@@ -102,13 +100,21 @@ class JarvisClient:
             balance = self._sdk.account.balance()
         return float(balance.balance or 0) + float(balance.grants or 0)
 
-    def public_keys(self) -> list[str]:
+    def ssh_keys(self) -> list[Any]:
         with translated():
-            return [str(key.ssh_key) for key in self._sdk.ssh_keys.list()]
+            return list(self._sdk.ssh_keys.list())
 
     def add_key(self, public_key: str, name: str) -> None:
         with translated():
             self._sdk.ssh_keys.add(public_key, name)
+
+    def remove_key(self, key: str) -> None:
+        """
+        Raises:
+            NotThere.
+        """
+        with translated():
+            self._sdk.ssh_keys.remove(key)
 
     # --- machines
 
