@@ -10,6 +10,7 @@ import fnmatch
 import hashlib
 import importlib
 import json
+import logging
 import os
 import shlex
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from launchers.errors import CapsuleRefused, MendInput
 from launchers.secret_scan import ALLOW_FILE, allowed_digests, find_secret, harmless_diff
 
+log = logging.getLogger("launchers")
 SUPPORT = ".launchers"
 """Folder of the shipped tree that holds this package itself, and the data of other places."""
 SOURCE = f"{SUPPORT}/source"
@@ -80,7 +82,7 @@ def pack(
         The capsule, and for each of `data` and `configs` its path on the machine, relative to where the job starts.
 
     Raises:
-        CapsuleRefused: a secret would travel, or more than `max_bytes`.
+        CapsuleRefused: a secret would travel, or more than `max_bytes`; or git can't tell what it ignores.
     """
     top, is_repository = _top(directory)
     store = home / "capsules"
@@ -129,16 +131,48 @@ def load(digest: str, home: Path) -> Capsule:
 
 
 def _top(directory: Path) -> tuple[Path, bool]:
-    """The top of the working tree, and whether it is a git repository."""
-    found = _git(directory, "rev-parse", "--show-toplevel")
-    return (Path(os.fsdecode(found).strip()).resolve(), True) if found else (directory.resolve(), False)
+    """The top of the working tree, and whether it is a git repository.
+
+    Raises:
+        CapsuleRefused: it is one, and git can't be asked: what it ignores would travel.
+    """
+    inside = any((folder / ".git").exists() for folder in (directory.resolve(), *directory.resolve().parents))
+    try:
+        done = _run_git(directory, "rev-parse", "--show-toplevel")
+    except FileNotFoundError:
+        if inside:
+            raise CapsuleRefused(
+                "git is not installed here, so that the files that it ignores would travel: install git."
+            ) from None
+    else:
+        if done.returncode == 0:
+            return Path(os.fsdecode(done.stdout).strip()).resolve(), True
+        if inside or b"not a git repository" not in done.stderr:
+            raise _git_failed(directory, done.stderr)
+    log.info("%s is in no git repository: every file in it travels, caches left out", directory)
+    return directory.resolve(), False
+
+
+def _git_failed(top: Path, said: bytes) -> CapsuleRefused:
+    """What git can't do, and the way out."""
+    reason = " ".join(said.decode(errors="replace").split()).removeprefix("fatal: ").rstrip(".")
+    remedy = "mend that first"
+    if "dubious ownership" in reason:
+        reason = reason.split(" To add an exception")[0]
+        remedy = f"if you trust this folder, run `git config --global --add safe.directory {shlex.quote(str(top))}`"
+    return CapsuleRefused(
+        f"git can't say which files of {top} it ignores ({reason}), so that they would travel, too: {remedy}."
+    )
 
 
 def _tree_files(top: Path, is_repository: bool) -> Iterator[PurePosixPath]:
     """What git would commit if everything were added; without git, every file but caches."""
     if is_repository:
-        listed = _git(top, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-        names = sorted({os.fsdecode(name) for name in listed.split(b"\0") if name})
+        listed = _run_git(top, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+        # An ignore file that git can't read is only a warning of it.
+        if listed.returncode or b"unable to access" in listed.stderr:
+            raise _git_failed(top, listed.stderr)
+        names = sorted({os.fsdecode(name) for name in listed.stdout.split(b"\0") if name})
         # Deleted files are still listed, and a submodule is a folder.
         yield from (PurePosixPath(name) for name in names if (top / name).is_symlink() or (top / name).is_file())
         return
@@ -240,8 +274,18 @@ def _source_entries(top: Path, store: Path) -> list[Entry]:
 
 
 def _git(top: Path, *arguments: str) -> bytes:
-    done = subprocess.run(["git", "-C", str(top), *arguments], capture_output=True, check=False)
+    try:
+        done = _run_git(top, *arguments)
+    except FileNotFoundError:
+        return b""
     return done.stdout if done.returncode == 0 else b""
+
+
+def _run_git(top: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """In the words of the C locale, in which we look for some."""
+    return subprocess.run(
+        ["git", "-C", str(top), *arguments], capture_output=True, check=False, env=os.environ | {"LC_ALL": "C"}
+    )
 
 
 def _written(content: bytes, relative: str, store: Path, executable: bool = False) -> Entry:

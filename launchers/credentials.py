@@ -1,4 +1,4 @@
-"""The API key of a provider: where it is read, and where it may go."""
+"""The API key of a provider: where it is read, what it may look like, and where it may go."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,11 +15,33 @@ from launchers.secrecy import remember
 
 REHEARSAL = "emulated-"
 """Begins the key of an emulator: the only kind that goes to other addresses than the provider's own."""
+_FAULTS = (
+    ("a line break", re.compile("\n")),
+    ("a carriage return", re.compile("\r")),
+    ("a blank", re.compile(r"\s")),
+    ("a quotation mark", re.compile("[\"'`\u2018-\u201f\u00ab\u00bb]")),
+    ("a character that is not ASCII", re.compile(r"[^\x21-\x7e]")),
+)
+
+
+def checked(key: str, place: str) -> str:
+    """The key, if it can be one: what is pasted with more than the key ends up in headers and other people's error texts.
+
+    Raises:
+        CredentialError: what is wrong with it; its text is not repeated.
+    """
+    for what, shape in _FAULTS:
+        if shape.search(key):
+            raise CredentialError(
+                f"{place} holds {what}, which no key has: set it again to the key alone, on one line and without quotes."
+            )
+    return key
 
 
 def key_from_environment(variable: str) -> str | None:
     """A variable's key; None where it is not set or blank."""
-    return os.environ.get(variable, "").strip() or None
+    key = os.environ.get(variable, "")
+    return checked(key, variable) if key.strip() else None
 
 
 def read_key_file(path: Path) -> str | None:
@@ -38,9 +61,20 @@ def key_in_file(text: str, path: Path) -> str | None:
     """The key that was found in a file; the last line's end belongs to the file."""
     if not text.strip():
         return None
-    key = text.strip()
+    key = checked(text.rstrip("\r\n"), f"The key file {path}")
     remember(f"the key in {path}", key)
     return key
+
+
+def check_passed(names: Iterable[str]) -> None:
+    """Refuse keys that are to be handed to a job and can't be right.
+
+    Raises:
+        CredentialError: see `checked`.
+    """
+    for name in names:
+        if re.search(r"(API_?KEY|TOKEN)$", name, re.IGNORECASE):
+            checked(os.environ.get(name, ""), name)
 
 
 def check_address(key: str, api_url: str | None, title: str, variable: str, domain: str | None) -> None:

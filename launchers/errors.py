@@ -2,7 +2,8 @@
 
     LaunchError
     ├── MendInput            a key, file, option or cap of yours is wrong: change it and start again
-    │   ├── CredentialError      no key, a wrong one, or a key file that others can read
+    │   ├── CredentialError      a wrong key, or a key file that others can read
+    │   │   └── NoKey                none at all
     │   ├── NoOffer              nothing on the market fits the caps
     │   ├── CapsuleRefused       the working tree may not travel as it is
     │   └── UnknownJob           no such job in the ledger
@@ -21,9 +22,17 @@
 Our own mistakes are assertions and keep their traceback.
 """
 
+from launchers.secrecy import scrub
+
 
 class LaunchError(Exception):
-    """Base of all: its text is shown to the user as it is, without a traceback."""
+    """Base of all: its text is shown to the user as it is, without a traceback.
+
+    Other people's error texts become ours here, so this is where they lose the secrets that they may quote.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(scrub(text))
 
 
 class MendInput(LaunchError):
@@ -32,6 +41,10 @@ class MendInput(LaunchError):
 
 class CredentialError(MendInput):
     """A key is missing, refused by the provider, or readable by others."""
+
+
+class NoKey(CredentialError):
+    """The user has no key of that provider."""
 
 
 class NoOffer(MendInput):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from launchers.app_functions import ask_app
+from launchers.credentials import check_passed
 from launchers.errors import MendInput
 from launchers.secret_scan import find_secret
 
@@ -31,4 +32,6 @@ def needed_variables(job: ComposedJob, settings: RentalSettings) -> list[str]:
     asked = (
         ask_app("provider.needed_environment", settings.needed_environment, job) if settings.needed_environment else []
     )
-    return list(dict.fromkeys([*settings.pass_environment, *asked]))
+    names = list(dict.fromkeys([*settings.pass_environment, *asked]))
+    check_passed(names)
+    return names

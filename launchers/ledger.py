@@ -19,6 +19,7 @@ from typing import Any
 
 from launchers.errors import MendInput, UnknownJob
 from launchers.job import Billing, JobSpec, Offer, Outcome, Results
+from launchers.secrecy import scrub
 
 SCHEMA_VERSION = 3
 _TABLES = """
@@ -264,6 +265,8 @@ class Ledger:
         return _machine(self._rows(f"{_MACHINES} WHERE label = ?", label)[0])
 
     def _update(self, table: str, key: str, value: str, changes: dict[str, Any]) -> None:
+        if isinstance(changes.get("note"), str):
+            changes["note"] = scrub(changes["note"])  # may quote an error of others
         names = ", ".join(f"{name} = ?" for name in changes)
         with self._transaction() as db:
             done = db.execute(f"UPDATE {table} SET {names} WHERE {key} = ?", (*changes.values(), value))
@@ -273,7 +276,7 @@ class Ledger:
 
     def note(self, subject: str, text: str, now: float) -> None:
         with self._transaction() as db:
-            db.execute("INSERT INTO events VALUES (?, ?, ?)", (now, subject, text))
+            db.execute("INSERT INTO events VALUES (?, ?, ?)", (now, subject, scrub(text)))
 
     def events(self, subject: str) -> list[tuple[float, str]]:
         rows = self._rows("SELECT at, text FROM events WHERE subject = ? ORDER BY at, rowid", subject)

@@ -25,6 +25,7 @@ from launchers.app_functions import ask_app
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
 from launchers.local import INTERRUPTED, failed, finished, terminate_by_exception
+from launchers.secrecy import SecretFilter
 from launchers.settings import RentalSettings, Timing, typed
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from launchers.plan import Plan
 
 log = logging.getLogger("launchers")
+log.addFilter(SecretFilter())
 ESTIMATE_FILE = "LAUNCHERS_ESTIMATE_FILE"
 """Names a file that dry runs append their plan to, one JSON row a line."""
 _LOCAL_OVERRIDES = (

@@ -1,11 +1,12 @@
 """The secrets that this process knows: values of its environment, keys it read from files, and keys other tools left here.
 
-Whatever is sent or written is searched for them (`secret_scan.py`).
+Whatever is sent or written is searched for them (`secret_scan.py`), and other people's error texts are cleaned of them.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -92,3 +93,24 @@ def stored_keys(home: str) -> dict[str, bytes]:
         for number, value in enumerate(re.findall(shape, text)):
             found[f"a key in {path}" + (f" ({number + 1})" if number else "")] = value.encode()
     return found
+
+
+def scrub(text: str) -> str:
+    """A text of others without the secrets that this process knows: each is replaced by its variable's name."""
+    for name, value in secret_values().items():
+        for line in value.decode(errors="replace").splitlines():
+            plain = line.strip()
+            if len(plain) >= _MIN_LENGTH:
+                for form in (plain, repr(plain)[1:-1]):
+                    text = text.replace(form, f"[{name}]")
+    return text
+
+
+class SecretFilter(logging.Filter):
+    """Cleans what is logged, tracebacks too."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = scrub(record.getMessage()), ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = scrub(logging.Formatter().formatException(record.exc_info))
+        return True

@@ -19,6 +19,7 @@ from launchers.ledger import Ledger, launchers_home
 from launchers.lifecycle.launch_keys import remove_from_disk, remove_leftovers
 from launchers.providers import NAMES, open_provider, sign_up
 from launchers.providers.base import DirectSsh, KnowsBalance
+from launchers.secrecy import scrub
 
 PACKAGES = ("hydra-core", "jarvislabs", "modal", "paramiko", "vastai", "rich")
 
@@ -88,7 +89,7 @@ def _check(what: str, act: Callable[[], str]) -> dict[str, Any]:
     except importlib.metadata.PackageNotFoundError:
         return {"check": what, "ok": False, "found": f"not installed: `pip install {what}`"}
     except (LaunchError, OSError) as error:
-        return {"check": what, "ok": False, "found": str(error)}
+        return {"check": what, "ok": False, "found": scrub(str(error))}
 
 
 def _git() -> str:

@@ -196,6 +196,12 @@ class Resumes(Protocol):
         """
 
 
+BETWEEN = (
+    "Something between this computer and {} answered {} with a page of its own, which says nothing about the key: check proxy, "
+    "VPN and firewall."
+)
+
+
 def stop_command(provider: str, instance: str) -> str:
     """What a person types to end a rental without this package."""
     commands = {

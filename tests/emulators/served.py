@@ -117,6 +117,8 @@ def _handler_of(market: Served) -> type[BaseHTTPRequestHandler]:
                 return self._reply(200, market.planted)
             if fault is not None and fault.action == "text":
                 return self._reply(200, None)
+            if fault is not None and fault.action == "blocked":
+                return self._reply(403, None)
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
             if not market.authorized(token, self.command, url.path):
                 return self._reply(*market.unauthorized)

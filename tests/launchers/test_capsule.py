@@ -1,4 +1,4 @@
-"""What leaves this machine: what git does not ignore and nobody keeps secret."""
+"""What leaves this machine: what git does not ignore and nobody keeps secret, and nothing at all where git can't tell."""
 
 from __future__ import annotations
 
@@ -31,6 +31,53 @@ def private(project: Path) -> Path:
 def test_what_git_ignores_stays_here(private: Path):
     assert "descent/__main__.py" in paths_of(private)
     assert "private/patients.csv" not in paths_of(private)
+
+
+def foreign_owner(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+
+
+def broken_repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / ".git" / "HEAD").write_text("nonsense\n")
+
+
+def broken_config(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / ".git" / "config").write_text("[core\n")
+
+
+def broken_index(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / ".git" / "index").write_bytes(b"nonsense")
+
+
+def no_git(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(project / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (foreign_owner, "git config --global --add safe.directory"),
+        (broken_repository, "git can't say which files"),
+        (broken_config, "bad config line 1"),
+        (broken_index, "git can't say which files"),
+        (no_git, "git is not installed here"),
+    ],
+)
+@pytest.mark.parametrize("where", [".", "descent"])
+def test_where_git_fails_nothing_travels(private: Path, spoil, words: str, where: str, monkeypatch: pytest.MonkeyPatch):
+    spoil(private, monkeypatch)
+    with pytest.raises(CapsuleRefused, match=words) as caught:
+        pack(private / where, private.parent / "home", 50e6)
+    assert "\n" not in str(caught.value)
+    assert list(private.parent.glob("home/capsules/blobs/*")) == []
+
+
+def test_a_folder_in_no_repository_travels_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "a.py").write_text("")
+    assert "a.py" in paths_of(tmp_path / "project")
+    no_git(tmp_path, monkeypatch)
+    assert "a.py" in paths_of(tmp_path / "project")
 
 
 @pytest.mark.parametrize("door", ["tree", "data", "carried", "configs"])
@@ -110,3 +157,10 @@ def test_a_secret_that_was_committed_once_and_is_deleted_travels_in_no_diff(proj
     pack(project, tmp_path / "second", 50e6, data=(earlier,))
     blobs = b"".join(path.read_bytes() for path in (tmp_path / "second").rglob("*") if path.is_file())
     assert b"nothing-that-a-shape-would-find" not in blobs
+
+
+def test_an_ignore_file_that_cannot_be_read_is_no_reason_to_ignore_nothing(private: Path):
+    (private / ".gitignore").rename(private / "kept")
+    (private / ".gitignore").symlink_to("kept")  # git follows no link to an ignore file, and only warns
+    with pytest.raises(CapsuleRefused, match="git can't say which files"):
+        pack(private, private.parent / "home", 50e6)

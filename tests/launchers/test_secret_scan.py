@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers.secrecy import secret_values
+from launchers.secrecy import scrub, secret_values
 from launchers.secret_scan import allowed_digests, find_secret, harmless_diff, has_secret_name
 
 DIGITS, HEX = string.digits, "0123456789abcdef"
@@ -238,3 +238,12 @@ def test_a_diff_travels_without_the_files_that_hold_a_secret(tmp_path: Path):
     git("stash", "-q")
     git("apply", "left.diff")
     assert (tmp_path / "b.py").read_text() == "new\n"
+
+
+def test_a_text_of_others_loses_the_secrets_of_this_process(monkeypatch: pytest.MonkeyPatch):
+    first, second = some(ALNUM, 20), some(ALNUM, 20)
+    monkeypatch.setenv("SOME_API_KEY", f"{first}\n{second}")
+    said = scrub(f"Invalid header value {f'Bearer {first}' + chr(10) + second!r}")
+    assert first not in said
+    assert second not in said
+    assert "[SOME_API_KEY]" in said

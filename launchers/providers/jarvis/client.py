@@ -14,7 +14,10 @@ from typing import Any
 
 from launchers.errors import CredentialError, LaunchError, MendInput, OfferTaken, RetryLater, Unreachable
 from launchers.job import Address
+from launchers.providers.base import BETWEEN
 
+_NO_MESSAGE = "Unknown error"
+"""Of the SDK, where an error answer says nothing that it can read."""
 GET_RETRIES = 1
 """Of the SDK, 1 s apart: the caller knows better how long a request is worth repeating."""
 
@@ -197,6 +200,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except exceptions.AuthError as error:
+        if str(error) == _NO_MESSAGE:  # the body was none of the API's
+            raise RetryLater(BETWEEN.format("JarvisLabs", 401)) from None
         raise CredentialError(f"JarvisLabs refuses the key in JL_API_KEY ({error}): make a new one.") from None
     except exceptions.NotFoundError as error:
         raise NotThere(str(error)) from None
@@ -205,6 +210,8 @@ def translated() -> Iterator[None]:
     except exceptions.APIError as error:
         if error.status_code == 0 and "Request " in error.message:
             raise Unreachable(f"JarvisLabs does not answer ({error.message}): check the network.") from None
+        if error.message == _NO_MESSAGE and error.status_code in (401, 403):
+            raise RetryLater(BETWEEN.format("JarvisLabs", error.status_code)) from None
         raise Refused(error.status_code, error.message) from None
     except exceptions.JarvislabsError as error:
         raise MendInput(f"JarvisLabs' client refuses the request: {error}.") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.credentials import check_address, fingerprint, key_from_environment, key_in_file, read_key_file
-from launchers.errors import CredentialError, MendInput, OfferTaken, RetryLater
+from launchers.errors import CredentialError, MendInput, NoKey, OfferTaken, RetryLater
 from launchers.job import MachineState, MachineStatus, Offer
 from launchers.providers.base import AccountKey, CreateRequest, Need
 from launchers.providers.jarvis import wire
@@ -51,7 +51,7 @@ def find_key() -> str:
         key = key_in_file(str(token or ""), path)
         if key:
             return key
-    raise CredentialError(
+    raise NoKey(
         f"No JarvisLabs key: set {KEY_VARIABLE}, from https://jarvislabs.ai/settings/api-keys "
         "(`python -m launchers doctor` checks it)."
     )

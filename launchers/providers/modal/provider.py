@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from launchers.capsule import Capsule
-from launchers.credentials import fingerprint
-from launchers.errors import CredentialError, MendInput
+from launchers.credentials import checked, fingerprint, key_from_environment
+from launchers.errors import CredentialError, MendInput, NoKey
 from launchers.job import MachineState, MachineStatus, Offer
 from launchers.ledger import launchers_home
 from launchers.providers.base import CreateRequest, JobHandles, Need
@@ -45,10 +45,12 @@ def open_provider(api_url: str | None) -> Modal:
         from modal.config import config
     except ImportError:
         raise MendInput("The package `modal` is not installed: `pip install modal`.") from None
+    for variable in ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "MODAL_OAUTH_REFRESH_TOKEN"):
+        key_from_environment(variable)
     with translated():
         for name in ("token_id", "token_secret", "oauth_refresh_token"):
             if config.get(name):
-                remember(f"Modal's {name}", str(config.get(name)))
+                remember(f"Modal's {name}", checked(str(config.get(name)), f"Modal's {name}"))
         has_token = bool(config.get("token_id") and config.get("token_secret"))
         has_oauth = bool(config.get("oauth_refresh_token"))
         if has_token and has_oauth:
@@ -58,7 +60,7 @@ def open_provider(api_url: str | None) -> Modal:
         if not has_token and not has_oauth:
             profile = os.environ.get("MODAL_PROFILE")
             where = f" in the profile {profile}" if profile else ""
-            raise CredentialError(f"No Modal token{where}: {LOGIN} (`python -m launchers doctor` checks it).")
+            raise NoKey(f"No Modal token{where}: {LOGIN} (`python -m launchers doctor` checks it).")
         return Modal(str(config.get("token_id") or config.get("oauth_refresh_token")))
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from launchers.credentials import check_address, fingerprint, key_from_environment, key_in_file, read_key_file
-from launchers.errors import CredentialError, MendInput, OfferTaken, RetryLater, Unreachable
+from launchers.errors import CredentialError, MendInput, NoKey, OfferTaken, RetryLater, Unreachable
 from launchers.job import MachineState, MachineStatus, Offer
-from launchers.providers.base import AccountKey, CreateRequest, Need, SelfDestructRequest
+from launchers.providers.base import BETWEEN, AccountKey, CreateRequest, Need, SelfDestructRequest
 from launchers.providers.vast import wire
 
 KEY_VARIABLE = "VAST_API_KEY"
@@ -44,7 +44,7 @@ def find_key() -> str:
         key = key_in_file(read_key_file(path) or "", path)
         if key:
             return key
-    raise CredentialError(
+    raise NoKey(
         f"No Vast.ai key: set {KEY_VARIABLE}, from https://cloud.vast.ai/manage-keys/ (`python -m launchers doctor` checks it)."
     )
 
@@ -240,6 +240,8 @@ def _translated() -> Iterator[None]:
         try:
             body = response.json()
         except ValueError:
+            if response.status_code in (401, 403):
+                raise RetryLater(BETWEEN.format("Vast.ai", response.status_code)) from None
             body = {"msg": response.text[:200]}
         refused = _Refused(response.status_code, body if isinstance(body, dict) else {"msg": str(body)})
         if response.status_code in (401, 403):
