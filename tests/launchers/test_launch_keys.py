@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from launchers.errors import CredentialError
+from launchers.ledger import Ledger
+from launchers.lifecycle.launch_keys import keys_of
 from launchers.transport.keys import blob, forget, launch_keys
 from tests.launchers.conftest import KEY_VARIABLES, Desk, on_every_market
 
@@ -33,6 +35,18 @@ def test_a_pair_that_others_can_read_is_not_used(tmp_path: Path):
     keys.private.chmod(0o644)
     with pytest.raises(CredentialError, match="Others can read the private key"):
         _ = keys.public
+
+
+def test_a_launch_of_an_earlier_version_is_opened_with_the_pair_that_its_machines_know(tmp_path: Path):
+    former = tmp_path / "ssh" / "id_ed25519"
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.add_launch("before", "/somewhere", [], 0.0)
+    assert keys_of(ledger, "before", tmp_path).private != former
+    former.parent.mkdir()
+    former.touch(mode=0o600)
+    assert keys_of(ledger, "before", tmp_path).private == former
+    assert keys_of(ledger, "new", tmp_path).private != former
+    ledger.close()
 
 
 def private_keys(desk: Desk) -> list[Path]:
