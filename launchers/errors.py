@@ -2,7 +2,8 @@
 
     LaunchError
     ├── MendInput            a key, file, option or cap of yours is wrong: change it and start again
-    │   ├── CredentialError      no key, a wrong one, or a key file that others can read
+    │   ├── CredentialError      a wrong key, or a key file that others can read
+    │   │   └── NoKey                none at all
     │   ├── NoOffer              nothing on the market fits the caps
     │   ├── CapsuleRefused       the working tree may not travel as it is
     │   └── UnknownJob           no such job in the ledger
@@ -25,17 +26,19 @@ Our own mistakes are assertions and keep their traceback.
 
 from __future__ import annotations
 
+from launchers.secrecy import scrub
 from launchers.text import shown
 
 
 class LaunchError(Exception):
     """Base of all: its text is shown to the user as it is, without a traceback.
 
-    It often quotes a machine or a provider, so that control characters in it become visible escapes.
+    It often quotes a machine, a provider or a library: secrets that they may quote are taken out here, and control characters
+    become visible escapes.
     """
 
     def __init__(self, text: str = "") -> None:
-        super().__init__(shown(text))
+        super().__init__(shown(scrub(text)))
 
 
 class MendInput(LaunchError):
@@ -44,6 +47,10 @@ class MendInput(LaunchError):
 
 class CredentialError(MendInput):
     """A key is missing, refused by the provider, or readable by others."""
+
+
+class NoKey(CredentialError):
+    """The user has no key of that provider."""
 
 
 class NoOffer(MendInput):

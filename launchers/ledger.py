@@ -20,6 +20,7 @@ from typing import Any
 
 from launchers.errors import MendInput, UnknownJob
 from launchers.job import Billing, JobSpec, Offer, Outcome, Results, machine_label
+from launchers.secrecy import scrub
 
 SCHEMA_VERSION = 3
 _TABLES = """
@@ -45,6 +46,7 @@ _CHANGES = {
         "ALTER TABLE jobs ADD COLUMN seconds REAL NOT NULL DEFAULT 0",
         "ALTER TABLE machines ADD COLUMN deadline REAL",
         "ALTER TABLE machines ADD COLUMN job TEXT",
+        "ALTER TABLE machines ADD COLUMN account TEXT",
     ),
 }
 """From each version to the next."""
@@ -53,7 +55,11 @@ SETTLE_S = 900.0
 
 
 def launchers_home() -> Path:
-    """The folder of the ledger, the key pair and the packed working trees; made with mode 0700."""
+    """The folder of the ledger, the launches' ssh keys and the packed working trees; mode 0700.
+
+    Raises:
+        MendInput: it belongs to another user, who could read and replace what it holds.
+    """
     override = os.environ.get("LAUNCHERS_HOME")
     if override:
         home = Path(override)
@@ -62,6 +68,14 @@ def launchers_home() -> Path:
 
         home = Path(platformdirs.user_data_dir("launchers"))
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = home.stat()
+    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+        raise MendInput(
+            f"The folder {home} belongs to another user, who could read and replace keys in it: set LAUNCHERS_HOME to one of "
+            "yours, such as $(mktemp -d)."
+        )
+    if status.st_mode & 0o077:
+        home.chmod(0o700)
     return home
 
 
@@ -107,6 +121,8 @@ class MachineRecord:
     """When the client destroys it, whatever it says; seconds since the epoch."""
     job: str | None
     """The job that pays for it now."""
+    account: str | None
+    """Fingerprint of the key that rented it; no other key is used to ask about it."""
     spent: float
     """What its jobs cost."""
 
@@ -252,7 +268,8 @@ class Ledger:
     # --- machines
 
     def intend_machine(
-        self, launch: str, api_url: str | None, offers: Sequence[Offer], taken: Container[str], job: str | None, now: float
+        self, launch: str, api_url: str | None, offers: Sequence[Offer], taken: Container[str], job: str | None, now: float,
+        account: str | None = None,
     ) -> MachineRecord | None:  # fmt: skip
         """Reserve the first of `offers` that no machine of this ledger holds, under a label that is in use nowhere.
 
@@ -272,9 +289,9 @@ class Ledger:
             labels = (machine_label(client, launch, number) for number in itertools.count())
             label = next(label for label in labels if label not in used and label not in taken)
             db.execute(
-                "INSERT INTO machines (label, launch, provider, api_url, offer, price, billing, created, job) "
-                "VALUES (?, ?, ?, ?, ?, ?, 'intended', ?, ?)",
-                (label, launch, offer.provider, api_url, json.dumps(vars(offer)), offer.price, now, job),
+                "INSERT INTO machines (label, launch, provider, api_url, offer, price, billing, created, job, account) "
+                "VALUES (?, ?, ?, ?, ?, ?, 'intended', ?, ?, ?)",
+                (label, launch, offer.provider, api_url, json.dumps(vars(offer)), offer.price, now, job, account),
             )
         return self.machine(label)
 
@@ -305,6 +322,8 @@ class Ledger:
         return _machine(self._rows(f"{_MACHINES} WHERE label = ?", label)[0])
 
     def _update(self, table: str, key: str, value: str, changes: dict[str, Any]) -> None:
+        if isinstance(changes.get("note"), str):
+            changes["note"] = scrub(changes["note"])  # may quote an error of others
         names = ", ".join(f"{name} = ?" for name in changes)
         with self._transaction() as db:
             done = db.execute(f"UPDATE {table} SET {names} WHERE {key} = ?", (*changes.values(), value))
@@ -314,7 +333,7 @@ class Ledger:
 
     def note(self, subject: str, text: str, now: float) -> None:
         with self._transaction() as db:
-            db.execute("INSERT INTO events VALUES (?, ?, ?)", (now, subject, text))
+            db.execute("INSERT INTO events VALUES (?, ?, ?)", (now, subject, scrub(text)))
 
     def events(self, subject: str) -> list[tuple[float, str]]:
         rows = self._rows("SELECT at, text FROM events WHERE subject = ? ORDER BY at, rowid", subject)

@@ -7,25 +7,25 @@ and then lets the fleet run it.
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
-import importlib
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf, open_dict, read_write
+from omegaconf import OmegaConf
 
 # Hydra imports this module at each start of every app of the environment, also of the job on the machine: what only a
 # launch needs is imported by the functions that need it.
+from launchers.app_functions import ask_app
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
 from launchers.local import failed, finished
+from launchers.secrecy import SecretFilter
 from launchers.settings import RentalSettings, Timing, typed
 from launchers.text import shown
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from launchers.plan import Plan
 
 log = logging.getLogger("launchers")
+log.addFilter(SecretFilter())
 ESTIMATE_FILE = "LAUNCHERS_ESTIMATE_FILE"
 """Names a file that dry runs append their plan to, one JSON row a line."""
 _LOCAL_OVERRIDES = (
@@ -79,11 +80,10 @@ class RentedJobs(DispatchingLauncher):
 
     @without_collections()
     def check_jobs(self, jobs: Sequence[ComposedJob]) -> None:
-        from launchers.ledger import Ledger, launchers_home
+        from launchers.job_secrets import check_config_holds_no_secret, needed_variables
+        from launchers.ledger import Ledger
         from launchers.providers import open_provider
-        from launchers.providers.base import Serverless
         from launchers.ranges import check_settings
-        from launchers.transport.keys import key_pair
 
         self._typed = {job.number: typed(self.schema, job.config.hydra.launcher.rental, "provider") for job in jobs}
         for job in jobs:
@@ -91,11 +91,11 @@ class RentedJobs(DispatchingLauncher):
             check_settings(settings, self._timing(job))
             if not os.environ.get(ESTIMATE_FILE):  # there it is a row of the table
                 self.check_settings(settings, len(jobs))
-            _check_no_secret(job)
+            check_config_holds_no_secret(job)
+            settings.pass_environment = needed_variables(job, settings)
             _entry_point(settings)
             _ship_paths(job, settings)
-        if not isinstance(open_provider(self.provider, self._settings(jobs[0]).api_url), Serverless):
-            key_pair(launchers_home())
+        open_provider(self.provider, self._settings(jobs[0]).api_url)
         self._ledger = Ledger.open()
 
     def check_settings(self, settings: RentalSettings, jobs: int) -> None:
@@ -167,12 +167,13 @@ class RentedJobs(DispatchingLauncher):
 
         ships = [_ship_paths(job, self._settings(job)) for job in jobs]
         own_configs = _own_configs(jobs[0])
-        everything = tuple(dict.fromkeys([*(path for ship in ships for path in ship.values()), *own_configs]))
+        data = tuple(dict.fromkeys(path for ship in ships for path in ship.values()))
         first = self._settings(jobs[0])
         # All jobs of a sweep get the same tree, as it is now.
         capsule, places = pack(
-            Path.cwd(), home, first.max_capsule_mb * 1e6, _results(jobs), everything, _carried(jobs, first)
-        )
+            Path.cwd(), home, first.max_capsule_mb * 1e6, _results(jobs), data, _carried(jobs, first),
+            tuple(own_configs),
+        )  # fmt: skip
         tasks = []
         for job, ship in zip(jobs, ships, strict=True):
             settings, timing = self._settings(job), self._timing(job)
@@ -232,16 +233,22 @@ class RentedJobs(DispatchingLauncher):
 
 
 def open_office(launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger) -> Office:
-    """The surroundings of a launch, with the real provider, clock and keys."""
+    """The surroundings of a launch, with the real provider, clock and keys.
+
+    Raises:
+        CredentialError: its machines were rented with another key.
+    """
+    from launchers.lifecycle.launch_keys import check_account, keys_of
     from launchers.lifecycle.office import Office, open_serverless_host, open_ssh_host
     from launchers.providers import open_provider
     from launchers.providers.base import Serverless
-    from launchers.transport.keys import NO_KEYS, key_pair
+    from launchers.transport.keys import NO_KEYS
 
     provider = open_provider(settings.name, settings.api_url)
+    check_account(ledger, launch, provider)
     if isinstance(provider, Serverless):
         return Office(launch, provider, ledger, settings, timing, home, NO_KEYS, open_serverless_host)
-    return Office(launch, provider, ledger, settings, timing, home, key_pair(home), open_ssh_host)
+    return Office(launch, provider, ledger, settings, timing, home, keys_of(ledger, launch, home), open_ssh_host)
 
 
 def close_if_done(ledger: Ledger, launch: str) -> None:
@@ -249,25 +256,16 @@ def close_if_done(ledger: Ledger, launch: str) -> None:
     from launchers.capsule import forget_all_but
     from launchers.job import Billing
     from launchers.ledger import launchers_home
+    from launchers.lifecycle.launch_keys import retire
 
     done = all(job.outcome.ended for job in ledger.jobs(launch))
     if done and all(machine.billing is Billing.gone for machine in ledger.machines(launch)):
+        retire(ledger, launch, launchers_home())
         ledger.close_launch(launch, _now())
         # The tree of this one stays, until another launch ends: the next one packs what has changed since.
         needed = [launch, *ledger.launches(only_open=True)]
         wanted = {job.spec.capsule for name in needed for job in ledger.jobs(name)}
         forget_all_but(wanted, launchers_home())
-
-
-def _check_no_secret(job: ComposedJob) -> None:
-    from launchers.secrecy import find_secret
-
-    found = find_secret("the config", ("\n".join(job.overrides) + "\n" + job.text).encode())
-    if found:
-        raise MendInput(
-            f"The config of job {job.number} holds {found}, which would be written to files: "
-            "set it in the environment and name the variable in provider.pass_environment."
-        )
 
 
 def _entry_point(settings: RentalSettings) -> str:
@@ -338,7 +336,7 @@ def _carried(jobs: Sequence[ComposedJob], settings: RentalSettings) -> dict[str,
         return chosen
     left = settings.max_carry_mb * 1e6
     for job in jobs:
-        for name, path in _ask_app("provider.carry", settings.carry, job).items():
+        for name, path in ask_app("provider.carry", settings.carry, job).items():
             size = 0 if name in chosen else size_below(path)
             if size <= left:
                 chosen[name], left = path, left - size
@@ -347,21 +345,8 @@ def _carried(jobs: Sequence[ComposedJob], settings: RentalSettings) -> dict[str,
 
 def _expected_hours(job: ComposedJob, settings: RentalSettings) -> float:
     """What the app's own forecast says, at most max_hours."""
-    hours = _ask_app("provider.forecast", settings.forecast, job) if settings.forecast else None
+    hours = ask_app("provider.forecast", settings.forecast, job) if settings.forecast else None
     return min(float(hours), settings.max_hours) if hours is not None else settings.max_hours
-
-
-def _ask_app(key: str, name: str, job: ComposedJob) -> Any:
-    """Call a function of the app, named `module:function`, with the job's config."""
-    module, _, function = name.partition(":")
-    try:
-        asked = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise MendInput(f"{key} {name!r} can't be used: {error}.") from None
-    config = copy.deepcopy(job.config)
-    with read_write(config), open_dict(config):
-        del config["hydra"]
-    return asked(config)
 
 
 def _show_summary(records: list[JobRecord], ledger: Ledger) -> None:

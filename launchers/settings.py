@@ -76,6 +76,8 @@ class RentalSettings:
     """What a job's log may fill; of a longer one the middle is dropped."""
     pass_environment: list[str] = field(default_factory=list)
     """Environment variables handed to the job; their values are never written to a file."""
+    needed_environment: str | None = None
+    """`module:function` that takes the job's config and returns the names of further ones, those that this job can't do without."""
     forecast: str | None = None
     """`module:function` that takes the job's config and returns its expected hours; null plans with max_hours."""
     carry: str | None = None

@@ -88,6 +88,8 @@ class ModelConfig:
     hub_id: str | None = None
     """Id on the hub, or a local folder in the same format."""
     revision: str | None = None
+    trust_remote_code: bool = False
+    """Run Python code that comes with a hub model; the own class needs none."""
     pretrained: bool = MISSING
     """false builds the same shape with fresh weights (the tokenizer stays the hub's)."""
     source_prefix: str = MISSING

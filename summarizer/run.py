@@ -183,13 +183,17 @@ class Run:
         """
         try:
             config = OmegaConf.load(self.config_file)
+            # It was written resolved. What is not was put there by somebody else, to be resolved here: `${oc.env:...}`.
+            if "${" in str(OmegaConf.to_container(config, resolve=False)):
+                raise ValueError("it holds an interpolation, which a job never writes")
+            if not isinstance(config, DictConfig):
+                raise ValueError("it is a list")
         except FileNotFoundError as error:
             raise CheckpointError(
                 f"{self.folder} is not a job's folder: it has no config.yaml; name one such as outputs/<name>/<time>/<job>."
             ) from error
         except Exception as error:
             raise CheckpointError(f"{self.config_file} cannot be read ({error}): name another job's folder.") from error
-        assert isinstance(config, DictConfig)
         return config
 
     def write_config(self, config: DictConfig, overrides: list[str]) -> None:

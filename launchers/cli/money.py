@@ -215,18 +215,20 @@ def _end(ledger: Ledger, provider: Provider, api_url: str | None, machine: Machi
 def _settle_gone(ledger: Ledger, given: Sequence[str]) -> None:
     """Mark as gone what no provider lists any more, and end the jobs of launches that have no machine left."""
     alive: set[tuple[str, str | None]] = set()
-    asked: set[tuple[str, str | None]] = set()
+    asked: dict[tuple[str, str | None], str] = {}
     for provider, url in _providers(ledger, given):
         with contextlib.suppress(LaunchError):
             for machine in provider.list_mine():
                 alive |= {(provider.name, machine.instance), (provider.name, machine.label)}
-            asked.add((provider.name, url))
+            asked[provider.name, url] = provider.account
     now = time.time()
     for record in ledger.machines():
         if (
             record.billing is Billing.gone
             or (record.unsettled and now < record.created + SETTLE_S)  # a list may lag
             or (record.provider, record.api_url) not in asked
+            # Another account's list says nothing about it.
+            or record.account not in (None, asked[record.provider, record.api_url])
             or _is_attended(ledger, record.launch)
         ):
             continue

@@ -37,7 +37,10 @@ def end_overdue() -> None:
         ledger = Ledger.open()
         for machine in ledger.machines():
             if machine.billing is not Billing.gone and not machine.offer.per_job:
-                _look_after(ledger, machine)
+                try:
+                    _look_after(ledger, machine)
+                except LaunchError as error:
+                    log.warning("%s", error)
         ledger.close()
     except LaunchError as error:
         log.warning("%s", error)

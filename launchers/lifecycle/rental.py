@@ -161,7 +161,9 @@ def _intend(office: Office, offers: list[Offer], job: str) -> MachineRecord:
             office.retry(lambda: provider.register_key(office.keys.public), stoppable=True)
     taken = {machine.label for machine in office.retry(office.provider.list_mine, stoppable=True)}
     ledger, now = office.ledger, office.clock.now()
-    record = ledger.intend_machine(office.launch, office.settings.api_url, offers, taken, job, now)
+    record = ledger.intend_machine(
+        office.launch, office.settings.api_url, offers, taken, job, now, office.provider.account
+    )
     if record is None:
         raise NoOffer(
             f"All {len(offers)} offers that fit are held by other machines of this ledger: lower provider.machines, "

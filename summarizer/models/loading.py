@@ -33,6 +33,11 @@ def hub_errors(what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError) as error:
         text = str(error)
+        if "trust_remote_code" in text:
+            raise ModelError(
+                f"{what} comes with Python code of its own, which is not run: use another model, or set "
+                "model.trust_remote_code=true if you have read that code."
+            ) from error
         if any(
             sign in text
             for sign in ("couldn't connect", "offline mode", "ConnectionError", "Max retries", "Connection")
@@ -48,6 +53,14 @@ def hub_errors(what: str) -> Iterator[None]:
                 f"{what}: neither the hub nor this machine has it; check model.hub_id and model.revision."
             ) from error
         raise ModelError(f"{what} cannot be loaded ({' '.join(text.split())[:200]}): check model.hub_id.") from error
+
+
+def source_options(model: DictConfig) -> dict[str, Any]:
+    """Options of every `from_pretrained` of a configured model: its revision, whose code may run, and where it is looked for.
+
+    Left out, `trust_remote_code` makes transformers ask on the terminal, in the middle of something else.
+    """
+    return {"revision": model.revision, "trust_remote_code": bool(model.trust_remote_code), **where(model)}
 
 
 def where(model: DictConfig) -> dict[str, bool]:
@@ -88,7 +101,7 @@ def load_tokenizer(model: DictConfig, training_texts: Callable[[], Iterable[str]
     from transformers import AutoTokenizer
 
     with hub_errors(f"tokenizer {model.hub_id}"):
-        tokenizer = AutoTokenizer.from_pretrained(model.hub_id, revision=model.revision, **where(model))
+        tokenizer = AutoTokenizer.from_pretrained(model.hub_id, **source_options(model))
     if tokenizer.pad_token_id is None:
         # decoder-only models often come without: padding is masked, so the end token serves
         tokenizer.pad_token = tokenizer.eos_token
@@ -177,7 +190,7 @@ def build_hub_model(model: DictConfig, attention: str) -> PreTrainedModel:
 
     auto: Any = AutoModelForCausalLM if model.architecture == Architecture.causal_lora else AutoModelForSeq2SeqLM
     with hub_errors(f"model {model.hub_id}"):
-        config = AutoConfig.from_pretrained(model.hub_id, revision=model.revision, **where(model))
+        config = AutoConfig.from_pretrained(model.hub_id, **source_options(model))
         refuse_missing_positions(model, config)
         if model.dropout is not None:
             for key in ("dropout", "dropout_rate"):
@@ -187,7 +200,8 @@ def build_hub_model(model: DictConfig, attention: str) -> PreTrainedModel:
         if config.model_type != "led":  # Longformer's windowed attention is its own
             options["attn_implementation"] = attention
         if model.pretrained:
-            return auto.from_pretrained(model.hub_id, revision=model.revision, **where(model), **options)
+            return auto.from_pretrained(model.hub_id, **source_options(model), **options)
+        options["trust_remote_code"] = model.trust_remote_code
         fresh = auto.from_config(options.pop("config"), **options)
     if config.model_type == "t5" and not config.scale_decoder_outputs:
         untie_head(fresh)
@@ -263,8 +277,10 @@ def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         ) from error
     auto: Any = AutoModelForCausalLM if "CausalLM" in model_type else AutoModelForSeq2SeqLM
     try:
-        # in float32 whatever the files hold: half precision is for storing, and slow or wrong on a CPU
-        return auto.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder)
+        # A folder may come from a rented machine: no code of its own runs, no pickle is read. In float32 whatever the files
+        # hold: half precision is for storing, and slow or wrong on a CPU.
+        model = auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+        return model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers and safetensors raise a dozen kinds for a damaged folder
         raise ModelError(f"the model in {folder} cannot be loaded ({' '.join(str(error).split())[:160]}).") from error
 

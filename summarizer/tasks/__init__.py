@@ -146,7 +146,7 @@ def settle(config: DictConfig, overrides: list[str]) -> DictConfig:
     named = config.resume or (config.run if uses_model else None)
     if not named:
         return config
-    saved = Run(Path(named).expanduser().resolve()).load_config()
+    saved = learned_with(Run(Path(named).expanduser().resolve()).load_config())
     settled = OmegaConf.merge(config, saved)  # the schema of the one, the values of the other
     assert isinstance(settled, DictConfig)
     for key in OF_THIS_COMMAND + (OF_THIS_MACHINE if uses_model else ()):
@@ -158,6 +158,24 @@ def settle(config: DictConfig, overrides: list[str]) -> DictConfig:
         if OmegaConf.is_dict(node) and leaf in node:  # null is a value as others are
             OmegaConf.update(settled, key, OmegaConf.select(config, key), merge=False)
     return settled
+
+
+LEARNED_WITH = (
+    "name", "seed", "model", "data", "hardware", "optim", "scheduler", "trainer", "generation", "callbacks", "evaluation",
+)  # fmt: skip
+"""What of a saved config says how a job learned and writes."""
+
+
+def learned_with(saved: DictConfig) -> DictConfig:
+    """What another command may take over of a saved config: a rented machine may have written it.
+
+    So nothing in it decides what is sent where (`export`, `logger`), whose code runs, or where files are written here.
+    """
+    kept = OmegaConf.masked_copy(saved, [key for key in LEARNED_WITH if key in saved])
+    for group, key in (("model", "trust_remote_code"), ("data", "cache_dir")):
+        if isinstance(kept.get(group), DictConfig):
+            kept[group].pop(key, None)
+    return kept
 
 
 def refuse_foreign_provider(config: DictConfig) -> None:

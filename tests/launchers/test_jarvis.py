@@ -230,7 +230,7 @@ def open_key_file(desk: Desk) -> None:
 
 
 def wrong_key(desk: Desk) -> None:
-    desk.variables["JL_API_KEY"] = "not-the-key"
+    desk.variables["JL_API_KEY"] = "emulated-not-the-key"
 
 
 def pay_in_rupees(desk: Desk) -> None:
