@@ -82,7 +82,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         from summarizer.composition_errors import sentence
 
-        text = None if debug else sentence(error) or unwritable(error)
+        text = None if debug else sentence(error, arguments) or unwritable(error)
         if text is None:
             raise
         return fail(text)

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from summarizer.checks import check
 from summarizer.config import Task
 from summarizer.errors import ConfigError, OutputError
+from summarizer.preconditions import check_machine
 from summarizer.run import FAILED, FINISHED, INTERRUPTED, OBJECTIVE, RUNNING, Run
 
 log = logging.getLogger(__name__)
@@ -38,10 +39,11 @@ def run_task(config: DictConfig) -> float | None:
     run = Run(Path(hydra_config.runtime.output_dir).resolve())
     overrides = list(hydra_config.overrides.task)
     config = settle(config, overrides)
-    check(config)
+    check(config, settled=True)
     refuse_foreign_provider(config)
     if run.status().get("state") == FINISHED and config.task == Task.train:
         return already_finished(run, config)
+    check_machine(config)
     run.claim()
     run.set_status(RUNNING, task=str(config.task))
     started = time.time()

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from summarizer import provenance
 from summarizer.data.files import check_files
 from summarizer.hardware import keep_freed_memory, resolve, set_threads
+from summarizer.preconditions import needed_splits
 from summarizer.run import Run, write_atomically
 from summarizer.tasks.prepare import Prepared, prepare_data
 
@@ -28,7 +29,7 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     """
     started = time.perf_counter()
     if config.data.kind == "files":
-        check_files(config.data, ("train", "validation", *config.evaluation.splits))
+        check_files(config.data, needed_splits(config))
     device = resolve(config, overrides)
     keep_freed_memory()
     run.write_config(config, overrides)
