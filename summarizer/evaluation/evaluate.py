@@ -71,7 +71,6 @@ def evaluate_split(
 
     Raises:
         HardwareError: out of memory.
-        ConfigError: evaluation.bertscore without the package.
     """
     started = time.perf_counter()
     rank, world_size = rank_and_world_size()
@@ -109,8 +108,6 @@ def score_split(
             low, high = paired_interval(scores["rougeL"], of_rule["rougeL"], samples, seed)
             metrics |= {f"{rule}/rougeL_gain_low": 100 * low, f"{rule}/rougeL_gain_high": 100 * high}
     metrics |= text_statistics(summaries, documents)
-    if config.evaluation.bertscore:
-        metrics["bertscore_f1"] = 100 * bertscore(summaries, references, config.evaluation.bertscore_model)
     table = {
         "id": [str(split.id(i)) for i in rows], "document": documents, "reference": references,
         "summary": list(summaries), **scores,
@@ -120,6 +117,16 @@ def score_split(
 
 def mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else 0.0
+
+
+def bertscore_of(report: SplitReport, model: str | None) -> dict[str, float]:
+    """The BERTScore of a scored split, as a figure of its metrics; downloads a model.
+
+    Raises:
+        ConfigError: without the package.
+    """
+    f1 = bertscore(report.table["summary"], report.table["reference"], model)
+    return {f"{report.name}/bertscore_f1": 100 * f1}
 
 
 def bertscore(summaries: Sequence[str], references: Sequence[str], model: str | None) -> float:

@@ -119,7 +119,9 @@ def settle(config: DictConfig, overrides: list[str]) -> DictConfig:
         OmegaConf.update(settled, key, config[key], merge=False)
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0].split("@")[0]
-        if OmegaConf.select(config, key) is not None or key in config:
+        parent, _, leaf = key.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        if OmegaConf.is_dict(node) and leaf in node:  # null is a value, too
             OmegaConf.update(settled, key, OmegaConf.select(config, key), merge=False)
     return settled
 

@@ -9,7 +9,13 @@ from omegaconf import DictConfig
 
 from summarizer.config import Architecture
 from summarizer.hardware import resolve, set_threads
-from summarizer.models.loading import build_model, finished_model, load_tokenizer, load_trained
+from summarizer.models.loading import (
+    build_model,
+    finished_model,
+    load_tokenizer,
+    load_trained,
+    refuse_missing_new_tokens,
+)
 from summarizer.paths import shipped_model_dir
 from summarizer.prediction.inputs import read_documents
 from summarizer.run import Run
@@ -38,6 +44,7 @@ def predict(run: Run, config: DictConfig, overrides: list[str]) -> None:
     set_threads(config.trainer.threads)
     run.write_config(config, overrides)
     model, tokenizer = load(config)
+    refuse_missing_new_tokens(model, config)
     # a model's own limit holds whatever the config says: the shipped one was trained at the local size
     own_limit = getattr(model.config, "max_source_positions", config.model.max_source_tokens)
     config.model.max_source_tokens = min(config.model.max_source_tokens, own_limit)

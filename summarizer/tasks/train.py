@@ -51,8 +51,8 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
 def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int = 0) -> dict[str, float]:
     """Everything after the data is there; each process of a multi-device job calls it."""
     from summarizer.evaluation.evaluate import SplitReport, evaluate_split
-    from summarizer.evaluation.report import closing_report
     from summarizer.export import finish_model_folder, push_to_hub
+    from summarizer.tasks.results import write_results
     from summarizer.training.fit import fit
     from summarizer.training.loggers import build_loggers, finish_loggers
 
@@ -65,19 +65,17 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int =
         for name in config.evaluation.splits:
             reports.append(evaluate_split(model, prepared.tokenizer, prepared.splits[name], config, name=name))
             measured |= reports[-1].metrics
+        metrics |= measured
+        if rank == 0:
+            name, repository = prepared.corpus.name, config.export.push_to_hub
+            write_results(
+                run, config, reports, metrics,
+                save_model=lambda: finish_model_folder(run, model, prepared.tokenizer, config, metrics, name),
+                push_model=(lambda: push_to_hub(run, repository, private=config.export.private)) if repository else None,
+            )  # fmt: skip
         finished = True
     finally:
         finish_loggers(loggers, measured, exit_code=0 if finished else 1)
-    metrics |= measured
-    if rank == 0:
-        for report in reports:
-            target = run.predictions_file if len(reports) == 1 else run.folder / f"predictions-{report.name}.parquet"
-            report.write(target)
-        run.write_metrics(metrics)
-        finish_model_folder(run, model, prepared.tokenizer, config, metrics, prepared.corpus.name)
-        if config.export.push_to_hub:
-            push_to_hub(run, config.export.push_to_hub, private=config.export.private)
-        closing_report(run, config, metrics)
     return metrics
 
 
