@@ -13,6 +13,7 @@ from pathlib import Path
 
 from summarizer.errors import CheckpointError, SummarizerError
 from summarizer.paths import config_dir
+from summarizer.standard_output import outlive_reader
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -65,6 +66,7 @@ def run(arguments: list[str]) -> int:
     Returns:
         The exit code: 0, `EXIT_USER_ERROR` after one sentence on standard error, `EXIT_INTERRUPTED` after Ctrl-C.
     """
+    outlive_reader()
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints its own pages of error text and exits unless told to raise: the sentence is ours to write.
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -17,7 +17,7 @@ from summarizer.models.loading import (
     refuse_missing_new_tokens,
 )
 from summarizer.paths import shipped_model_dir
-from summarizer.prediction.inputs import read_documents
+from summarizer.prediction.inputs import Documents
 from summarizer.run import Run
 
 if TYPE_CHECKING:
@@ -36,10 +36,12 @@ def load(config: DictConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 def predict(run: Run, config: DictConfig, overrides: list[str]) -> None:
     """Summarize `config.input`; the summaries go to `config.predict.output`."""
-    documents = read_documents(config)  # before the model: a misspelt path should not cost its loading
-    from summarizer.prediction.outputs import write_predictions
+    # before the model: a misspelt path should not cost its loading
+    documents = Documents(config)
+    from summarizer.prediction.outputs import check_output, write_predictions
     from summarizer.prediction.summarize import predict_texts
 
+    check_output(config)
     device = resolve(config, overrides)
     set_threads(config.trainer.threads)
     run.write_config(config, overrides)
