@@ -13,6 +13,7 @@ from pathlib import Path
 
 from summarizer.errors import CheckpointError, SummarizerError
 from summarizer.paths import config_dir
+from summarizer.quoting import quote_text, quote_value, unquoted
 from summarizer.standard_output import outlive_reader
 
 EXIT_USER_ERROR = 2
@@ -31,26 +32,20 @@ def quote_numeric_options(argument: str, groups: set[str]) -> str:
     return f"{key}={f'choice({quoted})' if wrapped else quoted}"
 
 
-def quote_value(value: str) -> str:
-    """`value` as a quoted string of Hydra's override grammar."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def shape(arguments: list[str]) -> list[str]:
     """The arguments as Hydra shall see them.
 
     Raises:
         CheckpointError: `resume` names no job's folder.
+        ConfigError: an argument is not UTF-8.
     """
     groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
     shaped = []
-    for argument in arguments:
+    for argument in map(quote_text, arguments):
         key, _, value = argument.partition("=")
-        if key in ("run", "resume", "input") and value and value[0] not in "'\"":
-            argument = f"{key}={quote_value(value)}"  # a path may hold what the grammar does not take bare
         shaped.append(quote_numeric_options(argument, groups))
-        if key == "resume" and value:
-            job = Path(value.strip("'\"")).expanduser().resolve()
+        if key == "resume" and value not in ("", "null"):
+            job = Path(value := unquoted(value)).expanduser().resolve()
             if not (job / "config.yaml").is_file():
                 raise CheckpointError(
                     f"resume={value}: no job's folder is there (a job's folder holds a config.yaml); "

@@ -38,6 +38,11 @@ def sentence(error: BaseException, arguments: Sequence[str] = ()) -> str | None:
     for e in chain:
         if isinstance(e, MissingConfigException):
             return missing_option(str(e))
+        if isinstance(e, OverrideParseException) and "=" in str(e.override):
+            key, _, value = str(e.override).partition("=")
+            return (
+                f"{key}={value} cannot be read ({first_line(e)}): quote such a value twice, {key}=\"'...'\" ({HELP})."
+            )
         if isinstance(e, OverrideParseException):
             return f"{e.override!r} is not an override of the form key=value ({first_line(e)}); {HELP}."
     text = "\n".join(str(e) for e in chain)
