@@ -14,6 +14,8 @@ from pathlib import Path
 from summarizer import sweeps
 from summarizer.errors import EXIT_INTERRUPTED, CheckpointError, ConfigError, SummarizerError, fail
 from summarizer.paths import config_dir
+from summarizer.quoting import quote_text, quote_value, unquoted
+from summarizer.standard_output import outlive_reader
 
 NUMBER = re.compile(r"\d+")
 
@@ -29,17 +31,12 @@ def quote_numeric_options(argument: str, groups: set[str]) -> str:
     return f"{key}={f'choice({quoted})' if wrapped else quoted}"
 
 
-def quote_value(value: str) -> str:
-    """`value` as a quoted string of Hydra's override grammar."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def shape(arguments: list[str]) -> list[str]:
     """The arguments as Hydra shall see them.
 
     Raises:
         CheckpointError: `resume` names no job's folder.
-        ConfigError: several values without --multirun, or an output folder that cannot be meant.
+        ConfigError: several values without --multirun, an output folder that cannot be meant, or an argument that is not UTF-8.
     """
     given = {key: value for key, separator, value in (a.partition("=") for a in arguments) if separator}
     multirun = bool({"-m", "--multirun", sweeps.MULTIRUN} & set(arguments))
@@ -56,13 +53,11 @@ def shape(arguments: list[str]) -> list[str]:
         raise ConfigError("resume= continues one job: leave -m out, or continue a whole sweep with hydra.sweep.dir=.")
     groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
     shaped = []
-    for argument in arguments:
+    for argument in map(quote_text, arguments):
         key, _, value = argument.partition("=")
-        if key in ("run", "resume", "input") and value and value[0] not in "'\"":
-            argument = f"{key}={quote_value(value)}"  # a path may hold what the grammar does not take bare
         shaped.append(quote_numeric_options(argument, groups))
-        if key == "resume" and value:
-            job = Path(value.strip("'\"")).expanduser().resolve()
+        if key == "resume" and value not in ("", "null"):
+            job = Path(value := unquoted(value)).expanduser().resolve()
             if not (job / "config.yaml").is_file():
                 raise CheckpointError(
                     f"resume={value}: no job's folder is there (a job's folder holds a config.yaml); "
@@ -108,6 +103,7 @@ def run(arguments: list[str]) -> int:
     Returns:
         The exit code: 0, 2 after one sentence on standard error, `EXIT_INTERRUPTED` after Ctrl-C.
     """
+    outlive_reader()
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints its own pages of error text and exits unless told to raise: the sentence is ours to write.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -128,7 +124,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         from summarizer.composition_errors import sentence
 
-        text = None if debug else sentence(error) or unwritable(error)
+        text = None if debug else sentence(error, arguments) or unwritable(error)
         if text is None:
             raise
         return fail(text)

@@ -166,17 +166,16 @@ def push_to_hub(run: Run, repository: str, *, private: bool) -> None:
     """Upload the model folder; the token comes from the environment (HF_TOKEN).
 
     Raises:
-        HubError: no token, no right, or no network; the folder here is complete all the same.
+        HubError: no token, no right, or no network.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         api = HfApi()
         api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=run.model, commit_message="Model trained by summarizer")
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # also what the HTTP library below raises, which has changed twice
         raise HubError(
-            f"the model could not be pushed to {repository} ({' '.join(str(error).split())[:160]}): check HF_TOKEN and the "
-            f"repository's name; the model is complete in {run.model}."
+            f"the model could not be pushed to {repository} ({' '.join(str(error).split())[:160]}): check the network, HF_TOKEN "
+            "and the repository's name."
         ) from error

@@ -86,7 +86,6 @@ def evaluate_split(
 
     Raises:
         HardwareError: out of memory.
-        ConfigError: evaluation.bertscore without the package.
     """
     rank, world_size = rank_and_world_size()
     texts = Texts.of(split)
@@ -179,8 +178,6 @@ def finished_report(
             low, high = paired_interval(scores["rougeL"], of_rule["rougeL"], samples, seed)
             metrics |= {f"{rule}/rougeL_gain_low": 100 * low, f"{rule}/rougeL_gain_high": 100 * high}
     metrics |= mean_statistics(scored.figures[:, len(ROUGE) :])
-    if config.evaluation.bertscore:
-        metrics["bertscore_f1"] = 100 * bertscore(scored.summaries, texts.references, config.evaluation.bertscore_model)
     table = {
         "id": texts.ids, "document": texts.documents, "reference": texts.references, "summary": scored.summaries, **scores,
     }  # fmt: skip
@@ -214,6 +211,16 @@ def on_first_rank(description: str) -> AbstractContextManager[Callable[[int, int
 
 def mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else 0.0
+
+
+def bertscore_of(report: SplitReport, model: str | None) -> dict[str, float]:
+    """The BERTScore of a scored split, as a figure of its metrics; downloads a model.
+
+    Raises:
+        ConfigError: without the package.
+    """
+    f1 = bertscore(report.table["summary"], report.table["reference"], model)
+    return {f"{report.name}/bertscore_f1": 100 * f1}
 
 
 def bertscore(summaries: Sequence[str], references: Sequence[str], model: str | None) -> float:

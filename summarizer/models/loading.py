@@ -233,6 +233,26 @@ def refuse_missing_positions(model: DictConfig, config: Any) -> None:
             raise ModelError(f"{what} is {tokens}, but {model.hub_id} has positions for {positions} tokens: lower it.")
 
 
+def refuse_missing_new_tokens(model: Any, job: DictConfig) -> None:
+    """A summary beyond a model's learned positions ends as a document beyond them does.
+
+    Args:
+        model: built or loaded, of any kind.
+        job: the whole config.
+
+    Raises:
+        ModelError: generation.max_new_tokens is more than the model has positions for.
+    """
+    config, tokens = model.config, job.generation.max_new_tokens or job.model.max_target_tokens
+    both = getattr(config, "max_position_embeddings", None)
+    positions = getattr(config, "max_decoder_position_embeddings", both)
+    what = "generation.max_new_tokens"
+    if not config.is_encoder_decoder:
+        what, tokens = f"model.max_source_tokens + {what}", tokens + job.model.max_source_tokens
+    if positions is not None and tokens > positions:
+        raise ModelError(f"{what} is {tokens}, but {job.model.name} has positions for {positions} tokens: lower it.")
+
+
 def untie_head(model: Any) -> None:
     """Give a T5 v1.1 or FLAN-T5 its own output embeddings: transformers 5 ties those of every fresh T5, while the
     checkpoints of these families have two matrices, and no scaling before the head that would suit a tied one."""

@@ -22,6 +22,7 @@ from summarizer.checks import check
 from summarizer.config import Task
 from summarizer.errors import ConfigError, DataError, OutputError, SummarizerError
 from summarizer.objective import objective
+from summarizer.preconditions import check_machine
 from summarizer.run import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, changed_settings, flat, read_json
 
 log = logging.getLogger(__name__)
@@ -40,13 +41,14 @@ def run_task(config: DictConfig) -> float | None:
     run = Run(Path(hydra_config.runtime.output_dir).resolve())
     overrides = list(hydra_config.overrides.task)
     config = settle(config, overrides)
-    check(config)
+    check(config, settled=True)
     refuse_foreign_provider(config)
     if config.task == Task.predict:
         summarize(config, overrides)
         return None
     if run.status().get("state") == FINISHED and config.task == Task.train:
         return already_finished(run, config)
+    check_machine(config)
     run.claim()
     before, starts = run.status(), run.accepted_starts()
     run.set_status(RUNNING, task=str(config.task))

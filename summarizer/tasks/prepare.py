@@ -21,6 +21,7 @@ from summarizer.data.tokenized import TokenizedSplit, TokenizedStream, tokenize_
 from summarizer.errors import DataError
 from summarizer.hardware import resolve, set_threads, usable_cores
 from summarizer.models.loading import load_saved_tokenizer, load_tokenizer, save_tokenizer
+from summarizer.preconditions import needed_splits
 from summarizer.run import Run
 
 if TYPE_CHECKING:
@@ -43,17 +44,19 @@ class Prepared:
 
 def prepare_data(
     config: DictConfig,
-    splits: Sequence[str] = ("train", "validation", "test"),
+    splits: Sequence[str] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Prepared:
     """Load, tokenize and cache the named splits.
 
     Args:
+        splits: None takes those that the job reads: to train on, to validate on and to score.
         tokenizer: None takes the model's own, trained on the train split where the model has none yet.
 
     Raises:
         DataError, HubError, ModelError: in one sentence.
     """
+    splits = needed_splits(config) if splits is None else splits
     corpus = load_corpus(config.data, splits)
     if corpus.notice:
         log.info("%s", corpus.notice)

@@ -17,6 +17,7 @@ from summarizer import provenance
 from summarizer.data.files import check_files
 from summarizer.hardware import keep_freed_memory, resolve, set_threads
 from summarizer.models.loading import load_saved_tokenizer, save_tokenizer
+from summarizer.preconditions import needed_splits
 from summarizer.run import Run, write_atomically
 from summarizer.tasks.prepare import Prepared, job_tokenizer, prepare_data, scoring_notices
 from summarizer.training.checkpoint_key import described
@@ -32,7 +33,7 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     """
     started = time.perf_counter()
     if config.data.kind == "files":
-        check_files(config.data, splits_of(config))
+        check_files(config.data, needed_splits(config))
     device = resolve(config, overrides)
     keep_freed_memory()
     facts = provenance.collect(device, config.seed)
@@ -41,7 +42,7 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     if is_new:  # at once, so that a job that is killed while it prepares can be resumed
         provenance_file = record()
     set_threads(config.trainer.threads, config.trainer.devices)
-    prepared = prepare_data(config, splits_of(config), tokenizer=job_tokenizer(run))
+    prepared = prepare_data(config, needed_splits(config), tokenizer=job_tokenizer(run))
     refuse_foreign_checkpoints(run, config, prepared)
     if not is_new:  # only now: a start that is refused leaves what is known of the job as it was
         provenance_file = record()
@@ -63,11 +64,6 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     return metrics
 
 
-def splits_of(config: DictConfig) -> tuple[str, ...]:
-    """What a training reads: a test split that is not evaluated need not be there."""
-    return tuple(dict.fromkeys(("train", "validation", *config.evaluation.splits)))
-
-
 def refuse_foreign_checkpoints(run: Run, config: DictConfig, prepared: Prepared) -> None:
     """Check that this start can continue from the folder's checkpoints, if there are any.
 
@@ -85,8 +81,8 @@ def refuse_foreign_checkpoints(run: Run, config: DictConfig, prepared: Prepared)
 def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int = 0) -> dict[str, float]:
     """Everything after the data is there; each process of a multi-device job calls it."""
     from summarizer.evaluation.evaluate import SplitReport, evaluate_split
-    from summarizer.evaluation.report import closing_report
     from summarizer.export import finish_model_folder, push_to_hub
+    from summarizer.tasks.results import write_results
     from summarizer.training.fit import fit
     from summarizer.training.loggers import build_loggers, finish_loggers
 
@@ -99,23 +95,20 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int =
         for name in config.evaluation.splits:
             reports.append(evaluate_split(model, prepared.tokenizer, prepared.splits[name], config, name=name))
             measured |= reports[-1].metrics
+        metrics |= measured
+        if rank == 0:
+            name, repository = prepared.corpus.name, config.export.push_to_hub
+            language = reports[0].language if reports else None
+            write_results(
+                run, config, reports, metrics,
+                save_model=lambda: finish_model_folder(
+                    run, model, prepared.tokenizer, config, metrics, name, language=language
+                ),
+                push_model=(lambda: push_to_hub(run, repository, private=config.export.private)) if repository else None,
+            )  # fmt: skip
         finished = True
     finally:
         finish_loggers(loggers, measured, exit_code=0 if finished else 1)
-    metrics |= measured
-    if rank == 0:
-        written: dict[str, float | str] = {**metrics}  # loggers take the numbers alone
-        for report in reports:
-            written |= report.facts
-        for report in reports:
-            target = run.predictions_file if len(reports) == 1 else run.folder / f"predictions-{report.name}.parquet"
-            report.write(target)
-        run.write_metrics(written)
-        language = reports[0].language if reports else None
-        finish_model_folder(run, model, prepared.tokenizer, config, metrics, prepared.corpus.name, language=language)
-        if config.export.push_to_hub:
-            push_to_hub(run, config.export.push_to_hub, private=config.export.private)
-        closing_report(run, config, written)
     return metrics
 
 
@@ -159,5 +152,5 @@ def worker(folder: str) -> None:
     with open_dict(config):
         config.trainer.devices = int(os.environ["WORLD_SIZE"])
     set_threads(config.trainer.threads, config.trainer.devices)
-    prepared = prepare_data(config, splits_of(config), tokenizer=load_saved_tokenizer(run.tokenizer))
+    prepared = prepare_data(config, needed_splits(config), tokenizer=load_saved_tokenizer(run.tokenizer))
     train_prepared(run, config, prepared, rank=int(os.environ["RANK"]))

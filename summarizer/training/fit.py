@@ -22,7 +22,7 @@ from summarizer.data.collate import CausalCollator, Seq2SeqCollator
 from summarizer.data.datamodule import Packing, SummarizationData
 from summarizer.errors import HardwareError
 from summarizer.evaluation.report import opening_report
-from summarizer.models.loading import build_model, finished_model
+from summarizer.models.loading import build_model, finished_model, refuse_missing_new_tokens
 from summarizer.packing.anatomy import supports_packing
 from summarizer.packing.arithmetic import device_peak, training_arithmetic
 from summarizer.packing.training import budget_for, packed_collator, wants_packing
@@ -148,6 +148,7 @@ def fit(
     pl.seed_everything(config.seed, workers=True, verbose=False)
     with memory_errors():
         model = build_model(config.model, tokenizer, config.hardware.attention).train()
+        refuse_missing_new_tokens(model, config)
     limits = BatchLimits(config.trainer.batch_size, config.hardware.tokens_per_step)
     on_gpu = config.hardware.accelerator == "cuda"
     data = SummarizationData(

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from summarizer.errors import ConfigError, OutputError
-from summarizer.evaluation.evaluate import evaluate_split, score_split
+from summarizer.evaluation.evaluate import bertscore_of, evaluate_split, score_split
 from summarizer.evaluation.report import closing_report, opening_report
 from summarizer.evaluation.rouge import ROUGE
 from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration
@@ -129,7 +129,7 @@ def test_bertscore_without_its_package_says_how_to_get_it(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"summarizer\[bertscore\]"):
-        score_split("test", Pairs(made_up_pairs(2, seed=3)), ["a", "b"], config(bertscore=True), 1.0)
+        bertscore_of(score_split("test", Pairs(made_up_pairs(2, seed=3)), ["a", "b"], config(), 1.0), None)
 
 
 def job_config():
