@@ -222,7 +222,7 @@ def _create(office: Office, offer: Offer, label: str, capsule: Capsule | None) -
         found = find_by_label(office, label, LOOKS)
         if found is None and error.may_have_acted:
             text = f"no answer to the create call of {label} ({str(error).rstrip('.')}): it may be billed, and is looked for"
-            raise NeverAnswered(f"{text}; `python -m launchers reap` ends it") from error
+            raise NeverAnswered(f"{text}, and destroyed when it shows up") from error
         if found is None:
             raise OfferTaken(f"the provider did not rent it ({error})") from error
         office.say(label, f"the answer to the create call was lost; found it as instance {found.instance}")
