@@ -17,15 +17,9 @@ from omegaconf import DictConfig
 
 from summarizer.config import Task
 from summarizer.errors import ConfigError
+from summarizer.objective import VALIDATION, direction_of
 
 SPLITS = ("train", "validation", "test")
-MONITORED = {  # what every validation measures, and the mode that keeps the best of it
-    "validation/loss": "min",
-    "validation/rouge1": "max",
-    "validation/rouge2": "max",
-    "validation/rougeL": "max",
-    "validation/rougeLsum": "max",
-}
 PACKAGES = {  # setting -> (module, distribution and extra of the same name in summarizer[...])
     "evaluation.bertscore": ("bert_score", "bert-score", "bertscore"),
     "logger.tensorboard": ("tensorboard", "tensorboard", "tensorboard"),
@@ -62,16 +56,17 @@ def splits_exist(config: DictConfig) -> None:
 
 def monitor_is_measured(config: DictConfig) -> None:
     monitor, mode = config.callbacks.monitor, config.callbacks.mode
-    if monitor not in MONITORED:
-        close = difflib.get_close_matches(monitor, MONITORED, n=1, cutoff=0.8)
+    if monitor not in VALIDATION:
+        close = difflib.get_close_matches(monitor, VALIDATION, n=1, cutoff=0.8)
         hint = f"did you mean {close[0]}? " if close else ""
         raise ConfigError(
-            f"callbacks.monitor={monitor} is not measured at a validation; {hint}There are {', '.join(MONITORED)}."
+            f"callbacks.monitor={monitor} is not measured at a validation; {hint}There are {', '.join(VALIDATION)}."
         )
-    if mode != MONITORED[monitor]:
+    best = direction_of(monitor)[:3]
+    if mode != best:
         raise ConfigError(
             f"callbacks.monitor={monitor} with callbacks.mode={mode} would keep the worst checkpoint: set "
-            f"callbacks.mode={MONITORED[monitor]}."
+            f"callbacks.mode={best}."
         )
 
 
