@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from summarizer.errors import CheckpointError, SummarizerError
+from summarizer.errors import CheckpointError, Interrupted, SummarizerError
 from summarizer.paths import config_dir
 
 EXIT_USER_ERROR = 2
@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line.
 
     Returns:
-        The exit code: 0, `EXIT_USER_ERROR` after one sentence on standard error, `EXIT_INTERRUPTED` after Ctrl-C.
+        The exit code: 0, `EXIT_USER_ERROR` after one sentence on standard error, `EXIT_INTERRUPTED` after Ctrl-C or SIGTERM.
     """
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints its own pages of error text and exits unless told to raise: the sentence is ours to write.
@@ -72,6 +72,9 @@ def run(arguments: list[str]) -> int:
         from summarizer.application import run_hydra
 
         run_hydra(shape(arguments))
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return EXIT_INTERRUPTED
     except SummarizerError as error:
         if debug:
             raise

@@ -208,7 +208,8 @@ class SchedulerConfig:
 class TrainerConfig:
     max_epochs: int = MISSING
     max_steps: int = MISSING
-    """Optimizer steps; -1 leaves the end to max_epochs. The learning rate decays over whichever ends first."""
+    """Optimizer steps, at most: training ends with `max_epochs` where that is sooner, and -1 leaves the end to it alone. The
+    learning rate decays over the steps that are taken."""
     batch_size: int = MISSING
     packing: str = MISSING
     """auto, always or never: documents laid end to end in place of padded (training only)."""

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from summarizer.checks import check
 from summarizer.config import Task
-from summarizer.errors import ConfigError, OutputError
+from summarizer.errors import ConfigError, Interrupted, OutputError
 from summarizer.run import FAILED, FINISHED, INTERRUPTED, OBJECTIVE, RUNNING, Run
 
 log = logging.getLogger(__name__)
@@ -49,16 +49,27 @@ def run_task(config: DictConfig) -> float | None:
     try:
         metrics = dispatch(run, config, overrides)
     except BaseException as error:
-        from summarizer.training.interruption import Interrupted
-
-        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        ended = as_interruption(error, run, config)
         with suppress(OutputError):  # a full disk must not hide what went wrong
-            state = INTERRUPTED if stopped else FAILED
-            run.set_status(state, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000])
-        raise
+            state = INTERRUPTED if isinstance(ended, Interrupted) else FAILED
+            run.set_status(state, task=str(config.task), error=f"{type(ended).__name__}: {ended}"[:2000])
+        if ended is error:
+            raise
+        raise ended from error
     run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
     name_folder(run, config)
     return metrics.get(OBJECTIVE)
+
+
+def as_interruption(error: BaseException, run: Run, config: DictConfig) -> BaseException:
+    """The same end for a signal in whichever part of a job it came; any other error is returned as it is."""
+    from summarizer.training.interruption import is_stop, resume_command
+
+    if not is_stop(error) or isinstance(error, Interrupted):
+        return error
+    if config.task == Task.train:
+        return Interrupted(f"Stopped; the last checkpoint is kept. Continue: {resume_command(run.folder)}")
+    return Interrupted("Stopped before the end. To start anew, give the same command again.")
 
 
 def prepare_libraries() -> None:

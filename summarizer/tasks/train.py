@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
 import time
 from pathlib import Path
 
@@ -13,9 +12,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from summarizer import provenance
 from summarizer.data.files import check_files
-from summarizer.hardware import keep_freed_memory, resolve, set_threads
+from summarizer.hardware import Device, keep_freed_memory, resolve, set_threads
 from summarizer.run import Run, write_atomically
+from summarizer.tasks import prepare_libraries
 from summarizer.tasks.prepare import Prepared, prepare_data
+from summarizer.tasks.processes import on_every_device
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,12 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     started = time.perf_counter()
     if config.data.kind == "files":
         check_files(config.data, ("train", "validation", *config.evaluation.splits))
-    device = resolve(config, overrides)
-    keep_freed_memory()
+    device = set_up_process(config, overrides)
     run.write_config(config, overrides)
     facts = provenance.collect(device, config.seed)
     write_atomically(run.provenance_file, json.dumps(facts, indent=1) + "\n")
     if facts["dirty"]:
         write_atomically(run.folder / "changes.diff", provenance.changes())
-    set_threads(config.trainer.threads, config.trainer.devices)
     prepared = prepare_data(config)
     if config.trainer.devices > 1 or config.trainer.strategy == "fsdp":
         metrics = train_in_processes(run, config.trainer.devices)
@@ -58,15 +57,16 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int =
     loggers = build_loggers(config, run)
     reports: list[SplitReport] = []
     measured: dict[str, float] = {}
-    finished = False
+    finished, last_step = False, None
     try:
         model, metrics = fit(run, config, prepared.splits, prepared.tokenizer, rank=rank, loggers=loggers)
+        last_step = int(metrics["train/steps"])
         for name in config.evaluation.splits:
             reports.append(evaluate_split(model, prepared.tokenizer, prepared.splits[name], config, name=name))
             measured |= reports[-1].metrics
         finished = True
     finally:
-        finish_loggers(loggers, measured, exit_code=0 if finished else 1)
+        finish_loggers(loggers, measured, step=last_step, exit_code=0 if finished else 1)
     metrics |= measured
     if rank == 0:
         for report in reports:
@@ -81,27 +81,9 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int =
 
 
 def train_in_processes(run: Run, devices: int) -> dict[str, float]:
-    """One process a device. They read the config from the job's folder; torch's launcher joins them and passes errors on."""
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    launch = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=devices, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", max_restarts=0,
-        start_method="spawn", run_id=run.folder.name,
-    )  # fmt: skip
-    elastic_launch(launch, worker)(str(run.folder))
+    """One process per device. They read the config from the job's folder."""
+    on_every_device(worker, run.folder, devices)
     return run.metrics()
-
-
-def exit_with_parent() -> None:
-    """End this process when the one that started it is gone: a killed job leaves no process that writes its folder."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def worker(folder: str) -> None:
@@ -109,13 +91,20 @@ def worker(folder: str) -> None:
     from summarizer import resolvers
     from summarizer.config import Config
 
-    exit_with_parent()
-    logging.basicConfig(level=logging.INFO if os.environ["RANK"] == "0" else logging.WARNING, format="%(message)s")
+    prepare_libraries()
     resolvers.register()
     run = Run(Path(folder))
     config = OmegaConf.merge(OmegaConf.structured(Config), run.load_config())
     assert isinstance(config, DictConfig)
     with open_dict(config):
         config.trainer.devices = int(os.environ["WORLD_SIZE"])
-    set_threads(config.trainer.threads, config.trainer.devices)
+    set_up_process(config, [])
     train_prepared(run, config, prepare_data(config), rank=int(os.environ["RANK"]))
+
+
+def set_up_process(config: DictConfig, overrides: list[str]) -> Device:
+    """What each process that trains needs: its device checked, with the settings it trains faster with, and its threads."""
+    device = resolve(config, overrides)
+    keep_freed_memory()
+    set_threads(config.trainer.threads, config.trainer.devices)
+    return device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from summarizer.config import Architecture
 from summarizer.data.batches import BatchLimits
@@ -28,6 +29,7 @@ from summarizer.packing.anatomy import supports_packing
 from summarizer.packing.arithmetic import device_peak, training_arithmetic
 from summarizer.packing.training import budget_for, packed_collator, wants_packing
 from summarizer.run import Run
+from summarizer.training.averaging import AveragedWeights
 from summarizer.training.checkpointing import (
     AtomicCheckpointIO,
     ExactResume,
@@ -112,9 +114,7 @@ def trainer_callbacks(
         StopAtDivergence(config.optim.lr), ExactResume(model_key(config)), throughput, validation
     ]  # fmt: skip
     if config.optim.ema_decay is not None:
-        # all weights in a few launches: Lightning's own class for this average takes several for each weight
-        average = get_ema_multi_avg_fn(config.optim.ema_decay)
-        callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
+        callbacks.append(AveragedWeights(config.optim.ema_decay))
     if config.callbacks.early_stopping_patience is not None:
         callbacks.append(
             EarlyStopping(
@@ -144,7 +144,7 @@ def fit(
     """Train, from the newest checkpoint of the run's folder if there is one.
 
     Returns:
-        The best model by `callbacks.monitor`, in eval mode on the training device, and the training metrics.
+        The best model by `callbacks.monitor`, in eval mode on the device that training is for, and the training metrics.
 
     Raises:
         HardwareError: the device's memory does not suffice.
@@ -165,6 +165,14 @@ def fit(
     data.packing = packs
     schedule = plan_schedule(*data.epoch_size(rank, world_size), config.trainer.max_epochs, config)
 
+    if config.trainer.max_steps > schedule.total_steps:
+        epochs = config.trainer.max_epochs
+        log.info(
+            "trainer.max_epochs=%d ends the training at step %d, before trainer.max_steps=%d; to train longer, set "
+            "trainer.max_epochs=%d.",
+            epochs, schedule.total_steps, config.trainer.max_steps,
+            math.ceil(epochs * config.trainer.max_steps / schedule.total_steps),
+        )  # fmt: skip
     if rank == 0:
         opening_report(
             config, {name: rows_of(split) for name, split in splits.items()},
@@ -197,7 +205,9 @@ def fit(
         trainer = build_trainer(run, config, schedule, validation, throughput, loggers, strategy_for(config, packs))
     started = time.perf_counter()
     with quiet_lightning(), memory_errors():
-        if not (found and found.stopped_early):
+        if found and found.stopped_early:
+            set_up_device(trainer, module)
+        else:
             trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None, weights_only=True)
     # a run that was killed after its last step has measured all before: the checkpoint remembers
     measured = {**(found.metrics if found else {}), **trainer.callback_metrics}
@@ -209,7 +219,8 @@ def fit(
     }
     if (documents := rows_of(splits["train"])) is not None:
         metrics["train/documents"] = float(documents)
-    return best_model(run, config, tokenizer, module), metrics
+    with memory_errors():
+        return best_model(run, config, tokenizer, module, trainer.strategy.root_device), metrics
 
 
 def choose_packing(
@@ -251,16 +262,30 @@ def rows_of(split: TokenizedSplit | TokenizedStream) -> int | None:
     return len(split) if hasattr(split, "__len__") else None
 
 
-def best_model(run: Run, config: DictConfig, tokenizer: PreTrainedTokenizerBase, module: SummarizationModule) -> Any:
-    """The weights of the best checkpoint, whole on this process's device."""
-    device = module.device
+def set_up_device(trainer: pl.Trainer, module: SummarizationModule) -> None:
+    """What `fit` does to a process before it trains: take its own card, and join the other processes."""
+    trainer.strategy.connect(module)
+    trainer.strategy.setup_environment()
+
+
+def best_model(
+    run: Run, config: DictConfig, tokenizer: PreTrainedTokenizerBase, module: SummarizationModule, device: torch.device
+) -> Any:
+    """The weights of the best checkpoint, whole on this process's device, in float32 as `task=evaluate` reads them.
+
+    Args:
+        device: the strategy's. The module's own is no answer: Lightning moves it to the processor when training ends, and
+            leaves it there where nothing was left to train.
+    """
     if config.trainer.strategy == "fsdp":  # what was trained is in shards: the checkpoint is not
         module = SummarizationModule(
             build_model(config.model, tokenizer, config.hardware.attention), config.optim, config.scheduler, 1
         )
+    module.special_loss = None  # recorded steps hold memory of the device
+    module.float()  # averages of bfloat16 weights are kept in float32
     if run.best_checkpoint.exists():
         module.load_state_dict(read_checkpoint(run.best_checkpoint)["state_dict"])
-    return finished_model(module.model).to(device).eval()
+    return finished_model(module.model.to(device)).eval()
 
 
 def build_trainer(
@@ -291,7 +316,8 @@ def build_trainer(
         use_distributed_sampler=False,
         logger=list(loggers),
         callbacks=trainer_callbacks(run, config, schedule, validation, throughput),
-        plugins=[AtomicCheckpointIO()],
+        # processes are ours to start (tasks/processes.py), also where Lightning would take a scheduler's variables for its own
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         enable_model_summary=False,
         enable_progress_bar=False,  # ours: training/progress.py
         inference_mode=False,
@@ -349,7 +375,6 @@ class quiet_lightning:
         "Consider setting `persistent_workers",
         "Checkpoint directory",
         "is not resumable",
-        "You're using the WeightAveraging callback with a model that overrides",  # refused where it would matter, in checks.py
     )
 
     def __enter__(self) -> None:
