@@ -14,6 +14,7 @@ from summarizer import provenance
 from summarizer.data.files import check_files
 from summarizer.hardware import Device, keep_freed_memory, resolve, set_threads
 from summarizer.run import Run, write_atomically
+from summarizer.stages import Stage, Stages, read_stages, stage_seconds
 from summarizer.tasks import prepare_libraries
 from summarizer.tasks.prepare import Prepared, prepare_data
 from summarizer.tasks.processes import on_every_device
@@ -28,6 +29,8 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
         The flat map that is also written to metrics.json.
     """
     started = time.perf_counter()
+    stages = Stages(run.logs)
+    stages.begin()
     if config.data.kind == "files":
         check_files(config.data, ("train", "validation", *config.evaluation.splits))
     device = set_up_process(config, overrides)
@@ -36,17 +39,20 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     write_atomically(run.provenance_file, json.dumps(facts, indent=1) + "\n")
     if facts["dirty"]:
         write_atomically(run.folder / "changes.diff", provenance.changes())
-    prepared = prepare_data(config)
+    with stages.during(Stage.tokenizing):
+        prepared = prepare_data(config)
     if config.trainer.devices > 1 or config.trainer.strategy == "fsdp":
         metrics = train_in_processes(run, config.trainer.devices)
     else:
-        metrics = train_prepared(run, config, prepared)
+        metrics = train_prepared(run, config, prepared, stages)
+    stages.enter(Stage.ended)
     facts["seconds"] = round(time.perf_counter() - started, 1)
+    facts["stages"] = stage_seconds(read_stages(run.logs))
     write_atomically(run.provenance_file, json.dumps(facts, indent=1) + "\n")
     return metrics
 
 
-def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int = 0) -> dict[str, float]:
+def train_prepared(run: Run, config: DictConfig, prepared: Prepared, stages: Stages, rank: int = 0) -> dict[str, float]:
     """Everything after the data is there; each process of a multi-device job calls it."""
     from summarizer.evaluation.evaluate import SplitReport, evaluate_split
     from summarizer.evaluation.report import closing_report
@@ -59,7 +65,9 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int =
     measured: dict[str, float] = {}
     finished, last_step = False, None
     try:
-        model, metrics = fit(run, config, prepared.splits, prepared.tokenizer, rank=rank, loggers=loggers)
+        model, metrics = fit(
+            run, config, prepared.splits, prepared.tokenizer, rank=rank, loggers=loggers, stages=stages
+        )
         last_step = int(metrics["train/steps"])
         for name in config.evaluation.splits:
             reports.append(evaluate_split(model, prepared.tokenizer, prepared.splits[name], config, name=name))
@@ -69,6 +77,7 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int =
         finish_loggers(loggers, measured, step=last_step, exit_code=0 if finished else 1)
     metrics |= measured
     if rank == 0:
+        stages.enter(Stage.export)
         for report in reports:
             target = run.predictions_file if len(reports) == 1 else run.folder / f"predictions-{report.name}.parquet"
             report.write(target)
@@ -98,8 +107,12 @@ def worker(folder: str) -> None:
     assert isinstance(config, DictConfig)
     with open_dict(config):
         config.trainer.devices = int(os.environ["WORLD_SIZE"])
+    rank = int(os.environ["RANK"])
+    stages = Stages(run.logs if rank == 0 else None)
     set_up_process(config, [])
-    train_prepared(run, config, prepare_data(config), rank=int(os.environ["RANK"]))
+    with stages.during(Stage.tokenizing):
+        prepared = prepare_data(config)
+    train_prepared(run, config, prepared, stages, rank)
 
 
 def set_up_process(config: DictConfig, overrides: list[str]) -> Device:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +20,13 @@ from summarizer.config import Architecture
 from summarizer.data.batches import BatchLimits
 from summarizer.data.collate import CausalCollator, Seq2SeqCollator
 from summarizer.data.datamodule import Packing, SummarizationData
-from summarizer.errors import HardwareError
 from summarizer.evaluation.report import opening_report
 from summarizer.models.loading import build_model, finished_model
 from summarizer.packing.anatomy import supports_packing
 from summarizer.packing.arithmetic import device_peak, training_arithmetic
 from summarizer.packing.training import budget_for, packed_collator, wants_packing
 from summarizer.run import Run
+from summarizer.stages import Stage, Stages
 from summarizer.training.averaging import AveragedWeights
 from summarizer.training.checkpointing import (
     AtomicCheckpointIO,
@@ -39,9 +37,10 @@ from summarizer.training.checkpointing import (
 )
 from summarizer.training.divergence import StopAtDivergence
 from summarizer.training.exchange import ExchangeAtStep
+from summarizer.training.guards import memory_errors, quiet_lightning
 from summarizer.training.module import SummarizationModule
 from summarizer.training.parts import takes_parts
-from summarizer.training.progress import progress_callbacks
+from summarizer.training.progress import StageMarks, progress_callbacks
 from summarizer.training.sharding import repeated_layers
 from summarizer.training.throughput import Throughput
 from summarizer.training.validation import GenerativeValidation
@@ -140,6 +139,7 @@ def fit(
     *,
     rank: int = 0,
     loggers: Sequence[Logger] = (),
+    stages: Stages | None = None,
 ) -> tuple[Any, dict[str, float]]:
     """Train, from the newest checkpoint of the run's folder if there is one.
 
@@ -203,6 +203,8 @@ def fit(
         compile_model(model)
     with quiet_lightning():
         trainer = build_trainer(run, config, schedule, validation, throughput, loggers, strategy_for(config, packs))
+    stages = stages or Stages(None)
+    trainer.callbacks.append(StageMarks(stages, compiles=config.hardware.compile and (on_gpu or not packs)))
     started = time.perf_counter()
     with quiet_lightning(), memory_errors():
         if found and found.stopped_early:
@@ -219,6 +221,7 @@ def fit(
     }
     if (documents := rows_of(splits["train"])) is not None:
         metrics["train/documents"] = float(documents)
+    stages.enter(Stage.test)
     with memory_errors():
         return best_model(run, config, tokenizer, module, trainer.strategy.root_device), metrics
 
@@ -342,52 +345,3 @@ def compile_model(model: Any) -> None:
     """Compile each repeated layer in place: one compilation serves them all, and checkpoints keep their names."""
     for layer in repeated_layers(model):
         layer.compile(dynamic=True)
-
-
-@contextmanager
-def memory_errors() -> Iterator[None]:
-    """Say in one sentence that memory does not suffice, however an allocator says it.
-
-    Raises:
-        HardwareError: it does not.
-    """
-    try:
-        yield
-    except (
-        MemoryError,
-        RuntimeError,
-    ) as error:  # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises it plainly
-        text = str(error)
-        if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-            raise HardwareError(
-                "the device's memory does not suffice: lower trainer.batch_size, hardware.tokens_per_step or "
-                "model.max_source_tokens, or set model.gradient_checkpointing=true."
-            ) from error
-        raise
-
-
-class quiet_lightning:
-    """While inside, Lightning's advertising and tips that do not apply here are not shown."""
-
-    NOISE = (
-        "isinstance.treespec, LeafSpec",
-        "does not have many workers",
-        "Consider setting `persistent_workers",
-        "Checkpoint directory",
-        "is not resumable",
-    )
-
-    def __enter__(self) -> None:
-        self._caught = warnings.catch_warnings()
-        self._caught.__enter__()
-        for text in self.NOISE:
-            warnings.filterwarnings("ignore", message=f".*{text}")
-        self._logger = logging.getLogger("pytorch_lightning")
-        self._level = self._logger.level
-        self._logger.setLevel(logging.WARNING)
-        rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-        rank_zero.setLevel(logging.WARNING)
-
-    def __exit__(self, *exception: Any) -> None:
-        self._logger.setLevel(self._level)
-        self._caught.__exit__(*exception)
