@@ -12,11 +12,10 @@ import pytest
 
 from summarizer.stages import Stage, read_stages
 from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
-from tests.summarizer.training.test_resume import wait_for_step
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = [*TINY, "hardware.precision=32-true", "trainer.log_every_n_steps=1", "trainer.validations=1"]
+SETTINGS = [*TINY, "hardware.precision=32-true", "trainer.log_every_n_steps=1", "trainer.validations=1", "trainer.batch_size=4"]
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +52,11 @@ def assert_stopped(job, folder, sentence):
 def test_a_signal_ends_a_training_and_its_test_in_one_way_on_any_number_of_devices(number, devices, corpus, tmp_path):
     folder = tmp_path / "stopped" / "0"
     # as many steps on two devices; no checkpoint of its own accord
-    more = ["trainer.max_epochs=20", "trainer.max_steps=60", "trainer.checkpoint_every_n_steps=1000"]
-    job = started(corpus, folder, *more, f"optim.effective_batch_size={8 * devices}", devices=devices, cwd=tmp_path)
-    wait_for_step(folder, 1, job)
+    more = ["trainer.max_epochs=10", "trainer.max_steps=300", "trainer.checkpoint_every_n_steps=1000"]
+    job = started(corpus, folder, *more, f"optim.effective_batch_size={4 * devices}", devices=devices, cwd=tmp_path)
+    wait_for_stage(folder, Stage.training, job)
     job.signal(number)
-    assert_stopped(job, folder, r"\nStopped at step \d+ of 60; saved\. Continue: ")
+    assert_stopped(job, folder, r"\nStopped at step \d+ of 300; saved\. Continue: ")
     assert list((folder / "checkpoints").glob("step-*.ckpt"))
     job = start(f"resume={folder}", cwd=tmp_path)
     wait_for_stage(folder, Stage.test, job)
@@ -82,7 +81,7 @@ def test_a_loss_that_is_no_number_is_one_sentence_on_any_number_of_devices(devic
 def test_a_killed_process_ends_the_others_and_is_named_in_one_sentence(corpus, tmp_path):
     folder = tmp_path / "killed" / "0"
     job = started(corpus, folder, "trainer.max_epochs=100", devices=2, cwd=tmp_path)
-    wait_for_step(folder, 1, job)
+    wait_for_stage(folder, Stage.training, job)
     ranks = [p for p in psutil.Process(job.process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
     ranks[-1].kill()
     assert job.wait() == 2, job.output[-3000:]
