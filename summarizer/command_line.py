@@ -100,7 +100,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line.
 
     Returns:
-        The exit code: 0, 2 after one sentence on standard error, `EXIT_INTERRUPTED` after Ctrl-C.
+        The exit code: 0, 2 after one sentence on standard error, `EXIT_INTERRUPTED` after Ctrl-C or SIGTERM.
     """
     outlive_reader()
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"

@@ -112,8 +112,8 @@ def test_a_run_asked_to_stop_saves_and_says_how_to_continue(whole, number):
     process = start(*SETTINGS, *corpus, *extra, f"hydra.sweep.dir={folder.parent}", cwd=home)
     wait_for_step(folder, 3, process)
     process.signal(number)
-    assert process.wait() != 0
-    assert f"resume={folder}" in process.output
+    assert process.wait() == 130
+    assert f"Continue: python -m summarizer resume={folder}\n" in process.output
     assert "Traceback" not in process.output
     assert json.loads((folder / "status.json").read_text())["state"] == "interrupted"
     assert list((folder / "checkpoints").glob("step-*.ckpt"))
@@ -133,6 +133,19 @@ def test_a_truncated_checkpoint_is_passed_over_with_a_warning(whole, tmp_path):
     done = summarizer(f"resume={folder}", cwd=home)
     assert newest.name in done.stdout + done.stderr
     same_result(runs[1], folder)
+
+
+def test_averages_of_bfloat16_weights_continue_to_the_bit(whole, tmp_path):
+    _, corpus, _ = whole
+    arguments = [*SETTINGS, *corpus, "hardware.precision=bf16-true", "trainer.max_epochs=1", "optim.ema_decay=0.99"]
+    one = job_folder(summarizer(*arguments, cwd=tmp_path))
+    folder = tmp_path / "killed" / "0"
+    process = start(*arguments, f"hydra.sweep.dir={folder.parent}", cwd=tmp_path)
+    wait_for_step(folder, 5, process)
+    process.signal(signal.SIGKILL)
+    process.wait()
+    assert "continuing from" in summarizer(f"resume={folder}", cwd=tmp_path).stdout
+    same_result(one, folder)
 
 
 def test_a_finished_job_is_not_run_again(whole):
