@@ -122,7 +122,6 @@ def log_like_the_job(folder: Path, rank: int) -> None:
     console.setFormatter(logging.Formatter(f"{who}%(message)s"))
     file.setFormatter(logging.Formatter(f"[%(asctime)s] %(levelname)s %(name)s: {who}%(message)s"))
     logging.basicConfig(level=logging.WARNING if rank else logging.INFO, handlers=[console, file])
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # a line for each process that has joined
 
 
 def free_port() -> int:

@@ -27,8 +27,8 @@ def stopped_at(step: int, total_steps: int, folder: Path) -> Interrupted:
 def is_stop(error: BaseException) -> bool:
     """Whether a job ended because it was asked to, by SIGTERM or Ctrl-C, wherever it was."""
     if isinstance(error, SystemExit):
-        # Lightning leaves with code 1 when Ctrl-C comes between its own steps
-        return error.code in STOPS or isinstance(error.__context__, KeyboardInterrupt)
+        # between its own steps Lightning makes exit(1) of Ctrl-C, and a class of its own of SIGTERM
+        return error.code in STOPS or isinstance(error.__context__, KeyboardInterrupt) or type(error) is not SystemExit
     return isinstance(error, KeyboardInterrupt | Interrupted)
 
 

@@ -58,7 +58,7 @@ def assert_stopped(job, folder, sentence):
 def test_a_signal_ends_a_training_and_its_test_in_one_way_on_any_number_of_devices(number, devices, corpus, tmp_path):
     folder = tmp_path / "stopped" / "0"
     # as many steps on two devices; no checkpoint of its own accord
-    more = ["trainer.max_epochs=10", "trainer.max_steps=300", "trainer.checkpoint_every_n_steps=1000"]
+    more = ["trainer.max_epochs=20", "trainer.max_steps=300", "trainer.checkpoint_every_n_steps=1000"]
     job = started(corpus, folder, *more, f"optim.effective_batch_size={4 * devices}", devices=devices, cwd=tmp_path)
     wait_for_stage(folder, Stage.training, job)
     job.signal(number)
