@@ -224,7 +224,7 @@ def test_each_process_of_several_cards_makes_the_settings_of_one(prepared, tmp_p
     monkeypatch.setattr("summarizer.hardware.devices", lambda: [Device("cuda", "H100", 2, 80.0)])
     monkeypatch.setattr("summarizer.hardware.avoid_plans_by_shape", lambda: done.append("plans"))
     monkeypatch.setattr(task, "keep_freed_memory", lambda: done.append("memory"))
-    monkeypatch.setattr(task, "prepare_data", lambda config, **options: data)
+    monkeypatch.setattr(task, "prepare_data", lambda *arguments, **options: data)
     monkeypatch.setattr(task, "train_prepared", lambda *arguments, **options: done.append("training"))
     task.worker(str(tmp_path))
     assert done == ["plans", "memory", "training"]
