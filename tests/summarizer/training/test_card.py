@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from summarizer.hardware import Device, resolve
+from summarizer.models.loading import save_tokenizer
 from summarizer.run import Run
 from summarizer.stages import Stage, Stages, read_stages
 from summarizer.tasks import train as task
@@ -187,7 +188,7 @@ def test_the_average_of_bfloat16_weights_is_kept_in_float32_and_validated():
     assert [float(seen[0]) for seen in model.seen] == [
         float(torch.tensor(expected[i]).bfloat16()) for i in (3, 7)
     ]  # the weights went on from their own values, not from the average's
-    assert float(model.weight[0]) == float(torch.tensor(expected[-1]).bfloat16())
+    assert float(model.weight.detach()[0]) == float(torch.tensor(expected[-1]).bfloat16())
 
 
 def test_a_checkpoint_holds_the_average_under_every_name_of_a_tied_weight():
@@ -216,13 +217,14 @@ def test_each_process_of_several_cards_makes_the_settings_of_one(prepared, tmp_p
     config = OmegaConf.merge(config, {"hardware": {"accelerator": "cuda"}})
     run = Run(tmp_path)
     run.write_config(config, [])
+    save_tokenizer(data.tokenizer, run.tokenizer)
     done = []
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("summarizer.hardware.devices", lambda: [Device("cuda", "H100", 2, 80.0)])
     monkeypatch.setattr("summarizer.hardware.avoid_plans_by_shape", lambda: done.append("plans"))
     monkeypatch.setattr(task, "keep_freed_memory", lambda: done.append("memory"))
-    monkeypatch.setattr(task, "prepare_data", lambda config, **options: data)
+    monkeypatch.setattr(task, "prepare_data", lambda *arguments, **options: data)
     monkeypatch.setattr(task, "train_prepared", lambda *arguments, **options: done.append("training"))
     task.worker(str(tmp_path))
     assert done == ["plans", "memory", "training"]
