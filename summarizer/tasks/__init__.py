@@ -158,7 +158,10 @@ def settle(config: DictConfig, overrides: list[str]) -> DictConfig:
     named = config.resume or (config.run if uses_model else None)
     if not named:
         return config
-    saved = learned_with(Run(Path(named).expanduser().resolve()).load_config())
+    complete = Run(Path(named).expanduser().resolve()).load_config()
+    saved = learned_with(complete)
+    if config.resume and OmegaConf.select(complete, "logger.wandb") and not config.logger.wandb:
+        log.warning("This job logged to W&B until now; to go on there, add logger=wandb.")
     settled = OmegaConf.merge(config, saved)  # the schema of the one, the values of the other
     assert isinstance(settled, DictConfig)
     for key in OF_THIS_COMMAND + (OF_THIS_MACHINE if uses_model else ()):
