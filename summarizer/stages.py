@@ -38,11 +38,13 @@ class Stages:
 
     Args:
         folder: where the file is; None writes nothing, in processes that do what another one reports.
+        held: keep what is written down until `release`: a start that is refused leaves the file as it was.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, held: bool = False) -> None:
         self.file = folder / FILE if folder is not None else None
         self.current = Stage.start
+        self._lines: list[str] | None = [] if held else None
 
     def begin(self) -> None:
         """Enter `start`: the first job of a process began with the process."""
@@ -58,9 +60,19 @@ class Stages:
             at: seconds since the epoch; None: now.
         """
         self.current = stage
-        if self.file is not None:
+        line = json.dumps({"time": round(time.time() if at is None else at, 3), "stage": stage}) + "\n"
+        if self._lines is not None:
+            self._lines.append(line)
+        elif self.file is not None:
             with self.file.open("a") as lines:
-                lines.write(json.dumps({"time": round(time.time() if at is None else at, 3), "stage": stage}) + "\n")
+                lines.write(line)
+
+    def release(self) -> None:
+        """Write what was held; from here on everything is written at once."""
+        lines, self._lines = self._lines or [], None
+        if self.file is not None and lines:
+            with self.file.open("a") as file:
+                file.writelines(lines)
 
     @contextmanager
     def during(self, stage: Stage) -> Iterator[None]:

@@ -57,7 +57,7 @@ def test_it_summarizes_with_the_shipped_model_before_any_training(installed, tmp
     lines = done.stdout.strip().splitlines()
     assert len(lines) == 1
     assert {"sound", "program", "edit", "edits", "recordings", "Soundpad"} & set(lines[0].split())
-    assert (tmp_path / "outputs").is_dir()
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_it_carries_no_corpus_and_stays_small(wheel):

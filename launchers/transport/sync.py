@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launchers.capsule import matches
-from launchers.errors import MendInput, RetryLater
+from launchers.errors import RetryLater
 from launchers.host import Host, Refused, RemoteFile
 from launchers.job import JobSpec
 from launchers.remote.files import is_digest
@@ -60,6 +60,7 @@ def pull(host: Host, job: JobSpec, patterns: list[str] | None = None) -> Pulled:
     Raises:
         Unreachable: the connection broke; what arrived stays, and the next pull goes on from there.
         BadMachine: the machine's answers make no sense.
+        OSError: this computer's disk is full; what there was room for is here.
     """
     manifest = host.manifest(job)
     report = Pulled(refused=list(manifest.refused))
@@ -85,10 +86,11 @@ def pull(host: Host, job: JobSpec, patterns: list[str] | None = None) -> Pulled:
         finally:
             known.save()
     if report.postponed and patterns is None:
-        raise MendInput(
-            f"Not enough free space in {job.home}: {shutil.disk_usage(job.home).free / 1e9:.1f} GB are free, and "
-            f"{len(report.postponed)} files of job {job.id} were not downloaded ({', '.join(report.postponed[:3])}). "
-            "Free some space, then start the job again."
+        free = shutil.disk_usage(job.home).free / 1e9
+        raise OSError(
+            errno.ENOSPC,
+            f"No space left on device: {free:.1f} GB are free in {job.home}, and {len(report.postponed)} files were not downloaded "
+            f"({', '.join(report.postponed[:3])})",
         )
     return report
 
@@ -98,7 +100,7 @@ def pull_all(host: Host, job: JobSpec, heartbeat: Callable[[], None] = lambda: N
 
     Raises:
         RetryLater: files kept changing although the job had ended.
-        MendInput: this computer's disk has no room for them.
+        OSError: this computer's disk has no room for them.
     """
     for _ in range(CHANGING_TRIES):
         report = pull(host, job)

@@ -34,14 +34,14 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
         The flat map that is also written to metrics.json.
     """
     started = time.perf_counter()
-    stages = Stages(run.logs)
+    is_new = not run.config_file.exists()
+    stages = Stages(run.logs, held=not is_new)
     stages.begin()
     if config.data.kind == "files":
         check_files(config.data, needed_splits(config))
     device = set_up_process(config, overrides)
     facts = provenance.collect(device, config.seed)
     record = partial(run.record_start, config, overrides, facts, provenance.changes() if facts["dirty"] else "")
-    is_new = not run.config_file.exists()
     if is_new:  # at once, so that a job that is killed while it prepares can be resumed
         provenance_file = record()
     with stages.during(Stage.tokenizing):
@@ -49,6 +49,7 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     refuse_foreign_checkpoints(run, config, prepared)
     if not is_new:  # only now: a start that is refused leaves what is known of the job as it was
         provenance_file = record()
+        stages.release()
     write_atomically(
         run.data_file, json.dumps({name: described(s) for name, s in prepared.splits.items()}, indent=1) + "\n"
     )

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from summarizer import stages as module
-from summarizer.stages import Stage, Stages, read_stages, stage_seconds
+from summarizer.stages import FILE, Stage, Stages, read_stages, stage_seconds
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +51,23 @@ def test_a_process_that_only_helps_writes_nothing(tmp_path):
     stages.enter(Stage.training)
     assert stages.current is Stage.training
     assert read_stages(tmp_path) == []
+
+
+def test_a_start_that_is_refused_leaves_the_file_as_it_was(tmp_path):
+    first = Stages(tmp_path)
+    first.begin()
+    first.enter(Stage.training)
+    before = (tmp_path / FILE).read_bytes()
+    again = Stages(tmp_path, held=True)
+    again.begin()
+    again.enter(Stage.tokenizing)
+    assert (tmp_path / FILE).read_bytes() == before
+    again.release()
+    again.enter(Stage.training)
+    assert (tmp_path / FILE).read_bytes().startswith(before)
+    assert [stage for _, stage in read_stages(tmp_path)[-4:]] == [
+        Stage.ended,
+        Stage.start,
+        Stage.tokenizing,
+        Stage.training,
+    ]
