@@ -9,6 +9,7 @@ outputs/<name>/<time>/<job>/
   checkpoints/                 step-*.ckpt (newest two) and best.ckpt
   logs/                        metrics.csv, samples, TensorBoard and W&B files
   model/                       the finished model, for transformers
+  report.html                  all of it to look at, in one file
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from summarizer.errors import CheckpointError, OutputError
 
 OBJECTIVE = "test/rougeL"
+REPORT = "report.html"
 LOCKS: list[Any] = []
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 
