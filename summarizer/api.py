@@ -88,7 +88,9 @@ class Summarizer:
         """
         return self._stream(texts, long_input, False)
 
-    def _stream(self, texts: Iterable[str], long_input: str, progress: Callable[[int, int], None] | bool) -> Iterator[str]:
+    def _stream(
+        self, texts: Iterable[str], long_input: str, progress: Callable[[int, int], None] | bool
+    ) -> Iterator[str]:
         from omegaconf import OmegaConf
 
         from summarizer.prediction.summarize import predict_texts
@@ -96,7 +98,9 @@ class Summarizer:
         config = OmegaConf.merge(self.config, {"predict": {"long_input": long_input}})
         total = len(texts) if isinstance(texts, Sequence) else 0
         with _told(progress, total) as tell:
-            for done, prediction in enumerate(predict_texts(self.network, self.tokenizer, _documents(texts), config), 1):
+            for done, prediction in enumerate(
+                predict_texts(self.network, self.tokenizer, _documents(texts), config), 1
+            ):
                 tell(done, total)
                 yield prediction.summary
 
@@ -122,7 +126,9 @@ def load(source: str | Path | None = None, *, overrides: Sequence[str] = ()) -> 
     folder = Path(str(source)).expanduser() if source is not None else None
     if folder is not None and (folder / "config.yaml").is_file():
         if not (folder / "model").is_dir():
-            raise CheckpointError(f"{folder} holds no finished model: its job did not end; continue it with resume={folder}.")
+            raise CheckpointError(
+                f"{folder} holds no finished model: its job did not end; continue it with resume={folder}."
+            )
         named.append(f"run={folder.resolve()}")
     elif folder is not None:
         named += _hub_overrides(str(source), named)

@@ -26,6 +26,8 @@ class Task(StrEnum):
     evaluate = "evaluate"
     predict = "predict"
     prepare = "prepare"
+    report = "report"
+    compare = "compare"
 
 
 @dataclass
@@ -290,19 +292,31 @@ class PredictConfig:
 
 
 @dataclass
+class ReportConfig:
+    open: bool = MISSING
+    """Show the page in the desktop's browser."""
+    title: str | None = None
+    """null: the name of the compared folder."""
+
+
+@dataclass
 class Config:
     """The whole of a composed job."""
 
     name: str = MISSING
     seed: int = MISSING
     task: Any = MISSING
-    """train, evaluate, predict or prepare."""
+    """train, evaluate, predict, prepare, report or compare."""
     run: str | None = None
     """Folder of a finished job (evaluate, predict)."""
     resume: str | None = None
     """Folder of an interrupted job to continue."""
     input: str | None = None
     """predict: a file, a folder, or - for standard input."""
+    runs: Any = None
+    """report, compare: a folder, a pattern such as outputs/**, or a list of them."""
+    output: str | None = None
+    """report: the file to write; null writes report.html into the folder that `runs` names."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
@@ -316,3 +330,4 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
