@@ -18,6 +18,7 @@ shipped ones. Prints one JSON line with the medians in seconds and both ratios (
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -88,8 +89,7 @@ class Bench:
         """The same two, with the tools of everyone."""
         instance = self.rented()
         address = f"root@127.0.0.1:{FOLDER}"
-        key = self.folder / "home" / "ssh" / "id_ed25519"
-        options = ["-i", str(key), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-q"]
+        options = ["-i", str(self.key), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-q"]
         ssh = ["ssh", *options, "-p", str(instance.cage.port)]
         rsync = ["rsync", "-az", "-e", " ".join(ssh)]
         started = time.time()
@@ -110,10 +110,17 @@ class Bench:
         self.request("GET", "/api/v1/instances/")
         return first - started, time.time() - end_of_job(instance)
 
+    @functools.cached_property
+    def key(self) -> Path:
+        """A key pair as everyone has one."""
+        path = self.folder / "by-hand"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+        return path
+
     def rented(self) -> Instance:
         offer = next(row for row in self.market.offers if not row["rented"])
         instance = self.market.create(offer, {"label": "by hand"})
-        instance.cage.authorize((self.folder / "home" / "ssh" / "id_ed25519.pub").read_text())
+        instance.cage.authorize(self.key.with_suffix(".pub").read_text())
         while instance.answers is None:
             time.sleep(0.01)
         return instance

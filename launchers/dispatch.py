@@ -8,7 +8,6 @@ then runs the groups.
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 from abc import abstractmethod
@@ -24,10 +23,10 @@ from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_g
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from launchers.errors import LaunchError
+from launchers.app_functions import ask_app, own_packages
+from launchers.errors import LaunchError, MendInput
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +46,8 @@ class ComposedJob:
     number: int
     overrides: tuple[str, ...]
     config: DictConfig
+    app: frozenset[str]
+    """Top-level names of the app's own packages."""
 
     @functools.cached_property
     def text(self) -> str:
@@ -119,7 +120,11 @@ class ComposesOnce:
 
 
 def compose_jobs(
-    loader: ComposesOnce, master: DictConfig, job_overrides: Sequence[Sequence[str]], first_number: int
+    loader: ComposesOnce,
+    master: DictConfig,
+    job_overrides: Sequence[Sequence[str]],
+    first_number: int,
+    app: frozenset[str],
 ) -> list[ComposedJob]:
     """Compose every job of a batch on top of the sweep's master config."""
     jobs = []
@@ -129,7 +134,7 @@ def compose_jobs(
         with open_dict(config):
             config.hydra.job.id = str(number)
             config.hydra.job.num = number
-        jobs.append(ComposedJob(number, tuple(overrides), config))
+        jobs.append(ComposedJob(number, tuple(overrides), config, app))
     return jobs
 
 
@@ -141,10 +146,23 @@ def run_preflight(job: ComposedJob) -> None:
     """
     path = job.config.hydra.launcher.get("preflight")
     if path:
-        config = copy.deepcopy(job.config)
-        OmegaConf.set_struct(config, False)
-        config.pop("hydra")
-        get_method(path)(config)
+        ask_app("hydra.launcher.preflight", str(path), job)
+
+
+def refuse_shared_folders(jobs: Sequence[ComposedJob]) -> None:
+    """Each job has a folder of its own, or one would go on from another's results.
+
+    Raises:
+        MendInput: two jobs name the same one.
+    """
+    owners: dict[Path, int] = {}
+    for job in jobs:
+        first = owners.setdefault(job.folder, job.number)
+        if first != job.number:
+            raise MendInput(
+                f"Jobs {first} and {job.number} would both write to {job.folder}: let hydra.sweep.subdir differ, such as "
+                "hydra.sweep.subdir='${hydra.job.num}'."
+            )
 
 
 class DispatchingLauncher(Launcher):
@@ -184,9 +202,12 @@ class DispatchingLauncher(Launcher):
         assert self.config is not None
         assert self.hydra_context is not None
         loader = cast(ComposesOnce, self.hydra_context.config_loader)
-        jobs = compose_jobs(loader, self.config, job_overrides, first_number)
+        assert self.task_function is not None
+        app = own_packages(self.task_function)
+        jobs = compose_jobs(loader, self.config, job_overrides, first_number, app)
         for job in jobs:
             run_preflight(job)
+        refuse_shared_folders(jobs)
         groups: dict[str, list[ComposedJob]] = {}
         for job in jobs:
             groups.setdefault(job.target, []).append(job)

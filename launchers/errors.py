@@ -2,7 +2,8 @@
 
     LaunchError
     ├── MendInput            a key, file, option or cap of yours is wrong: change it and start again
-    │   ├── CredentialError      no key, a wrong one, or a key file that others can read
+    │   ├── CredentialError      a wrong key, or a key file that others can read
+    │   │   └── NoKey                none at all
     │   ├── NoOffer              nothing on the market fits the caps
     │   ├── CapsuleRefused       the working tree may not travel as it is
     │   └── UnknownJob           no such job in the ledger
@@ -15,15 +16,29 @@
     │   │   └── RemoteError          a command of ours failed on it
     │   └── Preempted            the machine was taken away from a running job
     ├── Cancelled            the user asked for the end
+    ├── Capped               a cap or a stop is over, and the machine was not done by then: it was destroyed
     └── StopAndLook          a person must look: something may still cost money
         └── StillBilled          a machine could not be confirmed gone
+            └── Kept                 a machine was kept, since its results could not be written here
 
 Our own mistakes are assertions and keep their traceback.
 """
 
+from __future__ import annotations
+
+from launchers.secrecy import scrub
+from launchers.text import shown
+
 
 class LaunchError(Exception):
-    """Base of all: its text is shown to the user as it is, without a traceback."""
+    """Base of all: its text is shown to the user as it is, without a traceback.
+
+    It often quotes a machine, a provider or a library: secrets that they may quote are taken out here, and control characters
+    become visible escapes.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(shown(scrub(text)))
 
 
 class MendInput(LaunchError):
@@ -32,6 +47,10 @@ class MendInput(LaunchError):
 
 class CredentialError(MendInput):
     """A key is missing, refused by the provider, or readable by others."""
+
+
+class NoKey(CredentialError):
+    """The user has no key of that provider."""
 
 
 class NoOffer(MendInput):
@@ -48,6 +67,9 @@ class UnknownJob(MendInput):
 
 class RetryLater(LaunchError):
     """The provider has trouble of its own; the same request may succeed later."""
+
+    may_have_acted = True
+    """Whether the request may have been carried out all the same; false where the provider itself said that it was not."""
 
 
 class Unreachable(RetryLater):
@@ -82,9 +104,17 @@ class Cancelled(LaunchError):
     """The user stopped the launch."""
 
 
+class Capped(LaunchError):
+    """A cap is reached, or the time that a stop leaves a machine is over."""
+
+
 class StopAndLook(LaunchError):
     """The state is unknown and only a person can settle it."""
 
 
 class StillBilled(StopAndLook):
     """A machine could not be confirmed gone and may cost money."""
+
+
+class Kept(StillBilled):
+    """A machine holds results that could not be written here, and costs money until someone fetches them."""

@@ -1,32 +1,96 @@
 """A machine that runs jobs, as the lifecycle sees it; how one speaks to it is the transport's business.
 
-Every method may raise `Unreachable`; each is safe to call again.
+Every method may raise `Unreachable`, and `BadMachine` for an answer that makes no sense; each is safe to call again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Required, TypedDict
 
 from launchers.capsule import Capsule
 from launchers.job import JobSpec
+from launchers.remote.files import is_digest
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of a job's output folder on the machine; `digest` is SHA-256 in hexadecimal."""
+    """One regular file of a job's output folder on the machine; `digest` is SHA-256 in hexadecimal."""
 
     path: str
     size: int
     digest: str
-    regular: bool = True
+
+    def __post_init__(self) -> None:
+        assert is_digest(self.digest), f"{self.digest!r} is no SHA-256"
+        assert self.size >= 0
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Something in a job's output folder that is not downloaded."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a job's output folder holds."""
+
+    files: list[RemoteFile] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    """Rows that are no regular file, or make no sense."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One GPU as the machine's driver names it; `memory_mib` is 0 and `driver` is empty where it does not say."""
+
+    name: str
+    memory_mib: float
+    driver: str
+
+    @property
+    def driver_branch(self) -> int:
+        """570 of "570.86.15"; 0 when it can't be read."""
+        first = self.driver.partition(".")[0]
+        return int(first) if first.isascii() and first.isdigit() else 0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a machine says that it is."""
+
+    cards: tuple[Card, ...]
+    disk_free_gb: float
+    shm_free_mb: float
+    python: str
+
+
+class JobStatus(TypedDict, total=False):
+    """What became of a job. Every field was checked where the answer came in."""
+
+    state: Required[str]
+    """absent, running, ended, or lost."""
+    exit_code: int | None
+    stopped: str | None
+    """Why it was asked to stop."""
+    value: Any
+    """What the job returned."""
+    disk_free_gb: float
+    log_size: int
+    billed_s: float
+    """Where only running jobs are billed."""
+    queued: bool
+    why: str
+    """The provider's own words."""
 
 
 class Host(Protocol):
-    def probe(self) -> dict[str, Any]:
-        """cards, disk_free_gb, shm_free_mb, python."""
+    def probe(self) -> Probe: ...
 
     def lease(self, terms: dict[str, Any]) -> None:
         """Set the terms under which the machine ends itself; see `launchers/remote/watchdog.py`."""
@@ -43,22 +107,23 @@ class Host(Protocol):
     def start(self, job: JobSpec, python: str, capsule: Capsule, secrets: dict[str, str], grace: float) -> None:
         """Start the job, unless it runs already."""
 
-    def job_status(self, job: JobSpec) -> dict[str, Any]:
-        """state (absent, running, ended, lost), exit_code, stopped, value; billed_s and queued where only running jobs
-        are billed, why where the provider gave words."""
+    def job_status(self, job: JobSpec) -> JobStatus: ...
 
     def stop(self, job: JobSpec, reason: str) -> None:
         """Ask the job to save its state and end."""
 
-    def manifest(self, job: JobSpec) -> list[RemoteFile]: ...
+    def manifest(self, job: JobSpec) -> Manifest: ...
 
     def read(self, job: JobSpec, file: RemoteFile, offset: int) -> Iterator[bytes]:
-        """The bytes of an output file from an offset on."""
+        """The bytes of an output file from an offset on; nobody has checked how many come."""
 
     def follow(self, job: JobSpec, offset: int) -> Iterator[bytes]:
         """The job's log from a byte offset on, as it grows; ends when the job has ended and all was sent."""
 
     def discard(self, job: JobSpec) -> None:
         """The results are home: remove what would outlive the machine, where the settings say so."""
+
+    def cut(self) -> None:
+        """Break what waits for the machine, from another thread, and let nothing be asked of it any more."""
 
     def close(self) -> None: ...

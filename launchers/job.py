@@ -78,6 +78,8 @@ class Offer:
     price_without_disk: float | None = None
     per_job: bool = False
     """Billed by the time that jobs run, each at `price`; what they run in costs nothing by itself."""
+    many: bool = False
+    """A kind of machine, of which this market may have several: two of our threads may rent it at once."""
     substitute: bool = False
     """Not the card that was asked for, which this market does not have: shown so that a refusal can name it."""
 

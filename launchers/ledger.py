@@ -7,20 +7,22 @@ Many processes may open it at once. It never holds a secret.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launchers.errors import MendInput, UnknownJob
-from launchers.job import Billing, JobSpec, Offer, Outcome, Results
+from launchers.job import Billing, JobSpec, Offer, Outcome, Results, machine_label
+from launchers.secrecy import scrub
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _TABLES = """
 CREATE TABLE client (id TEXT NOT NULL);
 CREATE TABLE launches (id TEXT PRIMARY KEY, created REAL NOT NULL, directory TEXT NOT NULL, closed REAL);
@@ -38,12 +40,26 @@ CREATE TABLE events (at REAL NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL
 _MACHINES = (
     "SELECT *, (SELECT COALESCE(SUM(cost), 0) FROM jobs WHERE jobs.machine = machines.label) AS spent FROM machines"
 )
-_CHANGES = {1: "ALTER TABLE jobs ADD COLUMN handle TEXT"}
+_CHANGES = {
+    1: ("ALTER TABLE jobs ADD COLUMN handle TEXT",),
+    2: (
+        "ALTER TABLE jobs ADD COLUMN seconds REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE machines ADD COLUMN deadline REAL",
+        "ALTER TABLE machines ADD COLUMN job TEXT",
+        "ALTER TABLE machines ADD COLUMN account TEXT",
+    ),
+}
 """From each version to the next."""
+SETTLE_S = 900.0
+"""How long a create call whose answer was lost may still show up as a machine in the provider's list."""
 
 
 def launchers_home() -> Path:
-    """The folder of the ledger, the key pair and the packed working trees; made with mode 0700."""
+    """The folder of the ledger, the launches' ssh keys and the packed working trees; mode 0700.
+
+    Raises:
+        MendInput: it belongs to another user, who could read and replace what it holds.
+    """
     override = os.environ.get("LAUNCHERS_HOME")
     if override:
         home = Path(override)
@@ -52,6 +68,14 @@ def launchers_home() -> Path:
 
         home = Path(platformdirs.user_data_dir("launchers"))
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = home.stat()
+    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+        raise MendInput(
+            f"The folder {home} belongs to another user, who could read and replace keys in it: set LAUNCHERS_HOME to one of "
+            "yours, such as $(mktemp -d)."
+        )
+    if status.st_mode & 0o077:
+        home.chmod(0o700)
     return home
 
 
@@ -73,6 +97,8 @@ class JobRecord:
     """Bytes the local log had when the job came to its present machine."""
     handle: str | None
     """What a serverless provider calls it."""
+    seconds: float
+    """Machine time that its cost stands for: of all its machines, those that never came up included."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +117,23 @@ class MachineRecord:
     note: str | None
     accounted: float | None
     """Until when its cost was put on jobs."""
+    deadline: float | None
+    """When the client destroys it, whatever it says; seconds since the epoch."""
+    job: str | None
+    """The job that pays for it now."""
+    account: str | None
+    """Fingerprint of the key that rented it; no other key is used to ask about it."""
     spent: float
     """What its jobs cost."""
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a create call was made whose answer nobody saw: it may be billed under its label."""
+        return self.billing is Billing.intended and self.instance is None
+
+    def exposure(self, now: float) -> float:
+        """$ so far at worst: one whose create call was never answered counts as billed."""
+        return (now - self.created) / 3600 * self.price if self.unsettled else self.cost(now)
 
     def cost(self, now: float) -> float:
         """$ so far, by the meter; an estimate until the provider's bill."""
@@ -150,7 +191,8 @@ class Ledger:
                 self._db.execute("INSERT INTO client VALUES (?)", (secrets.token_hex(3),))
                 version = 1
             for step in range(version, SCHEMA_VERSION):
-                self._db.execute(_CHANGES[step])
+                for statement in _CHANGES[step]:
+                    self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextlib.contextmanager
@@ -226,15 +268,48 @@ class Ledger:
     # --- machines
 
     def intend_machine(
-        self, label: str, launch: str, api_url: str | None, offer: Offer, now: float
-    ) -> None:  # fmt: skip
-        """Written before the create call: from here on the label is looked for until it is settled."""
+        self, launch: str, api_url: str | None, offers: Sequence[Offer], taken: Container[str], job: str | None, now: float,
+        account: str | None = None,
+    ) -> MachineRecord | None:  # fmt: skip
+        """Reserve the first of `offers` that no machine of this ledger holds, under a label that is in use nowhere.
+
+        One transaction, so that neither threads nor processes take the same offer or label. Written before the create call:
+        from here on the label is looked for until it is settled. None when all offers are held.
+        """
         with self._transaction() as db:
+            held = set()
+            for row in db.execute("SELECT provider, api_url, offer FROM machines WHERE billing != 'gone'"):
+                held.add((row["provider"], row["api_url"], json.loads(row["offer"])["id"]))
+            free = (o for o in offers if o.many or (o.provider, api_url, o.id) not in held)
+            offer = next(free, None)
+            if offer is None:
+                return None
+            used = {row["label"] for row in db.execute("SELECT label FROM machines")}
+            client = db.execute("SELECT id FROM client").fetchone()["id"]
+            labels = (machine_label(client, launch, number) for number in itertools.count())
+            label = next(label for label in labels if label not in used and label not in taken)
             db.execute(
-                "INSERT INTO machines (label, launch, provider, api_url, offer, price, billing, created) "
-                "VALUES (?, ?, ?, ?, ?, ?, 'intended', ?)",
-                (label, launch, offer.provider, api_url, json.dumps(vars(offer)), offer.price, now),
+                "INSERT INTO machines (label, launch, provider, api_url, offer, price, billing, created, job, account) "
+                "VALUES (?, ?, ?, ?, ?, ?, 'intended', ?, ?, ?)",
+                (label, launch, offer.provider, api_url, json.dumps(vars(offer)), offer.price, now, job, account),
             )
+        return self.machine(label)
+
+    def charge(self, label: str, now: float) -> None:
+        """Put what a machine cost since the last time on the job that pays for it."""
+        with self._transaction() as db:
+            query = "SELECT job, price, COALESCE(accounted, created) AS since FROM machines WHERE label = ?"
+            row = db.execute(query, (label,)).fetchone()
+            seconds = max(now - row["since"], 0.0)
+            db.execute("UPDATE machines SET accounted = ? WHERE label = ?", (max(now, row["since"]), label))
+            db.execute(
+                "UPDATE jobs SET cost = cost + ?, seconds = seconds + ? WHERE id = ?",
+                (seconds / 3600 * row["price"], seconds, row["job"]),
+            )
+
+    def exposure(self, launch: str, now: float) -> float:
+        """$ that the machines of a launch cost so far, at worst."""
+        return sum(machine.exposure(now) for machine in self.machines(launch))
 
     def update_machine(self, label: str, **changes: Any) -> None:
         self._update("machines", "label", label, changes)
@@ -247,6 +322,8 @@ class Ledger:
         return _machine(self._rows(f"{_MACHINES} WHERE label = ?", label)[0])
 
     def _update(self, table: str, key: str, value: str, changes: dict[str, Any]) -> None:
+        if isinstance(changes.get("note"), str):
+            changes["note"] = scrub(changes["note"])  # may quote an error of others
         names = ", ".join(f"{name} = ?" for name in changes)
         with self._transaction() as db:
             done = db.execute(f"UPDATE {table} SET {names} WHERE {key} = ?", (*changes.values(), value))
@@ -256,7 +333,7 @@ class Ledger:
 
     def note(self, subject: str, text: str, now: float) -> None:
         with self._transaction() as db:
-            db.execute("INSERT INTO events VALUES (?, ?, ?)", (now, subject, text))
+            db.execute("INSERT INTO events VALUES (?, ?, ?)", (now, subject, scrub(text)))
 
     def events(self, subject: str) -> list[tuple[float, str]]:
         rows = self._rows("SELECT at, text FROM events WHERE subject = ? ORDER BY at, rowid", subject)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
+import shlex
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
@@ -16,21 +20,59 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from launchers.dispatch import ComposedJob, DispatchingLauncher
 
+log = logging.getLogger("launchers")
 TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT
 
 
 class LocalJobs(DispatchingLauncher):
-    """In-process launcher: Hydra's basic one, except that a failed or exiting job never ends the jobs after it."""
+    """In-process launcher: Hydra's basic one, except that a failed job never ends the jobs after it, and Ctrl-C, SIGTERM, or a
+    job that leaves with their exit codes, does."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._states: dict[int, str] = {}
+        """What became of each job of the sweep, by its number; a sweeper may launch several batches."""
 
     def run_jobs(self, jobs: Sequence[ComposedJob]) -> list[JobReturn]:
         assert self.config is not None
+        self._states |= {job.number: "not started" for job in jobs}
+        several = len(self._states) > 1
         returns = []
         with terminate_by_exception():
             for job in jobs:
-                returns.append(self._run(job))
+                try:
+                    self._states[job.number] = "interrupted"
+                    result = self._run(job)
+                except (KeyboardInterrupt, SystemExit) as stop:
+                    if not several:
+                        raise
+                    configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+                    self._report_stop()
+                    raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None
+                failure = result.status is JobStatus.FAILED
+                self._states[job.number] = "failed" if failure else "done"
                 configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+                if failure and several:
+                    log.error("job %d failed: %s", job.number, result._return_value)
+                returns.append(result)
         return returns
+
+    def _report_stop(self) -> None:
+        """Say which jobs are done, and the command that goes on from there."""
+        assert self.config is not None
+        log.info("Sweep stopped. Jobs: %s.", "; ".join(self._by_state()))
+        folder = str(self.config.hydra.sweep.dir)
+        if str(self.config.hydra.sweeper._target_).endswith(".BasicSweeper"):
+            log.info("Continue (jobs that are done are not run again):\n  %s", command_again(folder))
+        else:
+            log.info("This sweeper chooses anew in each run, so it cannot continue: start it again in a new folder.")
+
+    def _by_state(self) -> Iterator[str]:
+        for state in ("done", "failed", "interrupted", "not started"):
+            numbers = [str(number) for number, its_state in self._states.items() if its_state == state]
+            if numbers:
+                yield f"{state} {', '.join(numbers)}"
 
     def _run(self, job: ComposedJob) -> JobReturn:
         assert self.hydra_context is not None
@@ -49,6 +91,19 @@ class LocalJobs(DispatchingLauncher):
             # The task called sys.exit: that is a failure of this job, not of the sweep.
             failure = RuntimeError(f"The task left with sys.exit({error.code!r}).")
             return failed(job, failure)
+
+
+def command_again(folder: str) -> str:
+    """The command of this process, to be run once more with the same output folder."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        start = ["python", "-m", program.parent.name]
+    else:
+        start = ["python", sys.argv[0]] if program.suffix == ".py" else [program.name]
+    kept = [a for a in sys.argv[1:] if not a.startswith(("hydra.sweep.dir=", "hydra.mode="))]
+    return shlex.join(
+        [*start, *(["-m"] if not {"-m", "--multirun"} & set(kept) else []), *kept, f"hydra.sweep.dir={folder}"]
+    )
 
 
 def failed(job: ComposedJob, error: BaseException) -> JobReturn:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from launchers.errors import NoOffer
 from launchers.gpus import find_card
 from launchers.job import Offer
 from launchers.providers.base import Need
+from launchers.settings import RentalSettings, Timing
 
 SETUP_HOURS = 0.05
 """Boot, ssh and installing packages on a machine whose image is already there; the downloads are counted apart."""
@@ -70,7 +72,7 @@ class Plan:
         if not self.candidates:
             raise NoOffer(self.why_none())
         best = self.candidates[0]
-        if balance is not None and balance < best.cost:
+        if balance is not None and not balance >= best.cost:
             raise NoOffer(
                 f"The account holds ${balance:.2f} and this job is expected to cost ${best.cost:.2f} "
                 f"({best.hours:.1f} h at ${best.offer.price:.3f}/h): add credit, or plan fewer hours with provider.max_hours."
@@ -115,7 +117,7 @@ def make_plan(
     """Price every offer for the job, and sort out those that do not fit."""
     fitting: list[Candidate] = []
     refusals = []
-    for offer in offers:
+    for offer in filter(_is_meant, offers):
         reasons = _misfits(need, offer)
         if offer.host in excluded_hosts:
             reasons.append("this host failed us before")
@@ -142,6 +144,25 @@ def price(offer: Offer, forecast: Forecast) -> Candidate:
     hours = forecast.hours * (SPOT_OVERHEAD if offer.spot else 1.0) + SETUP_HOURS + transfer
     traffic = forecast.download_gb * offer.download_price + forecast.upload_gb * offer.upload_price
     return Candidate(offer, hours, hours * offer.price, traffic)
+
+
+def _is_meant(offer: Offer) -> bool:
+    """Whether an offer's numbers are numbers: NaN passes every comparison with a cap."""
+    numbers = [value for value in vars(offer).values() if isinstance(value, (int, float))]
+    return all(math.isfinite(number) for number in numbers) and offer.price >= 0
+
+
+def most(settings: RentalSettings, timing: Timing, jobs: int) -> float:
+    """$ that a launch can cost at most: each job to its caps, then as long as saving and downloading may take."""
+    by_hours = settings.max_price * settings.max_hours
+    capped = by_hours if settings.max_cost is None else min(settings.max_cost, by_hours)
+    all_jobs = jobs * (capped + settings.max_price * reserve(timing) / 3600)
+    return all_jobs if settings.max_total_cost is None else min(all_jobs, settings.max_total_cost)
+
+
+def reserve(timing: Timing) -> float:
+    """Seconds beyond its cap after which a job's machine is destroyed, whatever the machine says."""
+    return timing.grace + timing.fetch
 
 
 def _misfits(need: Need, offer: Offer) -> list[str]:

@@ -7,26 +7,27 @@ and then lets the fleet run it.
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
-import importlib
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf, open_dict, read_write
+from omegaconf import OmegaConf
 
 # Hydra imports this module at each start of every app of the environment, also of the job on the machine: what only a
 # launch needs is imported by the functions that need it.
+from launchers.app_functions import ask_app
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
-from launchers.local import INTERRUPTED, failed, finished, terminate_by_exception
+from launchers.local import failed, finished
+from launchers.secrecy import SecretFilter
 from launchers.settings import RentalSettings, Timing, typed
+from launchers.text import shown
 
 if TYPE_CHECKING:
     from launchers.ledger import JobRecord, Ledger
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from launchers.plan import Plan
 
 log = logging.getLogger("launchers")
+log.addFilter(SecretFilter())
 ESTIMATE_FILE = "LAUNCHERS_ESTIMATE_FILE"
 """Names a file that dry runs append their plan to, one JSON row a line."""
 _LOCAL_OVERRIDES = (
@@ -78,22 +80,22 @@ class RentedJobs(DispatchingLauncher):
 
     @without_collections()
     def check_jobs(self, jobs: Sequence[ComposedJob]) -> None:
-        from launchers.ledger import Ledger, launchers_home
+        from launchers.job_secrets import check_config_holds_no_secret, needed_variables
+        from launchers.ledger import Ledger
         from launchers.providers import open_provider
-        from launchers.providers.base import Serverless
-        from launchers.transport.keys import key_pair
+        from launchers.ranges import check_settings
 
         self._typed = {job.number: typed(self.schema, job.config.hydra.launcher.rental, "provider") for job in jobs}
         for job in jobs:
             settings = self._settings(job)
-            _check_settings(settings)
+            check_settings(settings, self._timing(job))
             if not os.environ.get(ESTIMATE_FILE):  # there it is a row of the table
                 self.check_settings(settings, len(jobs))
-            _check_no_secret(job)
+            check_config_holds_no_secret(job)
+            settings.pass_environment = needed_variables(job, settings)
             _entry_point(settings)
             _ship_paths(job, settings)
-        if not isinstance(open_provider(self.provider, self._settings(jobs[0]).api_url), Serverless):
-            key_pair(launchers_home())
+        open_provider(self.provider, self._settings(jobs[0]).api_url)
         self._ledger = Ledger.open()
 
     def check_settings(self, settings: RentalSettings, jobs: int) -> None:
@@ -121,27 +123,42 @@ class RentedJobs(DispatchingLauncher):
         with without_collections():
             from launchers.job import new_launch_id
             from launchers.lifecycle.fleet import Fleet
+            from launchers.lifecycle.stops import counted_stops
             from launchers.lifecycle.takeover import claimed
 
             launch = new_launch_id(_now())
             tasks = self._tasks(jobs, launch, home, ledger)
-        with terminate_by_exception(), claimed(home, launch):
+        with counted_stops() as stops, claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [task.job for task in tasks], _now())
             log.info(
                 "launch %s: `python -m launchers attach %s` takes it up again should this process die", launch, launch
             )
-            fleet = Fleet(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1)
+            log.info("at most $%.2f: %s", *self._most(jobs))
+            fleet = Fleet(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1, stops=stops)
             try:
                 fleet.run()
-            except KeyboardInterrupt:
-                raise SystemExit(INTERRUPTED) from None  # all has been said
             finally:
                 close_if_done(ledger, launch)
+        _raise_if_still_billed(fleet)  # before the table: nothing that it shows may cost this sentence
         records = {record.spec.number: record for record in ledger.jobs(launch)}
         _show_summary(list(records.values()), ledger)
         ledger.close()
-        _raise_if_still_billed(fleet)
         return [_job_return(job, records[job.number]) for job in jobs]
+
+    def _most(self, jobs: Sequence[ComposedJob]) -> tuple[float, str]:
+        """$ that these jobs can cost at most, and why."""
+        from launchers.plan import most, reserve
+
+        settings, timing = self._settings(jobs[0]), self._timing(jobs[0])
+        what = f"{len(jobs)} x " if len(jobs) > 1 else ""
+        what += f"{settings.max_hours:g} h at ${settings.max_price:.2f}/h"
+        what += f" (${settings.max_cost:.2f} per job)" if settings.max_cost is not None else ""
+        what += f", and {reserve(timing) / 60:.0f} min each to save and download"
+        if settings.max_total_cost is not None:
+            what = f"provider.max_total_cost; {what}"
+        return sum(most(self._settings(job), timing, 1) for job in jobs) if settings.max_total_cost is None else most(
+            settings, timing, len(jobs)
+        ), what
 
     def _tasks(self, jobs: Sequence[ComposedJob], launch: str, home: Path, ledger: Ledger) -> list[Task]:
         from launchers.capsule import pack
@@ -150,12 +167,13 @@ class RentedJobs(DispatchingLauncher):
 
         ships = [_ship_paths(job, self._settings(job)) for job in jobs]
         own_configs = _own_configs(jobs[0])
-        everything = tuple(dict.fromkeys([*(path for ship in ships for path in ship.values()), *own_configs]))
+        data = tuple(dict.fromkeys(path for ship in ships for path in ship.values()))
         first = self._settings(jobs[0])
         # All jobs of a sweep get the same tree, as it is now.
         capsule, places = pack(
-            Path.cwd(), home, first.max_capsule_mb * 1e6, _results(jobs), everything, _carried(jobs, first)
-        )
+            Path.cwd(), home, first.max_capsule_mb * 1e6, _results(jobs), data, _carried(jobs, first),
+            tuple(own_configs),
+        )  # fmt: skip
         tasks = []
         for job, ship in zip(jobs, ships, strict=True):
             settings, timing = self._settings(job), self._timing(job)
@@ -193,6 +211,7 @@ class RentedJobs(DispatchingLauncher):
         if not file:
             plan = self._plan(job, office)
             show(plan_table(plan))
+            log.info("at most $%.2f: %s", *self._most([job]))
             plan.require(settings.max_cost, balance_of(office))
             return finished(job, JobStatus.COMPLETED, None)
         hardware = _choice(job, "hardware")
@@ -214,16 +233,22 @@ class RentedJobs(DispatchingLauncher):
 
 
 def open_office(launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger) -> Office:
-    """The surroundings of a launch, with the real provider, clock and keys."""
+    """The surroundings of a launch, with the real provider, clock and keys.
+
+    Raises:
+        CredentialError: its machines were rented with another key.
+    """
+    from launchers.lifecycle.launch_keys import check_account, keys_of
     from launchers.lifecycle.office import Office, open_serverless_host, open_ssh_host
     from launchers.providers import open_provider
     from launchers.providers.base import Serverless
-    from launchers.transport.keys import NO_KEYS, key_pair
+    from launchers.transport.keys import NO_KEYS
 
     provider = open_provider(settings.name, settings.api_url)
+    check_account(ledger, launch, provider)
     if isinstance(provider, Serverless):
         return Office(launch, provider, ledger, settings, timing, home, NO_KEYS, open_serverless_host)
-    return Office(launch, provider, ledger, settings, timing, home, key_pair(home), open_ssh_host)
+    return Office(launch, provider, ledger, settings, timing, home, keys_of(ledger, launch, home), open_ssh_host)
 
 
 def close_if_done(ledger: Ledger, launch: str) -> None:
@@ -231,43 +256,16 @@ def close_if_done(ledger: Ledger, launch: str) -> None:
     from launchers.capsule import forget_all_but
     from launchers.job import Billing
     from launchers.ledger import launchers_home
+    from launchers.lifecycle.launch_keys import retire
 
     done = all(job.outcome.ended for job in ledger.jobs(launch))
     if done and all(machine.billing is Billing.gone for machine in ledger.machines(launch)):
+        retire(ledger, launch, launchers_home())
         ledger.close_launch(launch, _now())
         # The tree of this one stays, until another launch ends: the next one packs what has changed since.
         needed = [launch, *ledger.launches(only_open=True)]
         wanted = {job.spec.capsule for name in needed for job in ledger.jobs(name)}
         forget_all_but(wanted, launchers_home())
-
-
-def _check_settings(settings: RentalSettings) -> None:
-    """Refuse what can't be meant."""
-    from launchers.gpus import find_card
-
-    if settings.gpu:
-        find_card(settings.gpu)
-    for name in ("max_price", "max_hours", "machines", "sync_every_s", "disk_gb", "num_gpus"):
-        if getattr(settings, name) <= 0:
-            raise MendInput(f"provider.{name} is {getattr(settings, name)}: it must be above 0.")
-    if settings.disk_gb < settings.min_disk_gb:
-        raise MendInput(
-            f"provider.disk_gb {settings.disk_gb} is less than provider.min_disk_gb {settings.min_disk_gb}: "
-            "rent a larger disk, it cannot grow later."
-        )
-    if not settings.remote_root.startswith("/") or settings.remote_root.rstrip("/") in ("", "/root", "/home", "/tmp"):
-        raise MendInput(f"provider.remote_root {settings.remote_root!r} must be an absolute folder of our own.")
-
-
-def _check_no_secret(job: ComposedJob) -> None:
-    from launchers.secrecy import find_secret
-
-    found = find_secret("the config", ("\n".join(job.overrides) + "\n" + job.text).encode())
-    if found:
-        raise MendInput(
-            f"The config of job {job.number} holds {found}, which would be written to files: "
-            "set it in the environment and name the variable in provider.pass_environment."
-        )
 
 
 def _entry_point(settings: RentalSettings) -> str:
@@ -338,7 +336,7 @@ def _carried(jobs: Sequence[ComposedJob], settings: RentalSettings) -> dict[str,
         return chosen
     left = settings.max_carry_mb * 1e6
     for job in jobs:
-        for name, path in _ask_app("provider.carry", settings.carry, job).items():
+        for name, path in ask_app("provider.carry", settings.carry, job).items():
             size = 0 if name in chosen else size_below(path)
             if size <= left:
                 chosen[name], left = path, left - size
@@ -347,21 +345,8 @@ def _carried(jobs: Sequence[ComposedJob], settings: RentalSettings) -> dict[str,
 
 def _expected_hours(job: ComposedJob, settings: RentalSettings) -> float:
     """What the app's own forecast says, at most max_hours."""
-    hours = _ask_app("provider.forecast", settings.forecast, job) if settings.forecast else None
+    hours = ask_app("provider.forecast", settings.forecast, job) if settings.forecast else None
     return min(float(hours), settings.max_hours) if hours is not None else settings.max_hours
-
-
-def _ask_app(key: str, name: str, job: ComposedJob) -> Any:
-    """Call a function of the app, named `module:function`, with the job's config."""
-    module, _, function = name.partition(":")
-    try:
-        asked = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise MendInput(f"{key} {name!r} can't be used: {error}.") from None
-    config = copy.deepcopy(job.config)
-    with read_write(config), open_dict(config):
-        del config["hydra"]
-    return asked(config)
 
 
 def _show_summary(records: list[JobRecord], ledger: Ledger) -> None:
@@ -381,7 +366,7 @@ def _job_return(job: ComposedJob, record: JobRecord) -> JobReturn:
     if record.outcome is Outcome.finished or not record.outcome.ended:
         return finished(job, JobStatus.COMPLETED, record.value)
     return failed(
-        job, JobNotFinished(f"Job {record.spec.id} is {record.outcome.value}: {(record.note or '').rstrip('.')}.")
+        job, JobNotFinished(f"Job {record.spec.id} is {record.outcome.value}: {shown(record.note or '').rstrip('.')}.")
     )
 
 

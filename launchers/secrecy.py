@@ -1,61 +1,116 @@
-"""Tells a secret from other text: by file name, by the shape of well-known keys, and by the values this process holds."""
+"""The secrets that this process knows: values of its environment, keys it read from files, and keys other tools left here.
+
+Whatever is sent or written is searched for them (`secret_scan.py`), and other people's error texts are cleaned of them.
+"""
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-SECRET_NAMES = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+SECRET_NAMES = re.compile(
+    r"(^|_)(\w*API_?KEY|KEY|\w*TOKEN|\w*SECRET|PASS(WORD|WD|PHRASE)?|\w+PASS(WORD|WD)|PWD|CREDENTIALS?|PAT|DSN)(_|$)",
+    re.IGNORECASE,
+)
 """Environment variables whose value is a secret."""
+_NO_SECRET_NAMES = re.compile(
+    r"^(OLD)?PWD$|_(PATH|FILE|DIR|NAME|TYPE|URL|URI|FINGERPRINT|ALGORITHM)$|^GPG_KEY$", re.IGNORECASE
+)
 _MIN_LENGTH = 8
 """Shorter values would be found everywhere by chance."""
+_MIN_WORD = 12
+"""Of a value that is a plain word, such as the `postgres` of a test's database."""
 
-_FILE_NAMES = re.compile(
-    r"^(\.env(\..+)?|\.netrc|_netrc|\.pypirc|\.npmrc|id_(rsa|dsa|ecdsa|ed25519)|.*\.(pem|p12|pfx|keystore)"
-    r"|vast_api_key|\.vast_api_key|credentials(\.json)?|service[-_]account.*\.json)$"
-)
-_HARMLESS_NAMES = re.compile(r"\.(example|sample|template|dist)$")
-_SHAPES = (
-    ("a private key", re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{16}")),
-    ("an AWS key", re.compile(rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
-    ("a GitHub token", re.compile(rb"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,})")),
-    ("a Hugging Face token", re.compile(rb"\bhf_[A-Za-z0-9]{30,}")),
-    ("an API key", re.compile(rb"\bsk-(?:[a-z]+-)*[A-Za-z0-9_-]{32,}")),
-    ("a Modal token", re.compile(rb"\ba[ks]-[A-Za-z0-9]{22}\b")),
-    (
-        "a key in an assignment",
-        re.compile(rb"(?i)(?:wandb|vast|jl|hf|openai|modal)_(?:api_key|token)[\"']?\s*[:=]\s*[\"']?[A-Za-z0-9_-]{20,}"),
-    ),
-)
+_remembered: dict[str, str] = {}
+
+
+def remember(name: str, value: str) -> None:
+    """Take note of a secret that was read elsewhere than from the environment."""
+    _remembered[name] = value
 
 
 def secret_values(environment: Mapping[str, str] | None = None) -> dict[str, bytes]:
-    """The secrets in an environment, by variable."""
-    found = environment if environment is not None else os.environ
-    return {
-        name: value.encode()
-        for name, value in found.items()
-        if SECRET_NAMES.search(name) and len(value.strip()) >= _MIN_LENGTH
-    }
+    """The secrets in an environment, by variable; without one, all that this process knows of."""
+    if environment is not None:
+        return _secrets_among(frozenset(environment.items()))
+    known = {name: value.strip().encode() for name, value in _remembered.items() if _is_telling(value.strip())}
+    return _secrets_among(frozenset(os.environ.items())) | known | stored_keys(os.environ.get("HOME", ""))
 
 
-def find_secret(path: str, content: bytes, patterns: bool = True) -> str | None:
-    """What kind of secret a file holds, in words; None when none was found.
+@functools.lru_cache(maxsize=4)
+def _secrets_among(environment: frozenset[tuple[str, str]]) -> dict[str, bytes]:
+    found: dict[str, str] = {}
+    for name, value in environment:
+        if SECRET_NAMES.search(name) and not _NO_SECRET_NAMES.search(name):
+            found[name] = value
+        elif "://" in value and "@" in value:
+            password = _password_of(value)
+            if password:
+                found[name] = password
+    return {name: value.strip().encode() for name, value in found.items() if _is_telling(value.strip())}
 
-    `patterns=False` looks only for the values that this process holds: in a text corpus, shapes of keys are just text.
-    """
-    name = PurePosixPath(path).name
-    if patterns and _FILE_NAMES.match(name) and not _HARMLESS_NAMES.search(name):
-        return "credentials, by its name,"
-    for variable, value in secret_values().items():
-        if value in content:
-            return f"the value of {variable}"
-    if patterns:
-        for what, shape in _SHAPES:
-            match = shape.search(content)
-            if match:
-                line = content.count(b"\n", 0, match.start()) + 1
-                return f"{what} (line {line})"
-    return None
+
+def _is_telling(value: str) -> bool:
+    return len(value) >= (_MIN_WORD if value.isalpha() and value.islower() else _MIN_LENGTH)
+
+
+def _password_of(address: str) -> str | None:
+    """The password in an address such as that of a database."""
+    try:
+        password = urlsplit(address).password
+    except ValueError:
+        return None
+    return unquote(password) if password else None
+
+
+@functools.lru_cache(maxsize=4)
+def stored_keys(home: str) -> dict[str, bytes]:
+    """Keys that other tools keep in the user's home folder, as far as they can be read."""
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path(home) / ".config")
+    hub = Path(os.environ.get("HF_HOME") or Path(home) / ".cache" / "huggingface")
+    places = (
+        (config / "vastai" / "vast_api_key", r"(\S{8,})"),
+        (Path(home) / ".vast_api_key", r"(\S{8,})"),
+        (config / "jl" / "config.toml", r"token\s*=\s*[\"']([^\"']{8,})"),
+        (
+            Path(os.environ.get("MODAL_CONFIG_PATH") or Path(home) / ".modal.toml"),
+            r"token_secret\s*=\s*[\"']([^\"']{8,})",
+        ),
+        (Path(os.environ.get("HF_TOKEN_PATH") or hub / "token"), r"(\S{8,})"),
+        (Path(home) / ".netrc", r"password\s+(\S{8,})"),
+    )
+    found: dict[str, bytes] = {}
+    for path, shape in places:
+        try:
+            text = path.read_text(errors="replace")
+        except (OSError, ValueError):
+            continue
+        for number, value in enumerate(re.findall(shape, text)):
+            found[f"a key in {path}" + (f" ({number + 1})" if number else "")] = value.encode()
+    return found
+
+
+def scrub(text: str) -> str:
+    """A text of others without the secrets that this process knows: each is replaced by its variable's name."""
+    for name, value in secret_values().items():
+        for line in value.decode(errors="replace").splitlines():
+            plain = line.strip()
+            if len(plain) >= _MIN_LENGTH:
+                for form in (plain, repr(plain)[1:-1]):
+                    text = text.replace(form, f"[{name}]")
+    return text
+
+
+class SecretFilter(logging.Filter):
+    """Cleans what is logged, tracebacks too."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = scrub(record.getMessage()), ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = scrub(logging.Formatter().formatException(record.exc_info))
+        return True

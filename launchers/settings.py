@@ -27,8 +27,11 @@ class RentalSettings:
     """$ per hour for the whole machine, storage included."""
     max_cost: float | None = None
     """$ for one job, all its machines together; null: bounded by max_price x max_hours alone."""
+    max_total_cost: float | None = None
+    """$ for all machines of a launch together; null: as many jobs as there are, each within its own caps."""
     max_hours: float = MISSING
-    """Hours one machine may be rented; on it a watchdog ends the rental even if this client is gone."""
+    """Hours of one job on all its machines, those that never came up included; on each a watchdog ends the rental even if
+    this client is gone."""
     spot: bool = MISSING
     """Rent an interruptible machine: cheaper, may be taken away at any time."""
     disk_gb: int = MISSING
@@ -65,8 +68,16 @@ class RentalSettings:
     """Config keys whose value is a file or folder of this machine: it travels, and the key names the copy."""
     sync_early: list[str] = field(default_factory=list)
     """Patterns, relative to the job's folder, of what comes home while the job still runs."""
+    objective: str | None = None
+    """What the value is called that a job returns: the name of its column in tables."""
+    max_results_gb: float = 200.0
+    """What a job's results may fill of this computer's disk; files beyond it are not downloaded, and named."""
+    max_log_mb: float = 200.0
+    """What a job's log may fill; of a longer one the middle is dropped."""
     pass_environment: list[str] = field(default_factory=list)
     """Environment variables handed to the job; their values are never written to a file."""
+    needed_environment: str | None = None
+    """`module:function` that takes the job's config and returns the names of further ones, those that this job can't do without."""
     forecast: str | None = None
     """`module:function` that takes the job's config and returns its expected hours; null plans with max_hours."""
     carry: str | None = None
@@ -146,6 +157,8 @@ class Timing:
     """How long a machine waits, after its job ended, for someone to fetch the results before it ends itself."""
     grace: float = 60.0
     """Between asking a job to stop, so that it can write a checkpoint, and killing it."""
+    fetch: float = 1800.0
+    """How long, after a cap or a Ctrl-C, results may be downloaded before the machine is destroyed without them."""
     second_interrupt: float = 5.0
     """After a Ctrl-C that leaves jobs running, in which another one ends them."""
     retry_first: float = 1.0

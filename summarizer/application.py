@@ -6,10 +6,12 @@ import sys
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from summarizer import resolvers
 from summarizer.config import Config
+from summarizer.errors import EXIT_INTERRUPTED
 from summarizer.paths import config_dir
 
 
@@ -17,13 +19,42 @@ def register() -> None:
     """Make schema and resolvers known; whoever composes the config (the command, a test) calls it first."""
     ConfigStore.instance().store(name="schema", node=Config)
     resolvers.register()
+    search_by_objective()
+
+
+def search_by_objective() -> None:
+    """Give every installed sweeper that optimizes the direction of `sweep.metric`: by default Optuna's minimizes."""
+    Plugins.instance()  # Hydra's scan, which comes a moment later otherwise, stores the plugins' own settings
+    store = ConfigStore.instance()
+    for option in store.list("hydra/sweeper"):
+        if option.endswith(".yaml"):
+            settings = store.load(f"hydra/sweeper/{option}")
+            if "direction" in settings.node:
+                settings.node.direction = "${sweep.direction}"
+                store.store(option, settings.node, "hydra/sweeper", settings.package, settings.provider)
 
 
 def job(config: DictConfig) -> float | None:
-    """One job, in its own folder; returns the value a sweep optimises, or None for tasks that have none."""
-    from summarizer.tasks import run_task
+    """One job, in its own folder; returns the value that a sweep compares jobs by, or None for tasks that have none.
 
-    return run_task(config)
+    Raises:
+        SystemExit, KeyboardInterrupt: it was asked to stop. No Exception, because those are failures, after which the other
+            jobs of a sweep go on.
+    """
+    from summarizer.tasks import run_task
+    from summarizer.training.interruption import Interrupted
+
+    try:
+        return run_task(config)
+    except Interrupted as stopped:
+        text = str(stopped)
+        print(text[:1].upper() + text[1:], file=sys.stderr)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except SystemExit as left:
+        # Before and after its steps Lightning handles signals itself: it makes exit(1) of Ctrl-C, a class of its own of SIGTERM.
+        if isinstance(left.__context__, KeyboardInterrupt) or type(left) is not SystemExit:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def run_hydra(arguments: list[str]) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from summarizer.config import Task
+from summarizer import preconditions
+from summarizer.config import Config, DataConfig, Task
 from summarizer.errors import ConfigError
+from summarizer.objective import objective_is_possible
+from summarizer.ranges import check_numbers
 
 SCHEDULERS = ("linear", "cosine", "constant", "inverse_sqrt")
 CHOICES = {
@@ -30,22 +33,37 @@ CHOICES = {
     "predict.long_input": ("truncate", "windows"),
     "task": tuple(task.value for task in Task),
 }
-POSITIVE = (
-    "model.max_source_tokens", "model.max_target_tokens", "hardware.devices", "hardware.batch_size", "hardware.tokens_per_step",
-    "hardware.generation_tokens",
-    "optim.effective_batch_size", "trainer.batch_size", "trainer.max_epochs", "trainer.devices", "trainer.validations",
-    "trainer.checkpoint_every_n_steps", "trainer.log_every_n_steps", "generation.num_beams",
-)  # fmt: skip
+# what one kind of model or data reads and the others do not, with the value that says nothing
+UNREAD_BY_MODEL: dict[str, dict[str, Any]] = {
+    "copy_transformer": {
+        "pretrained": False, "hub_id": None, "revision": None, "lora": None, "gradient_checkpointing": False,
+    },
+    "seq2seq": {"shape": None, "lora": None},
+    "causal_lora": {"shape": None},
+}  # fmt: skip
+READ_BY_DATA = {
+    "files": ("train_file", "validation_file", "test_file"),
+    "hub": ("hub_id", "config_name", "revision", "train_split", "validation_split", "test_split"),
+    "debsum": ("mirror",),
+    "auto": ("mirror",),
+}
 
 
-def check(config: DictConfig) -> None:
+def check(config: DictConfig, *, settled: bool = False) -> None:
     """Check one composed job.
+
+    Args:
+        settled: `resume` and `run` have been followed: the config is the one that the job has. Until then only what the
+            command line says by itself can be judged.
 
     Raises:
         ConfigError: the first thing that cannot be meant, in one sentence.
     """
     for rule in RULES:
         rule(config)
+    if settled or not (config.resume or config.run):
+        for rule in RULES_OF_A_WHOLE_JOB:
+            rule(config)
 
 
 def value(config: DictConfig, key: str) -> Any:
@@ -86,32 +104,15 @@ def choices_are_known(config: DictConfig) -> None:
             raise ConfigError(f"{key}={chosen} is not known; {hint}")
 
 
-def numbers_are_possible(config: DictConfig) -> None:
-    for key in POSITIVE:
-        if value(config, key) < 1:
-            raise ConfigError(f"{key}={value(config, key)} must be at least 1.")
-    if config.optim.lr <= 0:
-        raise ConfigError(f"optim.lr={config.optim.lr} must be above 0.")
-    if config.trainer.max_steps < -1 or config.trainer.max_steps == 0:
-        raise ConfigError(
-            f"trainer.max_steps={config.trainer.max_steps} must be at least 1, or -1 to let max_epochs decide."
-        )
-    for key in ("data.max_train_samples", "data.max_validation_samples", "data.max_test_samples"):
-        number = value(config, key)
-        if number is not None and number < 1:
-            raise ConfigError(f"{key}={number} must be at least 1, or null for all.")
-    for key in ("optim.label_smoothing", "scheduler.warmup_ratio"):
-        if not 0 <= value(config, key) < 1:
-            raise ConfigError(f"{key}={value(config, key)} must be at least 0 and below 1.")
-    decay = config.optim.ema_decay
-    if decay is not None and not 0 < decay < 1:
-        raise ConfigError(f"optim.ema_decay={decay} must be between 0 and 1, or null to train without.")
+def numbers_are_in_range(config: DictConfig) -> None:
+    check_numbers(Config, config)
 
 
 def lengths_fit(config: DictConfig) -> None:
     longest = config.model.max_source_tokens + config.model.max_target_tokens
     budget = config.hardware.tokens_per_step
-    if longest > budget:
+    # a finished model is used within hardware.generation_tokens, on whatever machine
+    if longest > budget and config.task in (Task.train, Task.prepare):
         raise ConfigError(
             f"one document of model.max_source_tokens + model.max_target_tokens = {longest} tokens does not fit into "
             f"hardware.tokens_per_step={budget}: lower the former or raise the latter."
@@ -122,11 +123,16 @@ def lengths_fit(config: DictConfig) -> None:
             f"model.max_source_tokens={config.model.max_source_tokens} is above the model.positions={positions} of "
             f"{config.model.name}: lower it, or choose a model for longer documents (model=led, model=t5_base)."
         )
-    most = config.generation.max_new_tokens
-    if most is not None and config.generation.min_new_tokens > most:
+    most = config.generation.max_new_tokens or config.model.max_target_tokens
+    if config.generation.min_new_tokens > most:
         raise ConfigError(
             f"generation.min_new_tokens={config.generation.min_new_tokens} is above generation.max_new_tokens={most}."
         )
+    for key in ("model.max_target_tokens", "generation.max_new_tokens"):
+        if positions is not None and (value(config, key) or 0) > positions:
+            raise ConfigError(
+                f"{key}={value(config, key)} is above the model.positions={positions} of {config.model.name}: lower it."
+            )
     steps, warmup = config.trainer.max_steps, config.scheduler.warmup_steps
     if warmup is not None and 0 < steps <= warmup:
         raise ConfigError(
@@ -142,13 +148,43 @@ def model_is_complete(config: DictConfig) -> None:
         raise ConfigError(f"model={model.name} needs model.shape: see conf/model/tiny.yaml.")
     if model.architecture.value == "causal_lora" and model.lora is None:
         raise ConfigError(f"model={model.name} needs model.lora: see conf/model/llm_lora.yaml.")
+    shape = model.shape
+    if shape is not None and shape.d_model % (2 * shape.num_heads):
+        raise ConfigError(
+            f"model.shape.d_model={shape.d_model} must be a multiple of 2 x model.shape.num_heads={shape.num_heads}."
+        )
+
+
+def settings_are_read(config: DictConfig) -> None:
+    """A key that this model or this data does not read was meant for another one."""
+    model, data = config.model, config.data
+    for key, nothing in UNREAD_BY_MODEL[model.architecture.value].items():
+        if model[key] != nothing:
+            raise ConfigError(
+                f"model.{key} is unused with model={model.name} ({model.architecture.value}): leave it out, or choose "
+                "another model (`--help` lists them)."
+            )
+    defaults = {field.name: field.default for field in fields(DataConfig)}
+    for kind, keys in READ_BY_DATA.items():
+        for key in keys:
+            if key not in READ_BY_DATA.get(data.kind, ()) and data[key] != defaults[key]:
+                option = (
+                    "data=debsum"
+                    if kind in ("debsum", "auto")
+                    else f"data={kind}"
+                    if kind == "files"
+                    else "a hub data set"
+                )
+                raise ConfigError(
+                    f"data.{key}={data[key]} is unused with data={data.name}: leave it out, or choose {option}."
+                )
 
 
 def data_is_complete(config: DictConfig) -> None:
     data = config.data
     if data.kind == "hub" and not data.hub_id:
         raise ConfigError("data.kind=hub needs data.hub_id.")
-    if data.kind == "files" and config.task in ("train", "prepare") and not config.resume:
+    if data.kind == "files" and config.task in ("train", "prepare"):
         for key in ("train_file", "validation_file"):
             if not data[key]:
                 raise ConfigError(
@@ -165,6 +201,8 @@ def data_is_complete(config: DictConfig) -> None:
 def task_has_what_it_needs(config: DictConfig) -> None:
     if config.task == "evaluate" and not config.run:
         raise ConfigError("task=evaluate needs run=<folder of a finished job>.")
+    if config.task == "evaluate" and not config.evaluation.splits:
+        raise ConfigError("task=evaluate with evaluation.splits=[] evaluates nothing: set evaluation.splits=[test].")
     if config.task == "predict" and not config.input:
         raise ConfigError("task=predict needs input=<file, folder or - for standard input>.")
     if config.resume and config.task != "train":
@@ -204,11 +242,16 @@ def provider_and_hardware_agree(config: DictConfig) -> None:
 RULES: tuple[Callable[[DictConfig], None], ...] = (
     keys_are_known,
     choices_are_known,
-    numbers_are_possible,
+    numbers_are_in_range,
+    task_has_what_it_needs,
+    provider_and_hardware_agree,
+    objective_is_possible,
+)
+RULES_OF_A_WHOLE_JOB: tuple[Callable[[DictConfig], None], ...] = (
     lengths_fit,
     model_is_complete,
+    settings_are_read,
     data_is_complete,
-    task_has_what_it_needs,
     devices_fit,
-    provider_and_hardware_agree,
+    *preconditions.RULES,
 )

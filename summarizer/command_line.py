@@ -1,7 +1,7 @@
 """From argv to a running job: what is shaped before Hydra sees it, and how errors end.
 
 Hydra 1.3 cannot take a group option that looks like a number (`hardware=4090` raises "Config group override must be a
-string"), so such options are quoted here; and `resume=<dir>` becomes the output folder of the job.
+string"), so such options are quoted here; and `resume=<dir>` and `hydra.run.dir=<dir>` become the output folder of the job.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import re
 import sys
 from pathlib import Path
 
-from summarizer.errors import CheckpointError, SummarizerError
+from summarizer import sweeps
+from summarizer.errors import EXIT_INTERRUPTED, CheckpointError, ConfigError, SummarizerError, fail
 from summarizer.paths import config_dir
+from summarizer.quoting import quote_text, quote_value, unquoted
+from summarizer.standard_output import outlive_reader
 
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
 NUMBER = re.compile(r"\d+")
 
 
@@ -30,48 +31,89 @@ def quote_numeric_options(argument: str, groups: set[str]) -> str:
     return f"{key}={f'choice({quoted})' if wrapped else quoted}"
 
 
-def quote_value(value: str) -> str:
-    """`value` as a quoted string of Hydra's override grammar."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
 def shape(arguments: list[str]) -> list[str]:
     """The arguments as Hydra shall see them.
 
     Raises:
         CheckpointError: `resume` names no job's folder.
+        ConfigError: several values without --multirun, an output folder that cannot be meant, or an argument that is not UTF-8.
     """
+    given = {key: value for key, separator, value in (a.partition("=") for a in arguments) if separator}
+    multirun = bool({"-m", "--multirun", sweeps.MULTIRUN} & set(arguments))
+    if not multirun:
+        refuse_lists(arguments)
+    if "hydra.run.dir" in given and given.get("hydra.mode") != "RUN":
+        if multirun:
+            raise ConfigError(
+                "hydra.run.dir is the folder of a single job: name a sweep's folder with hydra.sweep.dir=."
+            )
+        if given.get("resume"):
+            raise ConfigError("resume= continues a job in its own folder: leave hydra.run.dir out.")
+    if multirun and given.get("resume"):
+        raise ConfigError("resume= continues one job: leave -m out, or continue a whole sweep with hydra.sweep.dir=.")
     groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
     shaped = []
-    for argument in arguments:
+    for argument in map(quote_text, arguments):
         key, _, value = argument.partition("=")
-        if key in ("run", "resume", "input") and value and value[0] not in "'\"":
-            argument = f"{key}={quote_value(value)}"  # a path may hold what the grammar does not take bare
         shaped.append(quote_numeric_options(argument, groups))
-        if key == "resume" and value:
-            job = Path(value.strip("'\"")).expanduser().resolve()
+        if key == "resume" and value not in ("", "null"):
+            job = Path(value := unquoted(value)).expanduser().resolve()
             if not (job / "config.yaml").is_file():
                 raise CheckpointError(
                     f"resume={value}: no job's folder is there (a job's folder holds a config.yaml); "
                     "name one such as outputs/<name>/<time>/<job>."
                 )
             shaped += [f"hydra.sweep.dir={quote_value(str(job.parent))}", f"hydra.sweep.subdir={quote_value(job.name)}"]
+        if key == "hydra.run.dir" and given.get("hydra.mode") != "RUN":
+            # A single run goes through its provider's launcher, for which its folder is that of a sweep of one job.
+            shaped += [f"hydra.sweep.dir={value}", "hydra.sweep.subdir='.'"]
+    if multirun and sweeps.MULTIRUN not in shaped and "hydra.mode" not in given:
+        shaped.append(sweeps.MULTIRUN)  # config.yaml says the same of every run: here it says that -m was given
     return shaped
+
+
+def refuse_lists(arguments: list[str]) -> None:
+    """Refuse what would start several jobs without being asked to: hydra.mode is MULTIRUN for single jobs, too.
+
+    Raises:
+        ConfigError: an override has several values.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    for argument in arguments:
+        if argument.startswith("-") or "=" not in argument:
+            continue
+        key, _, value = argument.partition("=")
+        if key in ("run", "resume", "input"):
+            continue
+        try:
+            override = parser.parse_override(argument)
+        except HydraException:
+            continue  # Hydra says what is wrong with it
+        if override.is_sweep_override():
+            one = "" if "(" in value else f", or write {key}=[{value}] for one value that is a list"
+            raise ConfigError(f"{argument} names several values, one job each: add -m to run them all{one}.")
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line.
 
     Returns:
-        The exit code: 0, `EXIT_USER_ERROR` after one sentence on standard error, `EXIT_INTERRUPTED` after Ctrl-C.
+        The exit code: 0, 2 after one sentence on standard error, `EXIT_INTERRUPTED` after Ctrl-C.
     """
+    outlive_reader()
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints its own pages of error text and exits unless told to raise: the sentence is ours to write.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    sweeps.STARTED.clear()
     try:
         from summarizer.application import run_hydra
 
         run_hydra(shape(arguments))
+        for following in sweeps.after():
+            run_hydra(shape(following))
     except SummarizerError as error:
         if debug:
             raise
@@ -82,11 +124,12 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         from summarizer.composition_errors import sentence
 
-        text = None if debug else sentence(error) or unwritable(error)
+        text = None if debug else sentence(error, arguments) or unwritable(error)
         if text is None:
             raise
         return fail(text)
     finally:
+        sweeps.remove_unused_folders()
         if not debug:
             os.environ.pop("HYDRA_FULL_ERROR", None)
     return 0
@@ -98,8 +141,3 @@ def unwritable(error: Exception) -> str | None:
     if not isinstance(error, OSError) or error.filename is None:
         return None
     return f"{error.filename}: {error.strerror}; the output folder must be writable, hydra.sweep.dir names another."
-
-
-def fail(text: str) -> int:
-    print(f"Error: {text}", file=sys.stderr)
-    return EXIT_USER_ERROR

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -22,14 +23,26 @@ def nearest(name: str, valid: list[str]) -> str:
     return f"; did you mean {match[0]}?" if match else ""
 
 
-def sentence(error: BaseException) -> str | None:
-    """One sentence for an error of composition; None for any other error."""
+def sentence(error: BaseException, arguments: Sequence[str] = ()) -> str | None:
+    """One sentence for an error of composition; None for any other error.
+
+    Args:
+        arguments: the command line, for errors that do not say which part of it they are about.
+    """
     chain = causes(error)
+    signs = ("Unexpected type for root", "object_type=NoneType")
+    if any(isinstance(e, AssertionError | AttributeError) and any(s in str(e) for s in signs) for e in chain):
+        return key_below_null(arguments)
     if not any(isinstance(e, HydraException | OmegaConfBaseException) for e in chain):
         return None
     for e in chain:
         if isinstance(e, MissingConfigException):
             return missing_option(str(e))
+        if isinstance(e, OverrideParseException) and "=" in str(e.override):
+            key, _, value = str(e.override).partition("=")
+            return (
+                f"{key}={value} cannot be read ({first_line(e)}): quote such a value twice, {key}=\"'...'\" ({HELP})."
+            )
         if isinstance(e, OverrideParseException):
             return f"{e.override!r} is not an override of the form key=value ({first_line(e)}); {HELP}."
     text = "\n".join(str(e) for e in chain)
@@ -52,6 +65,16 @@ def sentence(error: BaseException) -> str | None:
         return f"{missing.group(1)} has no value: set it on the command line ({HELP})."
     said = " ".join(first_line(chain[-1]).split())
     return said if said.endswith(".") else f"{said} ({HELP})."  # a whole sentence needs no help
+
+
+def key_below_null(arguments: Sequence[str]) -> str | None:
+    """OmegaConf stumbles where something is merged into a null group, such as model.shape of a model that has none."""
+    for argument in arguments:
+        key = argument.lstrip("+").partition("=")[0]
+        for parent in ("model.shape", "model.lora"):
+            if key == parent or key.startswith(f"{parent}."):
+                return f"{key} is unused with this model, which has no {parent}: leave it out, or choose another model ({HELP})."
+    return None
 
 
 def causes(error: BaseException) -> list[BaseException]:
@@ -78,6 +101,8 @@ def missing_option(text: str) -> str:
     found = re.search(r"[Cc]ould not (?:find|load) '([^']+)'", text) or re.search(r"'([\w/.-]+)'", text)
     name = found.group(1).removesuffix(".yaml") if found else ""
     group, _, option = name.rpartition("/")
+    if name == "hydra/sweeper/optuna":
+        return "hydra/sweeper=optuna is not installed: pip install 'summarizer[optuna]'."
     options = groups().get(group)
     if options is None:
         return f"there is no config {name!r}{nearest(name, list(groups()))} ({HELP})."

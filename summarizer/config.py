@@ -1,16 +1,35 @@
 """The typed schema of the composed config: one dataclass a group, one field a setting, units in the docstrings.
 
 `conf/` gives the values and is the only place a default stands; what is `MISSING` here must come from an option file.
-Hydra merges every option onto these classes, so that a misspelt key or a wrong type fails while composing.
+Hydra merges every option onto these classes, so that a misspelt key or a wrong type fails while composing. Every number has
+its range here, which `checks.py` asks before anything is prepared.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import MISSING
+
+from summarizer.ranges import Range
+
+# What each number may be stands with its field; upper bounds are far above what anybody means, and below what hangs a job.
+MANY = 10**9
+COUNT = Range(1, MANY)
+FEW = Range(1, 1024)
+SIZE = Range(1, MANY)
+LENGTH = Range(1, 10_000_000)
+SOURCE = Range(8, 10_000_000)
+TARGET = Range(2, 10_000_000)
+ROWS = Range(1, 10**12)
+WORDS = Range(0, MANY, above=True)
+EPOCHS = Range(1, 100_000)
+SHARE = Range(0, 1, below=True)
+DECAY = Range(0, 1, above=True, below=True)
+RATE = Range(0, 1e6, above=True)
+WEIGHT = Range(0, 1)
 
 
 class Architecture(StrEnum):
@@ -34,19 +53,19 @@ class Task(StrEnum):
 class CopyTransformerShape:
     """Size of a copy transformer; `layers` are counted per stack, sizes are in units (not bytes)."""
 
-    vocab_size: int = MISSING
-    d_model: int = MISSING
-    d_ff: int = MISSING
-    num_heads: int = MISSING
-    encoder_layers: int = MISSING
-    decoder_layers: int = MISSING
-    copy_heads: int = MISSING
+    vocab_size: Annotated[int, Range(260, 10_000_000)] = MISSING
+    d_model: Annotated[int, SIZE] = MISSING
+    d_ff: Annotated[int, SIZE] = MISSING
+    num_heads: Annotated[int, FEW] = MISSING
+    encoder_layers: Annotated[int, FEW] = MISSING
+    decoder_layers: Annotated[int, FEW] = MISSING
+    copy_heads: Annotated[int, FEW] = MISSING
     """Pointers over the source."""
-    source_dropout: float = MISSING
+    source_dropout: Annotated[float, SHARE] = MISSING
     """Share of the encoder's inputs that training hides."""
-    target_dropout: float = MISSING
+    target_dropout: Annotated[float, SHARE] = MISSING
     """Share of the decoder's inputs that training hides."""
-    restoration_weight: float = MISSING
+    restoration_weight: Annotated[float, Range(0, 1000)] = MISSING
     """Weight of a second loss that has the encoder restore what was hidden."""
 
 
@@ -54,9 +73,9 @@ class CopyTransformerShape:
 class LoraConfig:
     """A low-rank adapter (Hu et al. 2021, arXiv 2106.09685), through `peft`."""
 
-    r: int = MISSING
-    alpha: int = MISSING
-    dropout: float = MISSING
+    r: Annotated[int, SIZE] = MISSING
+    alpha: Annotated[int, SIZE] = MISSING
+    dropout: Annotated[float, SHARE] = MISSING
     target_modules: str | None = None
     """null lets peft choose for the architecture; "all-linear" adapts every linear layer."""
 
@@ -66,21 +85,21 @@ class RecipeConfig:
     """What a model is known to train and write well with; `optim`, `scheduler`, `trainer` and `generation` read it: set those to
     differ."""
 
-    lr: float = MISSING
-    batch_size: int = MISSING
+    lr: Annotated[float, RATE] = MISSING
+    batch_size: Annotated[int, COUNT] = MISSING
     """Documents in one forward pass on one device, at most."""
-    effective_batch_size: int = MISSING
+    effective_batch_size: Annotated[int, COUNT] = MISSING
     """Documents an optimizer step, whatever the device holds: gradients are accumulated up to it."""
-    max_epochs: int = MISSING
-    warmup_ratio: float = MISSING
-    weight_decay: float = MISSING
-    label_smoothing: float = MISSING
-    ema_decay: float | None = None
+    max_epochs: Annotated[int, EPOCHS] = MISSING
+    warmup_ratio: Annotated[float, SHARE] = MISSING
+    weight_decay: Annotated[float, WEIGHT] = MISSING
+    label_smoothing: Annotated[float, SHARE] = MISSING
+    ema_decay: Annotated[float | None, DECAY] = None
     """Decay of the exponential moving average of the weights, per optimizer step; null trains without."""
-    num_beams: int = MISSING
+    num_beams: Annotated[int, FEW] = MISSING
     reranking: str = MISSING
-    length_penalty: float = MISSING
-    no_repeat_ngram_size: int = MISSING
+    length_penalty: Annotated[float, Range(-10, 10)] = MISSING
+    no_repeat_ngram_size: Annotated[int, Range(0, 1000)] = MISSING
 
 
 @dataclass
@@ -90,17 +109,19 @@ class ModelConfig:
     hub_id: str | None = None
     """Id on the hub, or a local folder in the same format."""
     revision: str | None = None
+    trust_remote_code: bool = False
+    """Run Python code that comes with a hub model; the own class needs none."""
     pretrained: bool = MISSING
     """false builds the same shape with fresh weights (the tokenizer stays the hub's)."""
     source_prefix: str = MISSING
     """Text put before each document, such as T5's "summarize: "."""
     source_suffix: str = ""
     """Text put after each document, which cutting never removes: a decoder-only model's cue that the summary begins."""
-    max_source_tokens: int = MISSING
-    max_target_tokens: int = MISSING
-    positions: int | None = None
+    max_source_tokens: Annotated[int, SOURCE] = MISSING
+    max_target_tokens: Annotated[int, TARGET] = MISSING
+    positions: Annotated[int | None, LENGTH] = None
     """Tokens that it has learned positions for, so that no document may be longer; null where nothing limits it."""
-    dropout: float | None = None
+    dropout: Annotated[float | None, SHARE] = None
     """null keeps the model's own."""
     gradient_checkpointing: bool = MISSING
     shape: CopyTransformerShape | None = None
@@ -112,11 +133,11 @@ class ModelConfig:
 class DataSize:
     """What the source says of its data; read only by the forecast of a job's hours. null: not known."""
 
-    train_pairs: int | None = None
-    test_pairs: int | None = None
-    document_words: float | None = None
+    train_pairs: Annotated[int | None, ROWS] = None
+    test_pairs: Annotated[int | None, ROWS] = None
+    document_words: Annotated[float | None, WORDS] = None
     """Mean, as `summary_words`."""
-    summary_words: float | None = None
+    summary_words: Annotated[float | None, WORDS] = None
 
 
 @dataclass
@@ -137,9 +158,9 @@ class DataConfig:
     document_column: str = "document"
     summary_column: str = "summary"
     id_column: str | None = None
-    max_train_samples: int | None = None
-    max_validation_samples: int | None = None
-    max_test_samples: int | None = None
+    max_train_samples: Annotated[int | None, ROWS] = None
+    max_validation_samples: Annotated[int | None, ROWS] = None
+    max_test_samples: Annotated[int | None, ROWS] = None
     streaming: bool = False
     """Read the training pairs as they come instead of storing them: for data larger than the disk."""
     mirror: str | None = None
@@ -159,23 +180,23 @@ class HardwareConfig:
     """auto, cpu, mps or cuda."""
     gpu: str | None = None
     """The canonical card name that launchers look up; null where there is no card to rent."""
-    memory_gib: float | None = None
+    memory_gib: Annotated[float | None, Range(0, 100_000, above=True)] = None
     """Memory of one card."""
-    devices: int = MISSING
+    devices: Annotated[int, FEW] = MISSING
     precision: str = MISSING
     """A precision name of Lightning, 32-true or bf16-mixed; auto: bf16-mixed where the device multiplies it. fp16 is refused: T5
     overflows in it."""
     scale: str = MISSING
     """local or cloud: `${scaled:a,b}` in an option file means a on local and b on cloud hardware."""
-    batch_size: int = MISSING
+    batch_size: Annotated[int, COUNT] = MISSING
     """Documents of a base-size pretrained model (some 220 M parameters) in one forward pass."""
-    tokens_per_step: int = MISSING
+    tokens_per_step: Annotated[int, COUNT] = MISSING
     """Padded source + target tokens in one forward pass on one device, at most."""
-    generation_tokens: int = MISSING
+    generation_tokens: Annotated[int, COUNT] = MISSING
     """Source tokens x beams of a base-size model decoded together."""
-    max_train_samples: int | None = None
-    max_epochs: int = MISSING
-    workers: int = MISSING
+    max_train_samples: Annotated[int | None, ROWS] = None
+    max_epochs: Annotated[int, EPOCHS] = MISSING
+    workers: Annotated[int, Range(-1, 1024)] = MISSING
     """Processes that tokenize and load; 0 loads in the training process, -1 takes every core."""
     compile: bool = MISSING
     attention: str = MISSING
@@ -185,58 +206,58 @@ class HardwareConfig:
 @dataclass
 class OptimConfig:
     name: str = MISSING
-    lr: float = MISSING
-    weight_decay: float = MISSING
-    betas: list[float] = MISSING
-    eps: float = MISSING
+    lr: Annotated[float, RATE] = MISSING
+    weight_decay: Annotated[float, WEIGHT] = MISSING
+    betas: Annotated[list[float], Range(0, 1, below=True, items=2)] = MISSING
+    eps: Annotated[float, Range(0, 1, above=True)] = MISSING
     fused: bool | None = None
     """null: fused where the device has it."""
-    label_smoothing: float = MISSING
-    gradient_clip_norm: float | None = MISSING
-    effective_batch_size: int = MISSING
-    ema_decay: float | None = None
+    label_smoothing: Annotated[float, SHARE] = MISSING
+    gradient_clip_norm: Annotated[float | None, Range(0, MANY, above=True)] = MISSING
+    effective_batch_size: Annotated[int, COUNT] = MISSING
+    ema_decay: Annotated[float | None, DECAY] = None
 
 
 @dataclass
 class SchedulerConfig:
     name: str = MISSING
     """linear, cosine, constant or inverse_sqrt, as named in transformers' optimization module."""
-    warmup_steps: int | None = None
+    warmup_steps: Annotated[int | None, Range(0, MANY)] = None
     """Optimizer steps; null takes `warmup_ratio` of all steps."""
-    warmup_ratio: float = MISSING
+    warmup_ratio: Annotated[float, SHARE] = MISSING
 
 
 @dataclass
 class TrainerConfig:
-    max_epochs: int = MISSING
-    max_steps: int = MISSING
+    max_epochs: Annotated[int, EPOCHS] = MISSING
+    max_steps: Annotated[int, Range(1, MANY, also=-1)] = MISSING
     """Optimizer steps; -1 leaves the end to max_epochs. The learning rate decays over whichever ends first."""
-    batch_size: int = MISSING
+    batch_size: Annotated[int, COUNT] = MISSING
     packing: str = MISSING
     """auto, always or never: documents laid end to end in place of padded (training only)."""
     strategy: str = MISSING
     """auto, ddp or fsdp."""
-    devices: int = MISSING
-    validations: int = MISSING
+    devices: Annotated[int, FEW] = MISSING
+    validations: Annotated[int, Range(1, 100_000)] = MISSING
     """How many times a run validates, evenly spaced, the last one at the end."""
-    validation_samples: int | None = None
+    validation_samples: Annotated[int | None, COUNT] = None
     """Rows that are summarized at each validation; null takes all of the split."""
-    checkpoint_every_n_steps: int = MISSING
-    log_every_n_steps: int = MISSING
+    checkpoint_every_n_steps: Annotated[int, COUNT] = MISSING
+    log_every_n_steps: Annotated[int, COUNT] = MISSING
     deterministic: bool = MISSING
-    threads: int | None = None
+    threads: Annotated[int | None, FEW] = None
     """CPU threads; null takes the physical cores."""
 
 
 @dataclass
 class GenerationConfig:
-    num_beams: int = MISSING
+    num_beams: Annotated[int, FEW] = MISSING
     reranking: str = MISSING
     """none: the most probable beam; mbr: the beam that agrees best with the others (minimum Bayes risk)."""
-    length_penalty: float = MISSING
-    no_repeat_ngram_size: int = MISSING
-    min_new_tokens: int = MISSING
-    max_new_tokens: int | None = None
+    length_penalty: Annotated[float, Range(-10, 10)] = MISSING
+    no_repeat_ngram_size: Annotated[int, Range(0, 1000)] = MISSING
+    min_new_tokens: Annotated[int, Range(0, 1_000_000)] = MISSING
+    max_new_tokens: Annotated[int | None, LENGTH] = None
     """null: the model's max_target_tokens."""
     packing: str = MISSING
     """auto: a packed search on CUDA where it can do it, which writes generate()'s tokens sooner; always; never."""
@@ -253,7 +274,7 @@ class LoggerConfig:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
-    sample_predictions: int = MISSING
+    sample_predictions: Annotated[int, Range(0, 100_000)] = MISSING
     """Rows of the table of sample predictions logged at each validation."""
 
 
@@ -261,7 +282,7 @@ class LoggerConfig:
 class CallbacksConfig:
     monitor: str = MISSING
     mode: str = MISSING
-    early_stopping_patience: int | None = None
+    early_stopping_patience: Annotated[int | None, COUNT] = None
     """Validations without a better `monitor` before the run stops; null never stops early."""
     progress: bool = MISSING
 
@@ -276,7 +297,7 @@ class ExportConfig:
 @dataclass
 class EvaluationConfig:
     splits: list[str] = field(default_factory=lambda: ["test"])
-    bootstrap_samples: int = MISSING
+    bootstrap_samples: Annotated[int, Range(1, 1_000_000)] = MISSING
     bertscore: bool = MISSING
     bertscore_model: str | None = None
 
@@ -300,11 +321,19 @@ class ReportConfig:
 
 
 @dataclass
+class SweepConfig:
+    metric: str = MISSING
+    """A name in metrics.json: what a task returns, so what jobs are compared by and a search optimizes."""
+    direction: str = MISSING
+    """minimize or maximize."""
+
+
+@dataclass
 class Config:
     """The whole of a composed job."""
 
     name: str = MISSING
-    seed: int = MISSING
+    seed: Annotated[int, Range(0, 2**32 - 1)] = MISSING
     task: Any = MISSING
     """train, evaluate, predict, prepare, report or compare."""
     run: str | None = None
@@ -329,5 +358,6 @@ class Config:
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     report: ReportConfig = field(default_factory=ReportConfig)

@@ -13,6 +13,17 @@
 Our own mistakes are assertions and keep their traceback.
 """
 
+import sys
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def fail(text: str) -> int:
+    """Print one sentence on standard error; returns the exit code that goes with it."""
+    print(f"Error: {text}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
 
 class SummarizerError(Exception):
     """Base of all: its text is shown to the user as it is, without a traceback."""

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 CARD = """\
 ---
-language: en
-pipeline_tag: summarization
+{language}pipeline_tag: summarization
 library_name: transformers
 tags: [summarization, {model}]
 license: {license}
@@ -35,7 +34,7 @@ A summarizer trained by `python -m summarizer` on **{data}**.
 
 ## Results
 
-ROUGE F1 x 100 on the {split} split ({rows:.0f} rows), 95 % bootstrap interval of ROUGE-L. Written with the settings of `generation:`
+ROUGE F1 x 100 on {measured_on}. Written with the settings of `generation:`
 below{reranked}.
 
 {table}
@@ -63,8 +62,13 @@ def finish_model_folder(
     config: DictConfig,
     metrics: Mapping[str, float],
     corpus_name: str,
+    *,
+    language: str | None = None,
 ) -> None:
     """Write `<run>/model`, all of it or nothing.
+
+    Args:
+        language: of the data, for the card; None says nothing of it.
 
     Raises:
         OutputError: the folder cannot be written; the checkpoints are untouched.
@@ -79,7 +83,7 @@ def finish_model_folder(
     try:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        (temporary / "README.md").write_text(model_card(run, config, metrics, corpus_name))
+        (temporary / "README.md").write_text(model_card(run, config, metrics, corpus_name, language))
         shutil.rmtree(run.model, ignore_errors=True)
         temporary.rename(run.model)
     except OSError as error:
@@ -120,26 +124,32 @@ def results_table(metrics: Mapping[str, float], split: str) -> str:
         values = [metrics.get(prefix + rouge) for rouge in ("rouge1", "rouge2", "rougeL", "rougeLsum")]
         if values[2] is None:
             continue
-        name = (
-            system
-            or f"**this model** ({metrics.get(f'{split}/rougeL_low', 0):.2f} to {metrics.get(f'{split}/rougeL_high', 0):.2f})"
-        )
+        low, high = metrics.get(f"{split}/rougeL_low"), metrics.get(f"{split}/rougeL_high")
+        name = system or "**this model**" + (f" ({low:.2f} to {high:.2f})" if low is not None else "")
         lines.append(f"| {name} | " + " | ".join("" if v is None else f"{v:.2f}" for v in values) + " |")
     return "\n".join(lines)
 
 
-def model_card(run: Run, config: DictConfig, metrics: Mapping[str, float], corpus_name: str) -> str:
+def model_card(
+    run: Run, config: DictConfig, metrics: Mapping[str, float], corpus_name: str, language: str | None = None
+) -> str:
     facts = json.loads(run.provenance_file.read_text()) if run.provenance_file.exists() else {}
-    split = config.evaluation.splits[0]
+    if config.evaluation.splits:
+        split = config.evaluation.splits[0]
+        rows = metrics.get(f"{split}/rows", 0)
+        measured_on = f"the {split} split ({rows:.0f} rows), 95 % bootstrap interval of ROUGE-L"
+    else:
+        split = "validation"
+        measured_on = "the validation rows that chose this checkpoint; no other split was evaluated"
     machine = facts.get("machine", {})
     return CARD.format(
+        language=f"language: {language}\n" if language else "",
         title=f"{config.model.name} on {corpus_name}",
         model=config.model.name,
         data=corpus_name,
         license="other",
         usage=usage("copy_transformer" if config.model.shape else ""),
-        split=split,
-        rows=metrics.get(f"{split}/rows", 0),
+        measured_on=measured_on,
         reranked=RERANKED if config.generation.reranking == "mbr" else ", as `generate()` does by itself",
         table=results_table(metrics, split),
         source=config.data.source,
@@ -156,17 +166,16 @@ def push_to_hub(run: Run, repository: str, *, private: bool) -> None:
     """Upload the model folder; the token comes from the environment (HF_TOKEN).
 
     Raises:
-        HubError: no token, no right, or no network; the folder here is complete all the same.
+        HubError: no token, no right, or no network.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         api = HfApi()
         api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=run.model, commit_message="Model trained by summarizer")
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # also what the HTTP library below raises, which has changed twice
         raise HubError(
-            f"the model could not be pushed to {repository} ({' '.join(str(error).split())[:160]}): check HF_TOKEN and the "
-            f"repository's name; the model is complete in {run.model}."
+            f"the model could not be pushed to {repository} ({' '.join(str(error).split())[:160]}): check the network, HF_TOKEN "
+            "and the repository's name."
         ) from error

@@ -1,10 +1,12 @@
-"""Resolvers that option files use: `${scaled:local,cloud}` and `${fraction:n,parts}`."""
+"""Resolvers that option files use: `${scaled:local,cloud}`, `${fraction:n,parts}` and `${direction_of:metric}`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from summarizer.objective import direction_of
 
 
 def scaled(local: Any, cloud: Any, *, _root_: DictConfig) -> Any:
@@ -19,6 +21,6 @@ def fraction(whole: int, parts: int) -> int:
 
 def register() -> None:
     """Make the resolvers known to OmegaConf; calling it again does nothing."""
-    for name, function in (("scaled", scaled), ("fraction", fraction)):
+    for name, function in (("scaled", scaled), ("fraction", fraction), ("direction_of", direction_of)):
         if not OmegaConf.has_resolver(name):
             OmegaConf.register_new_resolver(name, function)

@@ -3,9 +3,12 @@
 outputs/<name>/<time>/<job>/
   config.yaml overrides.yaml   the composed job and what the command line said
   provenance.json changes.diff where it came from: commit, dirty diff, versions, machine, timings
+  data.json                    rows and fingerprint of each split
+  resumed/                     the same of each resume: <n>.yaml (command line, changed settings), <n>.json, <n>.diff
   status.json                  running | finished | failed | interrupted
   metrics.json                 a flat map of what was measured
   predictions.parquet          one row a document: id, document, reference, summary, ROUGE
+  tokenizer/                   the tokenizer that the checkpoints were trained with
   checkpoints/                 step-*.ckpt (newest two) and best.ckpt
   logs/                        metrics.csv, samples, TensorBoard and W&B files
   model/                       the finished model, for transformers
@@ -23,11 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from summarizer.errors import CheckpointError, OutputError
 
-OBJECTIVE = "test/rougeL"
 REPORT = "report.html"
 LOCKS: list[Any] = []
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
@@ -75,6 +77,18 @@ class Run:
         return self.folder / "provenance.json"
 
     @property
+    def data_file(self) -> Path:
+        return self.folder / "data.json"
+
+    @property
+    def changes_file(self) -> Path:
+        return self.folder / "changes.diff"
+
+    @property
+    def resumed(self) -> Path:
+        return self.folder / "resumed"
+
+    @property
     def status_file(self) -> Path:
         return self.folder / "status.json"
 
@@ -87,8 +101,16 @@ class Run:
         return self.folder / "predictions.parquet"
 
     @property
+    def tokenizer(self) -> Path:
+        return self.folder / "tokenizer"
+
+    @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+    def has_progress(self) -> bool:
+        """Whether there is a checkpoint to continue from."""
+        return any(self.checkpoints.glob("step-*.ckpt"))
 
     @property
     def best_checkpoint(self) -> Path:
@@ -138,10 +160,20 @@ class Run:
     def set_status(self, state: str, **facts: Any) -> None:
         write_atomically(self.status_file, json.dumps({"state": state, "time": time.time(), **facts}, indent=1) + "\n")
 
-    def metrics(self) -> dict[str, float]:
+    def restore_status(self, status: Mapping[str, Any]) -> None:
+        """Write back an earlier status, time and all."""
+        write_atomically(self.status_file, json.dumps(status, indent=1) + "\n")
+
+    def accepted_starts(self) -> dict[str, int]:
+        """When each start that is on record (`record_start`) was written down, by file."""
+        files = [self.provenance_file, *self.resumed.glob("*.json")]
+        return {file.name: file.stat().st_mtime_ns for file in files if file.exists()}
+
+    def metrics(self) -> dict[str, Any]:
+        """Numbers by name; `<split>/rouge_tokenizer` is a string."""
         return read_json(self.metrics_file)
 
-    def write_metrics(self, metrics: Mapping[str, float]) -> None:
+    def write_metrics(self, metrics: Mapping[str, float | str]) -> None:
         write_atomically(self.metrics_file, json.dumps(dict(sorted(metrics.items())), indent=1) + "\n")
 
     # ------------------------------------------------------------------ config
@@ -153,19 +185,77 @@ class Run:
         """
         try:
             config = OmegaConf.load(self.config_file)
+            # It was written resolved. What is not was put there by somebody else, to be resolved here: `${oc.env:...}`.
+            if "${" in str(OmegaConf.to_container(config, resolve=False)):
+                raise ValueError("it holds an interpolation, which a job never writes")
+            if not isinstance(config, DictConfig):
+                raise ValueError("it is a list")
         except FileNotFoundError as error:
             raise CheckpointError(
                 f"{self.folder} is not a job's folder: it has no config.yaml; name one such as outputs/<name>/<time>/<job>."
             ) from error
         except Exception as error:
             raise CheckpointError(f"{self.config_file} cannot be read ({error}): name another job's folder.") from error
-        assert isinstance(config, DictConfig)
         return config
 
     def write_config(self, config: DictConfig, overrides: list[str]) -> None:
         # resolved: a saved `${now:}` or `${hardware.x}` must mean tomorrow what it meant today
         write_atomically(self.config_file, OmegaConf.to_yaml(config, resolve=True))
         write_atomically(self.overrides_file, OmegaConf.to_yaml(OmegaConf.create(overrides)))
+
+    def record_start(
+        self, config: DictConfig, overrides: list[str], provenance: Mapping[str, Any], changes: str = ""
+    ) -> Path:
+        """Write down an accepted start of a training. `config.yaml` is what the job has from now on; what a resume was
+        asked for, what it changed and where it ran are kept beside the first start's, in `resumed/`.
+
+        Args:
+            changes: the uncommitted diff of the code.
+
+        Returns:
+            The provenance file of this start.
+        """
+        config = config.copy()
+        config.resume = None  # this folder, wherever it is
+        if not self.has_progress():  # nothing of an earlier start is left in the job
+            self.write_config(config, overrides)
+            provenance_file, changes_file = self.provenance_file, self.changes_file
+        else:
+            self.resumed.mkdir(exist_ok=True)
+            number = 1 + max((int(p.stem) for p in self.resumed.glob("*.yaml") if p.stem.isdecimal()), default=0)
+            record = {"overrides": overrides, "changed": changed_settings(self.load_config(), config)}
+            write_atomically(self.resumed / f"{number}.yaml", OmegaConf.to_yaml(OmegaConf.create(record)))
+            write_atomically(self.config_file, OmegaConf.to_yaml(config, resolve=True))
+            provenance_file, changes_file = (self.resumed / f"{number}.{ending}" for ending in ("json", "diff"))
+        write_atomically(provenance_file, json.dumps(provenance, indent=1) + "\n")
+        if changes:
+            write_atomically(changes_file, changes)
+        return provenance_file
+
+
+def changed_settings(before: DictConfig, after: DictConfig) -> dict[str, dict[str, Any]]:
+    """Dotted key -> its values `before` and `after`, where they differ; None where a key was or is not there."""
+    # as YAML says it: an Enum and its name are one
+    one, other = (flat(OmegaConf.create(OmegaConf.to_yaml(config, resolve=True))) for config in (before, after))
+    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    return {key: {"before": one.get(key), "after": other.get(key)} for key in keys}
+
+
+def flat(config: DictConfig | ListConfig) -> dict[str, Any]:
+    """A config as dotted keys and plain values."""
+    found: dict[str, Any] = {}
+
+    def walk(node: Mapping[Any, Any], prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, Mapping):
+                walk(value, f"{prefix}{key}.")
+            else:
+                found[f"{prefix}{key}"] = value
+
+    content = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(content, dict)
+    walk(content, "")
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from tests.emulators.jarvis import Jarvis
 from tests.emulators.modal import containers
 from tests.emulators.modal.server import Modal
 from tests.emulators.vast import Vast
-from tests.summarizer.jobs import ROOT, TINY, job_folder, summarizer, write_corpus
+from tests.summarizer.jobs import ROOT, TINY, job_folder, start, summarizer, write_corpus
+from tests.summarizer.training.test_resume import same_result
 
 SHORT = [
     *(option for option in TINY if not option.startswith(("hardware=", "trainer.threads="))), "trainer.max_steps=20",
@@ -53,6 +56,7 @@ def assert_home(folder: Path, output: str, checkout: Path, corpus: list[str]) ->
     assert (provenance["commit"], provenance["dirty"]) == (git(checkout, "rev-parse", "HEAD").strip(), True)
     assert "+Changed and not committed." in (folder / "changes.diff").read_text()
     assert f"python -m summarizer task=predict run={folder} input=-" in output
+    assert "validation/rougeL" in output  # the column of its value in the table
     again = summarizer("task=evaluate", f"run={folder}", *corpus, "hardware=cpu", cwd=checkout.parent)
     assert json.loads((job_folder(again) / "metrics.json").read_text())["test/rougeL"] == metrics["test/rougeL"]
 
@@ -76,11 +80,14 @@ def test_a_job_on_a_rented_machine_comes_home_as_a_local_one_would(emulator, key
     corpus, results = write_corpus(tmp_path / "corpus"), tmp_path / "outputs"
     summarizer("task=prepare", *SHORT[:-1], *corpus, choice[1], cwd=checkout)
     with emulator(tmp_path / "market") as market:
-        done = summarizer(
+        command = [
             *SHORT, *corpus, *choice, f"provider.api_url={market.url}", "provider.check_gpu=false",
             "provider.remote_root=/mnt/launchers", f"hydra.sweep.dir={results}",
-            cwd=checkout, LAUNCHERS_HOME=str(tmp_path / "home"), **{key: market.key},
-        )  # fmt: skip
+        ]  # fmt: skip
+        here = {"cwd": checkout, "LAUNCHERS_HOME": str(tmp_path / "home"), key: market.key}
+        assert "Plan" in summarizer(*command, "provider.dry_run=true", **here).stdout
+        assert not results.exists()
+        done = summarizer(*command, **here)
         assert market.billed() == []
     assert job_folder(done) == results / "0"
     assert_home(results / "0", done.stdout, checkout, corpus)
@@ -104,3 +111,49 @@ def test_a_job_at_modal_comes_home_as_a_local_one_would(checkout, tmp_path):
     assert_home(results / "0", done.stdout, checkout, corpus)
     # Nothing had been prepared here.
     assert "tokenizing 96 documents of train" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cage.why_not() is not None, reason=str(cage.why_not()))
+def test_a_job_that_moves_between_machines_and_home_ends_as_one_that_stayed(checkout, tmp_path):
+    """Preempted on one machine, resumed on another, interrupted there, resumed here."""
+    corpus, results = write_corpus(tmp_path / "corpus"), tmp_path / "outputs"
+    settings = [
+        *(option for option in SHORT if not option.startswith(("trainer.max_steps=", "provider."))), *corpus, "trainer.threads=1",
+        "trainer.max_steps=2000", "trainer.max_epochs=200", "trainer.validations=20", "trainer.checkpoint_every_n_steps=20",
+        "optim.ema_decay=0.9", "callbacks.monitor=validation/loss", "callbacks.mode=max", "hardware=4090",
+    ]  # fmt: skip
+    whole = job_folder(summarizer(*settings, f"hydra.sweep.dir={tmp_path / 'whole'}", cwd=checkout))
+    with Vast(tmp_path / "market") as market:
+        job = start(
+            *settings, "provider=vast", f"provider.api_url={market.url}", "provider.check_gpu=false",
+            "provider.remote_root=/mnt/launchers", f"provider.python={sys.executable}", "provider.spot=true",
+            "provider.sync_every_s=1", f"hydra.sweep.dir={results}",
+            cwd=checkout, LAUNCHERS_HOME=str(tmp_path / "home"), VAST_API_KEY=market.key,
+        )  # fmt: skip
+
+        def fetched() -> int:
+            return max((int(path.stem[5:]) for path in results.glob("0/checkpoints/step-*.ckpt")), default=0)
+
+        def wait_beyond(step: int) -> int:
+            while fetched() <= step:
+                assert job.running(), job.output
+                time.sleep(0.1)
+            return fetched()
+
+        first = wait_beyond(0)
+        market.preempt(market.billed()[0])
+        while job.output.count("continuing from step-") < 1:
+            assert job.running(), job.output
+            time.sleep(0.1)
+        second = wait_beyond(first)
+        job.signal(signal.SIGTERM)
+        assert job.wait() != 0, job.output
+        assert len(market.history) == 2
+        assert market.billed() == []
+    assert first < second < 2000
+    assert json.loads((results / "0" / "status.json").read_text())["state"] == "interrupted"
+    done = summarizer(f"resume={results / '0'}", *corpus, cwd=tmp_path)
+    assert "learning a tokenizer" not in done.stdout
+    same_result(whole, results / "0")
+    assert len(list((results / "0" / "resumed").glob("*.json"))) == 2

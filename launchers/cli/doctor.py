@@ -14,10 +14,12 @@ from typing import Any
 from launchers.cli.places import url_for
 from launchers.cli.tables import Sheet, show
 from launchers.errors import LaunchError, MendInput
+from launchers.job import Billing
 from launchers.ledger import Ledger, launchers_home
+from launchers.lifecycle.launch_keys import remove_from_disk, remove_leftovers
 from launchers.providers import NAMES, open_provider, sign_up
 from launchers.providers.base import DirectSsh, KnowsBalance
-from launchers.transport.keys import key_pair, rotate
+from launchers.secrecy import scrub
 
 PACKAGES = ("hydra-core", "jarvislabs", "modal", "paramiko", "vastai", "rich")
 
@@ -31,11 +33,10 @@ def doctor(options: argparse.Namespace) -> int:
         *(_check(name, partial(importlib.metadata.version, name)) for name in PACKAGES),
         _check("git", _git),
         _check("ledger", lambda: f"{Ledger.open().path}, client {Ledger.open().client}"),
-        _check("ssh key pair", lambda: str((rotate(home) if options.rotate_key else key_pair(home)).private)),
     ]
-    of_providers = {
-        name: _provider_checks(name, url_for(options.api_url, name), home, options.rotate_key) for name in chosen
-    }
+    of_providers = {name: _provider_checks(name, url_for(options.api_url, name), home, options) for name in chosen}
+    if options.rotate_key:
+        here.append(_check("ssh keys here", lambda: remove_from_disk(Ledger.open(), home)))
     ready = [name for name, checks in of_providers.items() if all(check["ok"] for check in checks)]
     rows = [*here, *(check for checks in of_providers.values() for check in checks)]
     show(Sheet("Doctor", ("check", "ok", "found"), rows, _verdict(ready, options.provider)), options.json)
@@ -70,13 +71,15 @@ def _verdict(ready: list[str], chosen: str | None) -> str:
     return f"{chosen} is not ready." if chosen else "No provider is ready."
 
 
-def _provider_checks(name: str, api_url: str | None, home: Path, rotated: bool) -> list[dict[str, Any]]:
+def _provider_checks(name: str, api_url: str | None, home: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The first row is about the key; without one there is nothing else to ask."""
     checks = [_check(f"{name}: key", lambda: _key_of(name, api_url))]
     if checks[0]["ok"]:
         checks.append(_check(f"{name}: balance", lambda: _balance(name, api_url)))
-        if rotated:
-            checks.append(_check(f"{name}: new ssh key", lambda: _register(name, api_url, home)))
+        if options.rotate_key:
+            checks.append(_check(f"{name}: ssh keys", lambda: _remove_keys(name, api_url, home)))
+        if options.same_account:
+            checks.append(_check(f"{name}: account", lambda: _adopt(name, api_url)))
     return checks
 
 
@@ -86,7 +89,7 @@ def _check(what: str, act: Callable[[], str]) -> dict[str, Any]:
     except importlib.metadata.PackageNotFoundError:
         return {"check": what, "ok": False, "found": f"not installed: `pip install {what}`"}
     except (LaunchError, OSError) as error:
-        return {"check": what, "ok": False, "found": str(error)}
+        return {"check": what, "ok": False, "found": scrub(str(error))}
 
 
 def _git() -> str:
@@ -111,8 +114,24 @@ def _balance(name: str, api_url: str | None) -> str:
     return f"${left:.2f}"
 
 
-def _register(name: str, api_url: str | None, home: Path) -> str:
+def _remove_keys(name: str, api_url: str | None, home: Path) -> str:
+    """From the account; the machines that were made with them keep them."""
     provider = open_provider(name, api_url)
-    if isinstance(provider, DirectSsh):
-        provider.register_key(key_pair(home).public)
-    return "registered"
+    if not isinstance(provider, DirectSsh):
+        return "none are needed"
+    return f"{remove_leftovers(Ledger.open(), provider, home)} removed from the account"
+
+
+def _adopt(name: str, api_url: str | None) -> str:
+    """Take the key that is set for the one that open machines of the provider were rented with."""
+    ledger, account = Ledger.open(), open_provider(name, api_url).account
+    changed = [
+        machine
+        for machine in ledger.machines()
+        if machine.billing is not Billing.gone
+        and (machine.provider, machine.api_url) == (name, api_url)
+        and machine.account not in (None, account)
+    ]
+    for machine in changed:
+        ledger.update_machine(machine.label, account=account)
+    return f"{len(changed)} machine(s) are asked about with this key from now on"

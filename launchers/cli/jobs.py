@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import time
+from pathlib import Path
 
 from launchers.capsule import load
 from launchers.cli.tables import Sheet, jobs_table, show, show_ended
@@ -15,13 +15,15 @@ from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
 from launchers.lifecycle.fleet import Fleet
 from launchers.lifecycle.office import Office
 from launchers.lifecycle.rental import Excluded, Rented
+from launchers.lifecycle.stops import counted_stops
 from launchers.lifecycle.takeover import claimed, held_machines
 from launchers.lifecycle.task import Task
-from launchers.local import terminate_by_exception
+from launchers.lifecycle.warden import Warden
 from launchers.rented import close_if_done, open_office
 from launchers.settings import JarvisSettings, ModalSettings, RentalSettings, Timing, VastSettings, typed
 from launchers.transport import sync
-from launchers.transport.logs import LOG_NAME, LogMirror, LogStream
+from launchers.transport.logs import Console, LineCutter, LogMirror, LogStream
+from launchers.transport.names import LOG_NAME
 
 SCHEMAS: dict[str, type[RentalSettings]] = {"jarvis": JarvisSettings, "modal": ModalSettings, "vast": VastSettings}
 
@@ -66,7 +68,7 @@ def logs(options: argparse.Namespace) -> int:
             with claimed(launchers_home(), record.launch):
                 # Nobody else keeps the local log growing.
                 rented = _rented(ledger, record)
-                mirror = LogMirror(record.spec.home, record.log_base, there=record.spec.output_there)
+                mirror = LogMirror(record.spec, record.log_base, there=record.spec.output_there)
                 office = _office(ledger, record)
                 stream = LogStream(rented.host, record.spec, mirror, office.clock, office.timing.retry_first)
                 while rented.host.job_status(record.spec)["state"] == "running":
@@ -85,8 +87,8 @@ def _catch_up(ledger: Ledger, record: JobRecord) -> None:
     """Bring and show what the log of a job without a client holds by now."""
     with claimed(launchers_home(), record.launch):
         rented = _rented(ledger, record)
-        mirror = LogMirror(record.spec.home, record.log_base)
-        size = rented.host.job_status(record.spec)["log_size"]
+        mirror = LogMirror(record.spec, record.log_base)
+        size = rented.host.job_status(record.spec).get("log_size", 0)
         if mirror.offset < size:
             for chunk in rented.host.follow(record.spec, mirror.offset):
                 mirror.feed(chunk)
@@ -96,18 +98,18 @@ def _catch_up(ledger: Ledger, record: JobRecord) -> None:
         rented.host.close()
 
 
-def _print_from(path: object, offset: int) -> int:
-    from pathlib import Path
-
-    assert isinstance(path, Path)
+def _print_from(path: Path, offset: int) -> int:
+    """Show what a log has got since, as `LogMirror` would; returns how far that is."""
     if not path.exists():
         return offset
+    console, cutter = Console(), LineCutter()
     with path.open("rb") as file:
-        file.seek(offset)
-        content = file.read()
-    sys.stdout.write(content.decode(errors="replace"))
-    sys.stdout.flush()
-    return offset + len(content)
+        # Shorter than before: its middle was dropped.
+        file.seek(min(offset, path.stat().st_size))
+        while chunk := file.read(1 << 16):
+            console.show(list(cutter.lines(chunk)))
+        console.show(list(cutter.rest()))
+        return file.tell()
 
 
 def attach(options: argparse.Namespace) -> int:
@@ -119,11 +121,13 @@ def attach(options: argparse.Namespace) -> int:
 def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
     """Finish a launch: exit code 0 when all its jobs finished, 1 when one did not, 3 when something may still be billed."""
     home = launchers_home()
-    with terminate_by_exception(), claimed(home, launch):
+    warden = Warden()
+    with claimed(home, launch):
         records = ledger.jobs(launch)
         tasks = [_task(ledger, record) for record in records if not record.outcome.ended]
         for task in tasks:
             task.office.settings.detach = False
+            task.office.warden = warden
         still: list[StillBilled] = []
         excluded = Excluded()
         if tasks or any(m.billing is not Billing.gone for m in ledger.machines(launch)):
@@ -133,11 +137,13 @@ def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
             except StillBilled as error:
                 held, waiting = [], tasks
                 still.append(error)
-            fleet = Fleet(waiting, records[0].spec.settings["machines"], prefixed=len(records) > 1, excluded=excluded)
-            try:
-                fleet.run(held)
-            finally:
-                close_if_done(ledger, launch)
+            machines, several = records[0].spec.settings["machines"], len(records) > 1
+            with counted_stops() as stops:
+                fleet = Fleet(waiting, machines, several, excluded, stops, warden)
+                try:
+                    fleet.run(held)
+                finally:
+                    close_if_done(ledger, launch)
             still += fleet.still_billed
     records = ledger.jobs(launch)
     show_ended(records, time.time(), as_json)
@@ -153,6 +159,7 @@ def fetch(options: argparse.Namespace) -> int:
         with claimed(launchers_home(), record.launch):
             rented = _rented(ledger, record)
             report = sync.pull(rented.host, record.spec)
+            sync.say_refused(report, record.spec)
             rented.host.close()
         rows.append(
             {"job": record.spec.id, "files": report.files, "MB": report.bytes / 1e6, "folder": record.spec.folder}
@@ -206,7 +213,8 @@ def _rented(ledger: Ledger, record: JobRecord) -> Rented:
     office = _office(ledger, record)
     machine = ledger.machine(record.machine) if record.machine else None
     if machine is not None and machine.instance is not None and machine.offer.per_job:
-        return Rented(machine, office.open_host(office, machine, None), time.time())
+        guard = office.warden.guard(office, machine.label, per_job=True)
+        return Rented(machine, office.open_host(office, machine, None), guard)
     if machine is None or machine.instance is None or machine.billing is Billing.gone:
         raise MendInput(
             f"Job {record.spec.id} is on no machine ({record.outcome.value}); what is here lies in {record.spec.folder}."
@@ -216,4 +224,5 @@ def _rented(ledger: Ledger, record: JobRecord) -> Rented:
         raise LaunchError(
             f"The machine of job {record.spec.id} does not run ({status.detail}): `python -m launchers attach` moves it."
         )
-    return Rented(machine, office.open_host(office, machine, status), time.time())
+    guard = office.warden.guard(office, machine.label, per_job=False)
+    return Rented(machine, office.open_host(office, machine, status), guard)

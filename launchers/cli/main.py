@@ -48,7 +48,16 @@ def parser() -> argparse.ArgumentParser:
         "doctor", "Check keys, ssh, balance and versions: what is missing, and the way there for a newcomer."
     )
     doctor.add_argument("--provider", choices=NAMES, help="the one that must be ready (default: any)")
-    doctor.add_argument("--rotate-key", action="store_true", help="put our ssh key pair aside and make a new one")
+    doctor.add_argument(
+        "--rotate-key",
+        action="store_true",
+        help="remove ssh keys of ours that no open launch needs, here and in each account",
+    )
+    doctor.add_argument(
+        "--same-account",
+        action="store_true",
+        help="the API key was replaced: use the new one for machines rented with the old",
+    )
     _market_options(doctor)
 
     ps = command("ps", "Jobs that run or wait, and machines that are billed.")
@@ -105,6 +114,7 @@ def run(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("Interrupted; `python -m launchers ps` shows what runs and what is billed.", file=sys.stderr)
         return 130
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from launchers.cli.places import url_for
 from launchers.cli.tables import Sheet, candidate_row, show
-from launchers.errors import CredentialError, LaunchError, MendInput
+from launchers.errors import CredentialError, LaunchError, MendInput, NoKey
 from launchers.gpus import find_card
 from launchers.plan import Forecast, make_plan
 from launchers.providers import NAMES, open_provider, sign_up
@@ -41,7 +41,8 @@ def offers(options: argparse.Namespace) -> int:
         if not kinds and found:
             unfit.append(plan.why_none())
     if len(problems) == len(NAMES):
-        raise problems[0]
+        # A key that is there and does not work says more than those that the user never had.
+        raise next((problem for problem in problems if not isinstance(problem, NoKey)), problems[0])
     rows.sort(key=lambda row: (row["card"], row["$/h"]))
     columns = ("provider", "offer", "card", "gib", "kind", "$/h", "mbit/s", "reliability", "region")
     note = " ".join([*(str(problem) for problem in problems), *unfit, _sources(rows)])
@@ -115,6 +116,8 @@ def _rentable_hardware(app: str) -> list[str]:
 def _has_key(name: str) -> bool:
     try:
         open_provider(name)
-    except CredentialError:
+    except NoKey:
         return False
+    except CredentialError:
+        pass  # its dry run says what is wrong with it
     return True

@@ -13,15 +13,18 @@ from launchers.cli.places import url_for
 from launchers.cli.tables import Sheet, show
 from launchers.clock import WallClock, pauses
 from launchers.errors import CredentialError, LaunchError, MendInput, StillBilled
-from launchers.job import Billing, MachineStatus, Outcome, is_our_label
-from launchers.ledger import Ledger, MachineRecord, launchers_home
-from launchers.lifecycle.rental import give_back
+from launchers.job import Billing, JobSpec, MachineStatus, Outcome, is_our_label
+from launchers.ledger import SETTLE_S, Ledger, MachineRecord, launchers_home
+from launchers.lifecycle.ending import give_back, still_billed
 from launchers.lifecycle.takeover import claimed
 from launchers.providers import NAMES, open_provider
 from launchers.providers.base import Provider, stop_command
 from launchers.rented import close_if_done
+from launchers.settings import Timing
 
 DESTROY_TOTAL_S = 60.0
+OVERDUE_S = 300.0
+"""Beyond its deadline, for a living client to destroy a machine and confirm it."""
 
 
 def stop(options: argparse.Namespace) -> int:
@@ -77,6 +80,9 @@ def reap(options: argparse.Namespace) -> int:
     problems = [problem for provider, url, machine in found if (problem := _end(ledger, provider, url, machine))]
     problems += silent
     _settle_gone(ledger, options.api_url)
+    problems += [
+        still_billed(m, "and it is not listed yet") for m in ledger.machines() if m.unsettled and not _is_held(m)
+    ]
     if problems:
         raise StillBilled(" ".join(problems))
     return 0
@@ -144,24 +150,43 @@ def _is_orphan(ledger: Ledger, market: tuple[str, str | None], machine: MachineS
     if record is None and labelled is None and not is_our_label(machine.label, None if all_clients else ledger.client):
         return False
     owner = record or labelled
-    return owner is None or not _is_attended(ledger, owner.launch)
+    return owner is None or not _is_attended(ledger, owner.launch, owner)
 
 
-def _is_attended(ledger: Ledger, launch: str) -> bool:
-    """Whether a living client holds the launch, or its job runs on as it should, within its hours."""
+def _is_held(machine: MachineRecord) -> bool:
+    """Whether a living client holds the launch of a machine."""
+    try:
+        with claimed(launchers_home(), machine.launch):
+            return False
+    except MendInput:
+        return True
+
+
+def _is_attended(ledger: Ledger, launch: str, machine: MachineRecord | None = None) -> bool:
+    """Whether a living client holds the launch, or its job runs on as it should; past its deadline, neither counts.
+
+    Of one `machine`, where one is given: a client that hangs must not protect it for ever.
+    """
+    jobs = ledger.jobs(launch)
+    if machine is not None and jobs and time.time() >= deadline_of(machine, jobs[0].spec) + OVERDUE_S:
+        return False
     try:
         with claimed(launchers_home(), launch):
             pass
     except MendInput:
         return True
-    jobs = ledger.jobs(launch)
     machines = [m for m in ledger.machines(launch) if m.billing is not Billing.gone]
-    running = [j for j in jobs if j.outcome is Outcome.running]
-    within = (
-        [m for m in machines if time.time() - m.created < jobs[0].spec.settings["max_hours"] * 3600] if jobs else []
-    )
     # A detached job is left alone: `attach` is what ends it.
-    return bool(running and within and jobs[0].spec.settings["detach"])
+    running = [j for j in jobs if j.outcome is Outcome.running and j.spec.settings["detach"]]
+    return bool(running and any(time.time() < deadline_of(m, jobs[0].spec) for m in machines))
+
+
+def deadline_of(machine: MachineRecord, job: JobSpec) -> float:
+    """When the client of a machine destroys it, whatever it says."""
+    if machine.deadline is not None:
+        return machine.deadline
+    hours = float(job.settings["max_hours"])  # written before ledgers knew deadlines, or billed by what its jobs run
+    return machine.created + hours * 3600 + job.timing["grace"] + job.timing.get("fetch", Timing.fetch)
 
 
 def _end(ledger: Ledger, provider: Provider, api_url: str | None, machine: MachineStatus) -> str | None:
@@ -190,17 +215,20 @@ def _end(ledger: Ledger, provider: Provider, api_url: str | None, machine: Machi
 def _settle_gone(ledger: Ledger, given: Sequence[str]) -> None:
     """Mark as gone what no provider lists any more, and end the jobs of launches that have no machine left."""
     alive: set[tuple[str, str | None]] = set()
-    asked: set[tuple[str, str | None]] = set()
+    asked: dict[tuple[str, str | None], str] = {}
     for provider, url in _providers(ledger, given):
         with contextlib.suppress(LaunchError):
             for machine in provider.list_mine():
                 alive |= {(provider.name, machine.instance), (provider.name, machine.label)}
-            asked.add((provider.name, url))
+            asked[provider.name, url] = provider.account
     now = time.time()
     for record in ledger.machines():
         if (
             record.billing is Billing.gone
+            or (record.unsettled and now < record.created + SETTLE_S)  # a list may lag
             or (record.provider, record.api_url) not in asked
+            # Another account's list says nothing about it.
+            or record.account not in (None, asked[record.provider, record.api_url])
             or _is_attended(ledger, record.launch)
         ):
             continue

@@ -5,16 +5,18 @@ A provider whose machines hold no key of their own leaves that to us: the next c
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 from launchers.cli.jobs import _office
-from launchers.cli.money import _is_attended
-from launchers.errors import LaunchError
+from launchers.cli.money import _is_attended, deadline_of
+from launchers.errors import LaunchError, MendInput
 from launchers.job import Billing
 from launchers.ledger import Ledger, MachineRecord, launchers_home
-from launchers.lifecycle.rental import GIVE_BACK_S, give_back
+from launchers.lifecycle.ending import give_back, still_billed
 from launchers.lifecycle.takeover import claimed
 from launchers.providers.base import SelfDestruct
 from launchers.rented import close_if_done
@@ -25,34 +27,55 @@ PATIENCE_S = 20.0
 
 
 def end_overdue() -> None:
-    """End what is past its hours, or has no job left, and is attended to by nobody. Trouble is told, and stops no command."""
+    """End what is past its deadline, or has no job left, and is attended to by nobody; trouble is told, and stops no command.
+
+    Looks again for machines whose create call was never answered, and names those that may still be billed.
+    """
     if not (launchers_home() / "ledger.sqlite").exists():
         return
     try:
         ledger = Ledger.open()
         for machine in ledger.machines():
             if machine.billing is not Billing.gone and not machine.offer.per_job:
-                _end_if_overdue(ledger, machine)
+                try:
+                    _look_after(ledger, machine)
+                except LaunchError as error:
+                    log.warning("%s", error)
         ledger.close()
     except LaunchError as error:
         log.warning("%s", error)
 
 
-def _end_if_overdue(ledger: Ledger, machine: MachineRecord) -> None:
+def _look_after(ledger: Ledger, machine: MachineRecord) -> None:
     records = ledger.jobs(machine.launch)
-    if not records or _is_attended(ledger, machine.launch):
+    if not records or _is_attended(ledger, machine.launch, machine):
         return
-    end = machine.created + records[0].spec.settings["max_hours"] * 3600 + GIVE_BACK_S
-    if time.time() < end and not all(record.outcome.ended for record in records):
+    overdue = time.time() >= deadline_of(machine, records[0].spec)
+    if not machine.unsettled and not overdue and not all(record.outcome.ended for record in records):
         return
     office = _office(ledger, records[0])
-    if isinstance(office.provider, SelfDestruct):
+    if isinstance(office.provider, SelfDestruct) and not machine.unsettled:
         return
     office.timing = replace(office.timing, retry_total=min(office.timing.retry_total, PATIENCE_S))
     try:
-        with claimed(launchers_home(), machine.launch):
-            office.say(machine.label, "is past its time and attended to by nobody: ending it", logging.WARNING)
-            give_back(office, machine.label)
+        with _claimed_if_alive(machine.launch):
+            if machine.unsettled:
+                give_back(office, machine.label, looks=1)
+                machine = ledger.machine(machine.label)
+                if machine.unsettled:
+                    log.warning("%s", still_billed(machine, "and it is not listed yet"))
+            else:
+                office.say(machine.label, "is past its time and attended to by nobody: ending it", logging.WARNING)
+                give_back(office, machine.label)
             close_if_done(ledger, machine.launch)
     except LaunchError as error:
         log.warning("%s", error)
+
+
+@contextlib.contextmanager
+def _claimed_if_alive(launch: str) -> Iterator[None]:
+    """Hold the launch, unless a client that hangs does: its machine's deadline is over."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(MendInput):
+            stack.enter_context(claimed(launchers_home(), launch))
+        yield

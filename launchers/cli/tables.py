@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from launchers.ledger import JobRecord
 from launchers.plan import Candidate, Plan
+from launchers.text import shown
+
+LONGEST_CELL = 2000
 
 
 @dataclass
@@ -21,6 +24,8 @@ class Sheet:
     rows: list[dict[str, Any]]
     note: str = ""
     right: frozenset[str] = field(default_factory=frozenset)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What a column is called in the table, where that is not its name."""
 
 
 def show(sheet: Sheet, as_json: bool = False) -> None:
@@ -31,14 +36,21 @@ def show(sheet: Sheet, as_json: bool = False) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=sheet.title, title_justify="left", caption=sheet.note or None, caption_justify="left")
+    # Text, not markup: much of what stands here are words of a machine, a provider or a job.
+    note = Text(shown(sheet.note), style="table.caption") if sheet.note else None
+    table = Table(
+        title=Text(sheet.title, style="table.title"), title_justify="left", caption=note, caption_justify="left"
+    )
     for column in sheet.columns:
         table.add_column(
-            column.replace("_", " "), justify="right" if column in sheet.right else "left", overflow="fold"
+            sheet.headers.get(column, column.replace("_", " ")),
+            justify="right" if column in sheet.right else "left",
+            overflow="fold",
         )
     for row in sheet.rows:
-        table.add_row(*(_short(column, row.get(column)) for column in sheet.columns))
+        table.add_row(*(Text(_short(column, row.get(column))) for column in sheet.columns))
     console = Console(soft_wrap=False)
     if not console.is_terminal:
         console = Console(width=160)
@@ -54,7 +66,8 @@ def _short(column: str, value: Any) -> str:
         if column.startswith("$"):
             return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.2f}"
         return f"{value:.4g}"
-    return str(value)
+    text = shown(str(value), lines=False)
+    return text if len(text) <= LONGEST_CELL else f"{text[:LONGEST_CELL]}..."
 
 
 _PLAN_COLUMNS = ("provider", "offer", "card", "gib", "kind", "$/h", "hours", "$_job", "mbit/s", "reliability", "region")
@@ -86,24 +99,28 @@ def candidate_row(candidate: Candidate) -> dict[str, Any]:
     }  # fmt: skip
 
 
-_JOB_COLUMNS = ("job", "state", "metric", "minutes", "$", "results", "machine", "folder", "note")
+_JOB_COLUMNS = ("job", "state", "metric", "objective", "minutes", "$", "results", "machine", "folder", "note")
 
 
 def job_row(record: JobRecord, now: float) -> dict[str, Any]:
     minutes = ((record.ended or now) - record.started) / 60 if record.started else None
     return {
         "job": record.spec.id, "launch": record.launch, "number": record.spec.number, "state": record.outcome.value,
-        "metric": record.value, "minutes": minutes, "$": record.cost, "results": record.results.value,
-        "restarts": record.restarts, "machine": record.machine, "folder": record.spec.folder, "note": record.note,
+        "metric": record.value, "objective": record.spec.settings.get("objective"), "minutes": minutes, "$": record.cost,
+        "results": record.results.value, "restarts": record.restarts, "machine": record.machine, "folder": record.spec.folder,
+        "note": record.note,
     }  # fmt: skip
 
 
 def jobs_table(records: list[JobRecord], now: float) -> Sheet:
-    """The closing table of a launch, and `ps`."""
-    columns = tuple(c for c in _JOB_COLUMNS if c not in ("machine", "note")) + (
-        ("note",) if any(record.note for record in records) else ()
-    )
-    return Sheet("Jobs", columns, [job_row(r, now) for r in records], right=frozenset({"metric", "minutes", "$"}))
+    """The closing table of a launch, and `ps`. The value stands under the objective's name; of several, each job names its own."""
+    names = {record.spec.settings.get("objective") for record in records if record.value is not None}
+    name = names.pop() if len(names) == 1 else None
+    headers = {"metric": name} if name else {}
+    shown = {"note": any(record.note for record in records), "objective": bool(names), "machine": False}
+    columns = tuple(column for column in _JOB_COLUMNS if shown.get(column, True))
+    right = frozenset({"metric", "minutes", "$"})
+    return Sheet("Jobs", columns, [job_row(r, now) for r in records], right=right, headers=headers)
 
 
 def show_ended(records: list[JobRecord], now: float, as_json: bool = False) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 from launchers.errors import MendInput
 from launchers.lifecycle.rental import Excluded, Rented, rent
@@ -25,19 +24,19 @@ class Applications:
         office = task.office
         forecast = forecast_of(task.job, office.settings, task.capsule)
         if not isinstance(office.provider, Serverless):
-            return rent(office, forecast, excluded)
+            return rent(office, forecast, excluded, task.job.id)
         with self._lock:
             if task.kind in self._refused:
                 raise self._refused[task.kind]
             if task.kind not in self._open:
                 try:
-                    self._open[task.kind] = rent(office, forecast, excluded, task.capsule)
+                    self._open[task.kind] = rent(office, forecast, excluded, task.job.id, task.capsule)
                 except MendInput as error:
                     self._refused[task.kind] = error
                     raise
             shared = self._open[task.kind]
             self._users[shared.record.label] = self._users.get(shared.record.label, 0) + 1
-            return replace(shared, accounted=office.clock.now())
+            return shared
 
     def join(self, rented: Rented) -> None:
         """Use one that exists."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,8 +14,10 @@ from launchers.errors import Cancelled, RetryLater
 from launchers.host import Host
 from launchers.job import MachineStatus
 from launchers.ledger import Ledger, MachineRecord
+from launchers.lifecycle.warden import Guard, Warden
 from launchers.providers.base import JobHandles, Provider, Serverless
 from launchers.settings import RentalSettings, Timing
+from launchers.text import shown
 from launchers.transport.keys import KeyPair
 
 log = logging.getLogger("launchers")
@@ -36,6 +39,7 @@ class Office:
     stopping: threading.Event = field(default_factory=threading.Event)
     leaving: threading.Event = field(default_factory=threading.Event)
     """The user goes and the jobs stay, where that costs nothing but the jobs."""
+    warden: Warden = field(default_factory=Warden)
 
     def retry(self, call: Callable[[], Result], stoppable: bool = False) -> Result:
         """A request to the provider, repeated while the trouble may pass.
@@ -61,20 +65,35 @@ class Office:
         clock = _Stoppable(self) if stoppable else self.clock
         return retried(attempt, clock, self.timing.retry_first, self.timing.retry_total)
 
-    def rest(self, seconds: float) -> None:
-        """Sleep, but not into a stop.
+    def rest(self, seconds: float, guard: Guard | None = None) -> None:
+        """Sleep, but not into a stop, nor beyond a machine's deadline.
 
         Raises:
             Cancelled: the user wants to stop.
+            Capped: the machine's time is over.
         """
-        if self.stopping.is_set():
-            raise Cancelled("Stopped by the user.")
-        self.clock.sleep(seconds)
+        end = self.clock.now() + seconds
+        while True:
+            if guard is not None:
+                guard.check()
+            if self.stopping.is_set():
+                raise Cancelled("Stopped by the user.")
+            left = end - self.clock.now()
+            if left <= 0:
+                return
+            self.clock.sleep(min(left, 0.5))
 
     def say(self, subject: str, text: str, level: int = logging.INFO) -> None:
-        """Tell the user, and keep it in the ledger."""
+        """Tell the user, and keep it in the ledger. `text` may quote a machine or a provider."""
+        text = shown(text)
         log.log(level, "%s: %s", subject, text)
-        self.ledger.note(subject, text, self.clock.now())
+        try:
+            self.ledger.note(subject, text, self.clock.now())
+        except (
+            sqlite3.Error,
+            OSError,
+        ) as error:  # a full disk: what was said is on the console, and what is done goes on
+            log.debug("not in the ledger: %s", error)
 
 
 @dataclass
@@ -87,9 +106,7 @@ class _Stoppable:
         return self.office.clock.now()
 
     def sleep(self, seconds: float) -> None:
-        end = self.now() + seconds
-        while (left := end - self.now()) > 0:
-            self.office.rest(min(left, 0.5))
+        self.office.rest(seconds)
 
 
 def open_serverless_host(office: Office, machine: MachineRecord, status: MachineStatus | None) -> Host:

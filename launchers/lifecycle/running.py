@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any
 
 from launchers.capsule import Capsule
-from launchers.errors import BadMachine, Preempted, RetryLater, Unreachable
+from launchers.errors import BadMachine, Capped, LaunchError, MendInput, Preempted, RetryLater, Unreachable
 from launchers.job import JobSpec, MachineState, Outcome, Results
 from launchers.lifecycle.office import Office
 from launchers.lifecycle.rental import Rented, balance_of
+from launchers.lifecycle.warden import CANCELLED, MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Phase, is_over_total
+from launchers.plan import reserve
 from launchers.providers.base import SpotBidding
 from launchers.transport import sync
 from launchers.transport.logs import LogMirror, LogStream
@@ -42,17 +44,20 @@ def run_job(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, pref
     Raises:
         Preempted, BadMachine: the machine is lost; what was synced is here.
         Detached: the settings ask to leave a running job alone.
-        Cancelled is not raised: a stop asks the job to save its state and then ends it like any other.
+        Capped, Cancelled: its time was over before the machine was done. A stop in good time raises nothing: it asks the job
+            to save its state and then ends it like any other.
     """
     host = rented.host
+    rented.guard.cut = host.cut
     is_known_there = office.ledger.job(job.id).machine == rented.record.label
     found = _reach(office, rented, lambda: host.job_status(job)) if is_known_there else {"state": "absent"}
+    rented.guard.phase = Phase.running if is_known_there and found["state"] != "absent" else Phase.setup
     if found["state"] in ("absent", "lost"):
         _begin(office, rented, job, capsule, found)
     if (office.settings.detach or office.leaving.is_set()) and not office.stopping.is_set():
         raise Detached
     record = office.ledger.job(job.id)
-    mirror = LogMirror(job.home, record.log_base, prefix, job.output_there)
+    mirror = LogMirror(job, record.log_base, prefix, job.output_there)
     stream = LogStream(host, job, mirror, office.clock, office.timing.retry_first)
     try:
         status = _follow(office, rented, job, stream)
@@ -61,7 +66,10 @@ def run_job(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, pref
         stream.stop()
     if status["state"] == "lost":
         raise BadMachine(f"the supervisor of job {job.id} died on the machine")
+    rented.guard.phase = Phase.fetching
     _bring_home(office, rented, job)
+    rented.guard.asked = None  # what this job was asked is nothing to the next one
+    rented.guard.phase = Phase.idle
     return _judge(office, job, status)
 
 
@@ -79,15 +87,17 @@ def _begin(office: Office, rented: Rented, job: JobSpec, capsule: Capsule, found
     if held:
         _reach(office, rented, lambda: host.restore(job, job.home, held))
         office.say(job.id, f"continues from {len(held)} fetched files")
-    mirror = LogMirror(job.home, 0)
+    mirror = LogMirror(job, 0)
     # A machine that kept its disk goes on in its old log, most of which is here.
     known = office.ledger.job(job.id)
-    length = mirror.path.stat().st_size
+    length = mirror.length
     here = min(length - known.log_base, found.get("log_size", 0)) if known.machine == rented.record.label else 0
     office.ledger.update_job(
         job.id, outcome=Outcome.running, machine=rented.record.label, started=office.clock.now(),
         log_base=length - here,
     )  # fmt: skip
+    rented.guard.check()
+    rented.guard.phase = Phase.running
     secrets = {name: os.environ[name] for name in office.settings.pass_environment if os.environ.get(name)}
     _reach(office, rented, lambda: host.start(job, python, capsule, secrets, office.timing.grace))
 
@@ -98,18 +108,31 @@ def _reach(office: Office, rented: Rented, act: Callable[[], Any]) -> Any:
     Raises:
         Preempted: it does not run any more.
         BadMachine: it runs, and stayed silent too long.
+        Capped, Cancelled: its time is over.
         Detached: there is no machine to give up, and the job needs no client.
     """
     end: float | None = None
     pause = office.timing.retry_first
+    told = False
+    guard = rented.guard
     while True:
+        guard.check()
         try:
             return act()
-        except Unreachable as error:
+        except (RetryLater, MendInput) as error:
+            guard.check()
+            no_verdict = isinstance(error, MendInput) and rented.record.offer.per_job and guard.phase is not Phase.setup
+            if not isinstance(error, Unreachable) and not no_verdict:
+                raise
             now = office.clock.now()
-            end = end or now + office.timing.unreachable
-            _raise_if_lost(office, rented)
-            if now >= end and rented.record.offer.per_job:
+            doubt = _doubt(office, rented)
+            # Silence counts while somebody vouches that the machine runs: without a word of the provider, it may be us.
+            end = end or now + office.timing.unreachable if doubt is None else None
+            if doubt is not None and not told:
+                told = True
+                text = f"{str(error).rstrip('.')}, and {doubt}: trying until its deadline; the job runs on"
+                office.say(job_of(office, rented), text, logging.WARNING)
+            if end is not None and now >= end and rented.record.offer.per_job:
                 text = f"{str(error).rstrip('.')}: the jobs run on without this client"
                 office.say(
                     office.launch,
@@ -117,28 +140,47 @@ def _reach(office: Office, rented: Rented, act: Callable[[], Any]) -> Any:
                     logging.WARNING,
                 )
                 raise Detached from None
-            if now >= end:
+            if end is not None and now >= end:
                 raise BadMachine(
                     f"it runs but did not answer for {office.timing.unreachable:.0f} s ({error})"
                 ) from None
-            office.clock.sleep(pause)
+            _pause(office, rented, pause)
             pause = min(pause * 2, office.timing.poll)
 
 
-def _raise_if_lost(office: Office, rented: Rented) -> None:
-    """Tell apart why a silent machine is silent, as far as the provider knows."""
+def job_of(office: Office, rented: Rented) -> str:
+    """What a message about a machine is about: the job it runs."""
+    return office.ledger.machine(rented.record.label).job or rented.record.label
+
+
+def _pause(office: Office, rented: Rented, seconds: float) -> None:
+    """Sleep, but not beyond the machine's deadline."""
+    end = office.clock.now() + seconds
+    while (left := end - office.clock.now()) > 0:
+        rented.guard.check()
+        office.clock.sleep(min(left, 0.5))
+
+
+def _doubt(office: Office, rented: Rented) -> str | None:
+    """Why a machine is silent, as far as the provider knows: None where it says that the machine runs.
+
+    An answer about the account, or none of the provider's own, is no verdict about the machine: then in words what it was.
+
+    Raises:
+        Preempted: the provider says that it runs no more.
+    """
     instance = rented.record.instance
     assert instance is not None
     if rented.record.offer.per_job:
-        return  # it moves its jobs itself
+        return None  # it moves its jobs itself
     try:
         status = office.provider.status(instance)
-    except RetryLater:
-        return
+    except LaunchError as error:
+        return str(error).rstrip(".")
     if status.state in (MachineState.running, MachineState.pending):
-        return
+        return None
     if status.state is MachineState.stopped:
-        left = balance_of(office)
+        left = _balance(office)
         if left is not None and left <= 0:
             raise Preempted(f"instance {instance} was stopped because the account is empty")
         why = (
@@ -150,11 +192,18 @@ def _raise_if_lost(office: Office, rented: Rented) -> None:
     raise Preempted(f"the host of instance {instance} was lost ({status.detail})")
 
 
+def _balance(office: Office) -> float | None:
+    try:
+        return balance_of(office)
+    except LaunchError:
+        return None
+
+
 def _follow(office: Office, rented: Rented, job: JobSpec, stream: LogStream) -> dict[str, Any]:
     """Watch the job until it has ended; fetch what is new, stop it when a cap is reached or the user says so."""
     next_pull = office.clock.now() + office.settings.sync_every_s
     next_word = office.clock.now() + QUEUED_WORD_S
-    stopped = False
+    stopped: float | None = None
     while True:
         status: dict[str, Any] = _reach(office, rented, lambda: rented.host.job_status(job))
         account(office, rented, job, status.get("billed_s"))
@@ -166,11 +215,16 @@ def _follow(office: Office, rented: Rented, job: JobSpec, stream: LogStream) -> 
             office.say(job.id, "waits for a free card")
             next_word = office.clock.now() + QUEUED_WORD_S
         reason = _reason_to_stop(office, rented, job, status.get("billed_s"))
-        if reason and not stopped:
-            stopped = True
+        if reason and stopped is None:
+            stopped = office.clock.now()
+            if not rented.record.offer.per_job:
+                rented.guard.ask(stopped, reason)
             office.say(job.id, f"asked to save and end: {reason}")
             _reach(office, rented, partial(rented.host.stop, job, reason))
-        if office.clock.now() >= next_pull:
+        if reason and stopped is not None and rented.record.offer.per_job:
+            if office.clock.now() >= stopped + reserve(office.timing):
+                raise Capped(f"{reason}; it was asked to end, and did not")
+        elif office.clock.now() >= next_pull and stopped is None:
             early_pull(office, rented, job)
             next_pull = office.clock.now() + office.settings.sync_every_s
         stream.wait(office.timing.status)  # the end of the log is the end of the job: no need to sleep over it
@@ -186,10 +240,17 @@ def _drain(office: Office, rented: Rented, job: JobSpec, stream: LogStream) -> N
 
 def early_pull(office: Office, rented: Rented, job: JobSpec) -> None:
     """Fetch what must survive the machine; trouble here is met again, and handled, by the next look at the job."""
+    rented.guard.phase = Phase.syncing
     try:
         report = sync.pull(rented.host, job, office.settings.sync_early)
     except Unreachable:
         return
+    except OSError as error:
+        text = f"what it wrote so far can't be kept here ({error}): its machine has it; trying again at its end"
+        office.say(job.id, text, logging.WARNING)
+        return
+    finally:
+        rented.guard.phase = Phase.running
     if report.files:
         office.ledger.update_job(job.id, results=Results.partial)
 
@@ -202,15 +263,7 @@ def account(office: Office, rented: Rented, job: JobSpec, billed_s: float | None
             cost = max(billed_s / 3600 * rented.record.price, office.ledger.job(job.id).cost)
             office.ledger.update_job(job.id, cost=cost)
         return
-    cost = office.ledger.job(job.id).cost + (now - rented.accounted) / 3600 * rented.record.price
-    rented.accounted = now
-    office.ledger.update_job(job.id, cost=cost)
-    office.ledger.update_machine(rented.record.label, accounted=now)
-
-
-CANCELLED = "cancelled"
-MAX_COST = "provider.max_cost is reached"
-MAX_HOURS = "provider.max_hours is reached"
+    office.ledger.charge(rented.record.label, now)
 
 
 def _reason_to_stop(office: Office, rented: Rented, job: JobSpec, billed_s: float | None) -> str | None:
@@ -220,10 +273,9 @@ def _reason_to_stop(office: Office, rented: Rented, job: JobSpec, billed_s: floa
         return CANCELLED
     if settings.max_cost is not None and record.cost >= settings.max_cost:
         return MAX_COST
-    elapsed = office.clock.now() - rented.record.created if billed_s is None else billed_s
-    if elapsed >= settings.max_hours * 3600:
+    if (record.seconds if billed_s is None else billed_s) >= settings.max_hours * 3600:
         return MAX_HOURS
-    return None
+    return MAX_TOTAL_COST if is_over_total(office) else None
 
 
 def _bring_home(office: Office, rented: Rented, job: JobSpec) -> None:

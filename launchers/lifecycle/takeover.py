@@ -11,8 +11,9 @@ from pathlib import Path
 from launchers.errors import MendInput
 from launchers.job import Billing, MachineState, Outcome
 from launchers.ledger import JobRecord, MachineRecord
+from launchers.lifecycle.ending import find_by_label, give_back
 from launchers.lifecycle.office import Office
-from launchers.lifecycle.rental import Excluded, Rented, find_by_label, give_back, resume
+from launchers.lifecycle.rental import Excluded, Rented, resume, set_terms
 from launchers.lifecycle.task import Task
 
 
@@ -51,10 +52,10 @@ def held_machines(
         job = by_machine.get(machine.label)
         if machine.offer.per_job and machine.instance is not None and job is not None:
             # Whether the application still exists or not: each job's call tells what became of it.
-            now = office.clock.now()
             on_it = [record for record in unfinished if record.machine == machine.label]
             host = office.open_host(office, machine, None)
-            held += [(Rented(machine, host, now), by_id.pop(record.spec.id)) for record in on_it]
+            guard = office.warden.guard(office, machine.label, per_job=True)
+            held += [(Rented(machine, host, guard), by_id.pop(record.spec.id)) for record in on_it]
             continue
         if machine.billing is Billing.gone:
             continue
@@ -81,14 +82,16 @@ def _reconnect(office: Office, machine: MachineRecord, job: JobRecord | None, ex
     instance = machine.instance
     assert instance is not None
     status = office.retry(lambda: office.provider.status(instance))
-    # What it cost while nobody watched belongs to its job.
-    accounted = machine.accounted or machine.created
     if status.state is MachineState.stopped:
-        again = resume(office, machine, accounted, excluded)
+        again = resume(office, machine, job.spec.id, excluded)
         if again is not None:
             return again
     if status.state is not MachineState.running:
         office.say(machine.label, f"is no longer running ({status.detail})")
         return None
     host = office.open_host(office, machine, status)
-    return Rented(office.ledger.machine(machine.label), host, accounted)
+    # What it cost while nobody watched belongs to its job; its results may be downloaded, however late it is.
+    set_terms(office, machine.label, job.spec.id)
+    guard = office.warden.guard(office, machine.label, per_job=False)
+    guard.cut = host.cut
+    return Rented(office.ledger.machine(machine.label), host, guard)

@@ -8,6 +8,7 @@ from launchers.capsule import Capsule
 from launchers.job import JobSpec
 from launchers.lifecycle.office import Office
 from launchers.plan import Forecast
+from launchers.providers.base import Serverless
 from launchers.settings import RentalSettings
 
 SAME_MACHINE = (
@@ -27,7 +28,10 @@ class Task:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        return tuple(getattr(self.office.settings, name) for name in SAME_MACHINE)
+        settings = self.office.settings
+        # Where no machine is, secrets go to the application and not to the job.
+        secrets = tuple(settings.pass_environment) if isinstance(self.office.provider, Serverless) else ()
+        return (*(getattr(settings, name) for name in SAME_MACHINE), secrets)
 
 
 def forecast_of(job: JobSpec, settings: RentalSettings, capsule: Capsule | None = None) -> Forecast:

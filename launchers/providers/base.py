@@ -74,6 +74,8 @@ class Provider(Protocol):
     """A market for machines."""
 
     name: str
+    account: str
+    """Fingerprint of the key; see `launchers.credentials.fingerprint`."""
 
     def offers(self, need: Need) -> list[Offer]:
         """What the market has of that card, dear and unfitting ones included, so that a refusal can name the nearest."""
@@ -105,15 +107,36 @@ class KnowsBalance(Protocol):
         """$ left."""
 
 
+@dataclass(frozen=True)
+class AccountKey:
+    """A public ssh key in an account's list."""
+
+    id: str
+    name: str
+    public: str
+
+
 @runtime_checkable
 class DirectSsh(Protocol):
     """Machines one can log in to with an own key."""
 
+    keys_per_machine: bool
+    """Whether a machine takes keys of its own; otherwise it takes those that the account holds when it is created."""
+
     def register_key(self, public_key: str) -> None:
-        """Make the account know the key, before a machine is created. A second call does nothing."""
+        """Before a machine is created: make the account know the key, where a machine takes it from there alone.
+
+        A second call does nothing.
+        """
 
     def authorize(self, instance: str, public_key: str) -> None:
         """Let the key log in to a machine that exists."""
+
+    def account_keys(self) -> list[AccountKey]:
+        """All of the account, whoever put them there."""
+
+    def remove_account_key(self, key: str) -> None:
+        """Take a key, by its id, off the account's list."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +194,12 @@ class Resumes(Protocol):
         Raises:
             OfferTaken, RetryLater, MendInput.
         """
+
+
+BETWEEN = (
+    "Something between this computer and {} answered {} with a page of its own, which says nothing about the key: check proxy, "
+    "VPN and firewall."
+)
 
 
 def stop_command(provider: str, instance: str) -> str:

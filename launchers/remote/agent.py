@@ -1,5 +1,8 @@
-"""What the client asks of the machine. `python3 agent.py ROOT serve` answers questions, one JSON line each, until the client hangs
-up; bytes in bulk go through a process of their own: `receive`, `send JOB PATH ...`, `follow JOB OFFSET`."""
+"""What the client asks of the machine. `python3 agent.py ROOT MARK serve` answers questions, one JSON line each, until the client
+hangs up; bytes in bulk go through a process of their own: `receive`, `send JOB PATH ...`, `follow JOB OFFSET`.
+
+Each begins its output with a line that holds MARK alone: what the machine's shell printed before that is not ours.
+"""
 
 import base64
 import json
@@ -18,8 +21,11 @@ import supervisor
 import watchdog
 from files import (
     CHUNK,
+    MAX_ROWS,
+    blob_path,
     digest_and_size,
     digest_of,
+    is_digest,
     job_folder,
     read_json,
     safe_join,
@@ -54,28 +60,24 @@ def probe(root):
 
 def missing(root, digests):
     """Which of these blobs are not here."""
-    return [d for d in digests if not os.path.exists(os.path.join(root, "blobs", d))]
+    return [d for d in digests if not os.path.exists(blob_path(root, d))]
 
 
 def receive(root):
     """Blobs from standard input: a JSON line with digest and size, then the bytes; each verified before it counts."""
-    folder = os.path.join(root, "blobs")
-    os.makedirs(folder, exist_ok=True)
     received = 0
     source = sys.stdin.buffer
     for line in iter(source.readline, b""):
         header = json.loads(line)
-        _store(folder, header["digest"], _take(source, header["size"]))
+        _store(root, header["digest"], _take(source, header["size"]))
         received += 1
     return {"received": received}
 
 
 def keep(root, blobs):
     """Small blobs that came with the question: `digest` and `content`, in base64."""
-    folder = os.path.join(root, "blobs")
-    os.makedirs(folder, exist_ok=True)
     for blob in blobs:
-        _store(folder, blob["digest"], [base64.b64decode(blob["content"])])
+        _store(root, blob["digest"], [base64.b64decode(blob["content"])])
     return {"received": len(blobs)}
 
 
@@ -88,7 +90,10 @@ def _take(source, left):
         left -= len(chunk)
 
 
-def _store(folder, digest, chunks):
+def _store(root, digest, chunks):
+    blob = blob_path(root, digest)
+    folder = os.path.dirname(blob)
+    os.makedirs(folder, exist_ok=True)
     partial = os.path.join(folder, ".%s.%d" % (digest, os.getpid()))
     try:
         with open(partial, "wb") as file:
@@ -96,7 +101,7 @@ def _store(folder, digest, chunks):
                 file.write(chunk)
         if digest_of(partial) != digest:
             raise ValueError(f"damaged on the way: {digest}")
-        os.replace(partial, os.path.join(folder, digest))
+        os.replace(partial, blob)
     finally:
         if os.path.exists(partial):
             os.remove(partial)
@@ -116,7 +121,7 @@ def checkout(root, digest, entries):
             os.symlink(entry["link"], path)
         else:
             # A copy, never a hard link: a job that changes a file must not change the blob.
-            shutil.copyfile(os.path.join(root, "blobs", entry["digest"]), path)
+            shutil.copyfile(blob_path(root, entry["digest"]), path)
             os.chmod(path, 0o755 if entry.get("executable") else 0o644)
     os.makedirs(building, exist_ok=True)
     try:
@@ -133,10 +138,10 @@ def place(root, job, entries):
         path = safe_join(output, entry["path"])
         os.makedirs(os.path.dirname(path), exist_ok=True)
         partial = path + ".placing"
-        shutil.copyfile(os.path.join(root, "blobs", entry["digest"]), partial)
+        shutil.copyfile(blob_path(root, entry["digest"]), partial)
         os.replace(partial, path)
     for entry in entries:
-        blob = os.path.join(root, "blobs", entry["digest"])
+        blob = blob_path(root, entry["digest"])
         if os.path.exists(blob):
             os.remove(blob)
     return {"placed": len(entries)}
@@ -146,16 +151,20 @@ def manifest(root, job, kept=()):
     """Every file of a job's output folder with size and digest; digests of unchanged files are remembered.
 
     Each file is held by a second name until the next manifest: a checkpoint that is replaced while it is fetched, as most
-    are, would otherwise never arrive whole. `kept`: digests that must stay longer.
+    are, would otherwise never arrive whole. `kept`: digests that must stay longer. One row more than `MAX_ROWS` says that
+    there are more.
     """
     folder = job_folder(root, job)
     output, held = os.path.join(folder, "output"), os.path.join(folder, "held")
     cache_file = os.path.join(folder, "digests.json")
-    known, fresh, rows = read_json(cache_file, {}), {}, []
+    known, fresh = read_json(cache_file, {}), {}
+    rows = []  # type: list[dict[str, object]]
     os.makedirs(held, exist_ok=True)
     for directory, names, files in os.walk(output):
         names.sort()
         for name in sorted(files):
+            if len(rows) > MAX_ROWS:
+                break
             path = os.path.join(directory, name)
             relative = os.path.relpath(path, output)
             try:
@@ -227,7 +236,9 @@ def content(root, job, path, offset, size, digest):
 
 def _read(root, job, path, offset, size, digest):
     folder = job_folder(root, job)
-    target = safe_join(os.path.join(folder, "held"), digest)
+    if not is_digest(digest):
+        raise ValueError(f"no SHA-256: {digest!r}")
+    target = os.path.join(folder, "held", digest)
     if not os.path.exists(target):
         target = safe_join(os.path.join(folder, "output"), path)
     left = size - offset
@@ -307,7 +318,9 @@ def _say(value):
 
 
 def main(arguments):
-    root, command, rest = arguments[0], arguments[1], arguments[2:]
+    root, mark, command, rest = arguments[0], arguments[1], arguments[2], arguments[3:]
+    sys.stdout.write("\n" + mark + "\n")
+    sys.stdout.flush()
     os.makedirs(root, mode=0o700, exist_ok=True)
     touch_contact(root)
     if command == "receive":

@@ -3,9 +3,13 @@
 import hashlib
 import json
 import os
+import re
 import time
 
 CHUNK = 1 << 20
+MAX_ROWS = 100000
+"""Files of a job that are looked at; a job that writes more should pack them."""
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def write_json(path, value):
@@ -24,6 +28,11 @@ def read_json(path, default=None):
             return json.load(file)
     except (OSError, ValueError):
         return default
+
+
+def is_digest(text):
+    """Whether a text is a SHA-256 in hexadecimal, and so may be the name of a file."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
 
 
 def digest_of(path):
@@ -49,6 +58,13 @@ def birth_of(pid):
         return None if fields[0] == "Z" else fields[19]
     except (OSError, IndexError):
         return None
+
+
+def blob_path(root, digest):
+    """Where the bytes with a digest lie; nothing else is ever a name there."""
+    if not is_digest(digest):
+        raise ValueError(f"no SHA-256: {digest!r}")
+    return os.path.join(root, "blobs", digest)
 
 
 def job_folder(root, job):

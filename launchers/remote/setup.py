@@ -12,6 +12,9 @@ PROVIDED = ("torch", "torchvision", "torchaudio", "triton")
 
 CONSTRAINTS = "constraints.txt"
 
+UV = "uv==0.13.9"
+"""What installs the packages, where the image has no uv of its own."""
+
 
 def prepare(root, request):
     """`request`: tree (a folder), python (None for the image's), apt (Debian packages).
@@ -38,7 +41,8 @@ def prepare(root, request):
     kept = [name for name in PROVIDED if _has(base, name)]
     _resolve(uv, tree, python, kept, requirements)
     # The list is complete, and resolving it again would bring back what the image provides.
-    _run([uv, "pip", "install", "--quiet", "--no-deps", "--python", python, "-r", requirements])
+    hashes = ["--require-hashes"] if _all_hashed(requirements) else []
+    _run([uv, "pip", "install", "--quiet", "--no-deps", *hashes, "--python", python, "-r", requirements])
     with open(done, "w") as file:
         file.write("ok")
     return {"python": python, "made": True}
@@ -61,17 +65,7 @@ def _quietly(command):
 def _resolve(uv, tree, python, kept, requirements):
     """Write the pinned list of the project's dependencies, from its lock file where it has one."""
     if os.path.exists(os.path.join(tree, "uv.lock")):
-        command = [
-            uv,
-            "export",
-            "--quiet",
-            "--frozen",
-            "--no-dev",
-            "--no-emit-project",
-            "--no-hashes",
-            "-o",
-            requirements,
-        ]
+        command = [uv, "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "-o", requirements]
         for name in kept:
             command += ["--prune", name]
         _run(command, tree)
@@ -88,6 +82,14 @@ def _resolve(uv, tree, python, kept, requirements):
     _run(command, tree)
     if "torch" in kept:
         _drop_lines(requirements, ("nvidia-", "triton==", "cuda-"))
+
+
+def _all_hashed(requirements):
+    """Whether each package of the list names what its files must hash to, as those of a lock file do."""
+    with open(requirements) as file:
+        text = file.read().replace("\\\n", " ")
+    listed = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "-"))]
+    return bool(listed) and all("--hash=" in line for line in listed)
 
 
 def _drop_lines(path, beginnings):
@@ -113,7 +115,7 @@ def _uv(base):
         if candidate and os.path.exists(candidate):
             return candidate
     _run(
-        [base, "-m", "pip", "install", "--quiet", "--user", "--break-system-packages", "uv"],
+        [base, "-m", "pip", "install", "--quiet", "--user", "--break-system-packages", UV],
         retry_without="--break-system-packages",
     )
     found = shutil.which("uv") or os.path.expanduser("~/.local/bin/uv")

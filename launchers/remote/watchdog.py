@@ -7,6 +7,7 @@ import time
 from files import all_jobs, birth_of, read_json, status_of, write_json
 from supervisor import stop
 
+LONGEST_S = 100 * 86400.0
 POLL_S = 1.0
 SPEAKING_S = 60.0
 """A client that spoke this recently is still fetching."""
@@ -17,6 +18,9 @@ def lease(root, terms):
 
     `terms`: seconds (from now until the end), idle (seconds to wait for a fetch), destruct (an HTTP request, or None).
     """
+    for name in ("seconds", "idle"):
+        if not 0 <= terms[name] <= LONGEST_S:  # nor is NaN a time to end at
+            raise ValueError("a lease of {} {} is none".format(terms[name], name))
     terms = dict(terms, ends=time.time() + terms["seconds"])
     write_json(os.path.join(root, "lease.json"), terms)
     watcher = read_json(os.path.join(root, "watchdog.json"))
@@ -60,7 +64,7 @@ def verdict(root, terms, began, now):
     """Why the machine must end now; None while it may live. Stops the jobs when the lease is over."""
     running = [job for job in all_jobs(root) if status_of(root, job)["state"] == "running"]
     silent = now - max(began, _last_contact(root))
-    if now >= terms["ends"]:
+    if not now < terms["ends"]:
         for job in running:
             stop(root, job, "the machine's time is over")
         if not running and (silent > min(SPEAKING_S, terms["idle"]) or now >= terms["ends"] + terms["idle"]):

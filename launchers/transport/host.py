@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,14 +12,17 @@ from typing import Any
 from launchers.capsule import Capsule
 from launchers.command import arguments_of, environment_of
 from launchers.errors import BadMachine, RemoteError, SetupFailed
-from launchers.host import RemoteFile
+from launchers.host import JobStatus, Manifest, Probe, RemoteFile
 from launchers.job import JobPaths, JobSpec
+from launchers.transport import messages
 from launchers.transport.agent import Agent
 from launchers.transport.ssh import Connection
 
 CHUNK = 1 << 18
 SMALL = 1 << 20
 """Bytes up to which files travel with a question instead of through a process of their own."""
+STALLED_S = 600.0
+"""After which an upload of which the machine takes nothing, or a small file that does not arrive, is given up."""
 
 
 class SshHost:
@@ -34,15 +37,15 @@ class SshHost:
 
     # --- the machine
 
-    def probe(self) -> dict[str, Any]:
-        return dict(self._ask("probe"))
+    def probe(self) -> Probe:
+        return messages.probe(self._ask("probe"))
 
     def lease(self, terms: dict[str, Any]) -> None:
         self._ask("lease", terms)
 
     def ship(self, capsule: Capsule) -> int:
         sizes = {entry.digest: entry.size for entry in capsule.entries if entry.link is None}
-        wanted = self._ask("missing", sorted(sizes))
+        wanted = messages.missing(self._ask("missing", sorted(sizes)), sizes)
         blobs = [(digest, capsule.blob(digest)) for digest in wanted]
         if blobs:
             self._send_blobs(blobs)
@@ -52,17 +55,16 @@ class SshHost:
     def prepare(self, capsule: Capsule, python: str | None, apt: Sequence[str] = ()) -> str:
         request = {"tree": str(self._directory(capsule)), "python": python, "apt": list(apt)}
         try:
-            return str(self._ask("prepare", request, timeout=self._setup_timeout)["python"])
+            return messages.prepared(self._ask("prepare", request, timeout=self._setup_timeout))
         except RemoteError as error:
             raise SetupFailed(f"the set-up failed on the machine: {str(error).rstrip('.')}") from None
 
     # --- a job
 
     def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:
-        wanted = set(self._ask("missing", sorted({file.digest for file in files})))
-        self._send_blobs(
-            [(f.digest, folder / f.path) for f in {f.digest: f for f in files}.values() if f.digest in wanted]
-        )
+        paths = {file.digest: folder / file.path for file in files}
+        wanted = messages.missing(self._ask("missing", sorted(paths)), paths)
+        self._send_blobs([(digest, paths[digest]) for digest in wanted])
         self._ask("place", job.id, [{"path": f.path, "digest": f.digest} for f in files])
 
     def start(self, job: JobSpec, python: str, capsule: Capsule, secrets: dict[str, str], grace: float) -> None:
@@ -75,28 +77,32 @@ class SshHost:
         }  # fmt: skip
         self._ask("start", request)
 
-    def job_status(self, job: JobSpec) -> dict[str, Any]:
-        return dict(self._ask("status", job.id))
+    def job_status(self, job: JobSpec) -> JobStatus:
+        return messages.job_status(self._ask("status", job.id))
 
     def stop(self, job: JobSpec, reason: str) -> None:
         self._ask("stop", job.id, reason)
 
-    def manifest(self, job: JobSpec) -> list[RemoteFile]:
-        rows = self._ask("manifest", job.id, timeout=None)
-        return [RemoteFile(row["path"], row["size"], row["digest"], row["kind"] == "file") for row in rows]
+    def manifest(self, job: JobSpec) -> Manifest:
+        return messages.manifest(self._ask("manifest", job.id, timeout=None, longest=messages.MANIFEST_BYTES))
 
     def read(self, job: JobSpec, file: RemoteFile, offset: int) -> Iterator[bytes]:
-        if file.size - offset <= SMALL:
-            yield base64.b64decode(self._ask("content", job.id, file.path, offset, file.size, file.digest))
+        left = file.size - offset
+        if left <= SMALL:
+            words = (job.id, file.path, offset, file.size, file.digest)
+            yield messages.content(self._ask("content", *words, timeout=STALLED_S), left)
             return
-        command = self._agent.command("send", job.id, file.path, str(offset), str(file.size), file.digest)
-        yield from self._connection.stream(command, timeout=120)
+        sent = ("send", job.id, file.path, str(offset), str(file.size), file.digest)
+        yield from self._agent.stream(*sent, timeout=120)
 
     def follow(self, job: JobSpec, offset: int) -> Iterator[bytes]:
-        return self._connection.stream(self._agent.command("follow", job.id, str(offset)))
+        return self._agent.stream("follow", job.id, str(offset))
 
     def discard(self, job: JobSpec) -> None:
         """Nothing to do: it all goes with the machine."""
+
+    def cut(self) -> None:
+        self._connection.cut()
 
     def close(self) -> None:
         self._agent.close()
@@ -118,7 +124,7 @@ class SshHost:
             if sum(path.stat().st_size for _, path in blobs) <= SMALL:
                 self._ask("keep", [{"digest": digest, "content": _text(path)} for digest, path in blobs])
             else:
-                self._connection.run(self._agent.command("receive"), _frames(blobs), timeout=None)
+                self._agent.send("receive", source=_frames(blobs), timeout=STALLED_S)
         except RemoteError as error:
             raise BadMachine(f"The machine could not take our files: {error}.") from None
 
@@ -127,7 +133,7 @@ def _text(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode()
 
 
-def _frames(blobs: list[tuple[str, Path]]) -> Iterable[bytes]:
+def _frames(blobs: list[tuple[str, Path]]) -> Iterator[bytes]:
     for digest, path in blobs:
         yield json.dumps({"digest": digest, "size": path.stat().st_size}).encode() + b"\n"
         with path.open("rb") as file:

@@ -1,66 +1,169 @@
-"""A job's log, here: every byte once, in a file whose size says where to go on; whole lines on the console as they come."""
+"""A job's log, here: in a file whose length says where to go on, and line by line on the console as it comes."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from launchers.clock import Clock
 from launchers.errors import BadMachine, LaunchError, Unreachable
 from launchers.host import Host
 from launchers.job import JobSpec
+from launchers.settings import RentalSettings
+from launchers.text import shown_log
+from launchers.transport.names import LOG_NAME
 
-LOG_NAME = "remote.log"
+LINE_BYTES = 1 << 16
+"""A line is shown up to here; the file has all of it."""
+CUT = b" ... (the rest of this line is only in remote.log)"
+_MARKER = b"\n[launchers: %016d bytes of this log were dropped here, see provider.max_log_mb]\n"
+_MARKER_PATTERN = re.compile(re.escape(_MARKER % 0).replace(b"0" * 16, rb"(\d{16})"))
 _console_lock = threading.Lock()
+
+
+class KeptLog:
+    """The file `remote.log`: every byte once, up to a limit. Beyond that the middle is dropped, and a marker says how much.
+
+    The first half of the limit stays for good. Of what follows, the newest quarter is kept each time the file is full, so that
+    each byte is copied once at most.
+    """
+
+    def __init__(self, path: Path, limit: float) -> None:
+        self.path = path
+        self._head = int(limit) // 2
+        self._limit = self._head * 2
+        path.touch()
+
+    @property
+    def length(self) -> int:
+        """Bytes that have come, those that were dropped too."""
+        size = self.path.stat().st_size
+        dropped = self._dropped()
+        return size if dropped is None else size - len(_MARKER % 0) + dropped
+
+    def append(self, chunk: bytes) -> None:
+        with self.path.open("ab") as file:
+            file.write(chunk)
+            size = file.tell()
+        if size > self._limit:
+            self._drop(size)
+
+    def _dropped(self) -> int | None:
+        """What the marker says; None while there is none."""
+        with self.path.open("rb") as file:
+            file.seek(self._head)
+            found = _MARKER_PATTERN.fullmatch(file.read(len(_MARKER % 0)))
+        return int(found[1]) if found else None
+
+    def _drop(self, size: int) -> None:
+        dropped = self._dropped()
+        start = self._head if dropped is None else self._head + len(_MARKER % 0)
+        end = size - self._limit // 4
+        if end <= start:
+            return
+        writing = self.path.with_name(f".{LOG_NAME}.writing")
+        with self.path.open("rb") as old, writing.open("wb") as new:
+            _copy(old, new, self._head)
+            new.write(_MARKER % ((dropped or 0) + end - start))
+            old.seek(end)
+            _copy(old, new, size - end)
+        os.replace(writing, self.path)
+
+
+def _copy(source: BinaryIO, target: BinaryIO, count: int) -> None:
+    while count > 0 and (chunk := source.read(min(count, 1 << 20))):
+        target.write(chunk)
+        count -= len(chunk)
+
+
+class LineCutter:
+    """Whole lines out of what arrives. A line that is too long is cut; none is copied more than once or twice."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def lines(self, chunk: bytes) -> Iterator[bytes]:
+        """A progress bar's redraws are lines too."""
+        *whole, rest = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        for part in whole:
+            self._take(part)
+            yield from self.rest()
+        self._take(rest)
+
+    def rest(self) -> Iterator[bytes]:
+        """The line that has not ended, if it holds anything."""
+        line, long = b"".join(self._parts), self._size > LINE_BYTES
+        self._parts, self._size = [], 0
+        if line.strip():
+            yield line + CUT if long else line
+
+    def _take(self, part: bytes) -> None:
+        kept = part[: max(LINE_BYTES - self._size, 0)]
+        if kept:
+            self._parts.append(kept)
+        self._size += len(part)
+
+
+class Console:
+    """Prints lines of foreign text: no control sequence of theirs reaches the terminal."""
+
+    def __init__(self, out: TextIO | None = None, prefix: str = "", renamed: tuple[str, str] | None = None) -> None:
+        self._out = out if out is not None else sys.stdout
+        self._prefix, self._renamed = prefix, renamed
+        self._colors = self._out.isatty()
+
+    def show(self, lines: list[bytes]) -> None:
+        text = "".join(f"{self._prefix}{shown_log(line.decode(errors='replace'), self._colors)}\n" for line in lines)
+        if self._renamed:
+            text = text.replace(*self._renamed)
+        if text:
+            encoding = self._out.encoding or "utf-8"
+            with _console_lock:
+                self._out.write(text.encode(encoding, "backslashreplace").decode(encoding))
+                self._out.flush()
 
 
 class LogMirror:
     """The local copy of a job's log. `base` is how long it was when the job came to its present machine.
 
     On the console, where the job names its output folder on the machine (`there`), this machine's `folder` is named: that
-    is where a command that it proposes will find its results. The copy keeps every byte as it was.
+    is where a command that it proposes will find its results. The copy keeps the bytes as they were.
     """
 
     def __init__(
-        self, folder: Path, base: int, prefix: str = "", there: str | None = None, console: TextIO | None = None
+        self, job: JobSpec, base: int, prefix: str = "", there: str | None = None, console: TextIO | None = None
     ) -> None:
-        self.path = folder / LOG_NAME
-        self._folder, self._there = folder, there
+        job.home.mkdir(parents=True, exist_ok=True)
+        megabytes = job.settings.get("max_log_mb", RentalSettings.max_log_mb)
+        self._kept = KeptLog(job.home / LOG_NAME, float(megabytes) * 1e6)
         self._base = base
-        self._prefix = prefix
-        self._console = console if console is not None else sys.stdout
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path.touch()
-        self._rest = b""
+        self._console = Console(console, prefix, (there, str(job.home)) if there else None)
+        self._cutter = LineCutter()
+
+    @property
+    def length(self) -> int:
+        """Bytes of the whole log that have come, from whatever machine."""
+        return self._kept.length
 
     @property
     def offset(self) -> int:
-        """Bytes of the machine's log that are here."""
-        return self.path.stat().st_size - self._base
+        """Bytes of the machine's log that have come."""
+        return self._kept.length - self._base
 
     def feed(self, chunk: bytes) -> None:
-        """Keep the bytes, then show the whole lines among them; a progress bar's redraws become lines."""
-        with self.path.open("ab") as file:
-            file.write(chunk)
-        *lines, self._rest = (self._rest + chunk).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._show(lines)
+        """Keep the bytes, then show the whole lines among them."""
+        self._kept.append(chunk)
+        self._console.show(list(self._cutter.lines(chunk)))
 
     def close(self) -> None:
         """Show an unfinished last line."""
-        if self._rest:
-            self._show([self._rest])
-            self._rest = b""
-
-    def _show(self, lines: list[bytes]) -> None:
-        text = "".join(f"{self._prefix}{line.decode(errors='replace')}\n" for line in lines if line.strip())
-        if self._there:
-            text = text.replace(self._there, str(self._folder))
-        if text:
-            with _console_lock:
-                self._console.write(text)
-                self._console.flush()
+        self._console.show(list(self._cutter.rest()))
 
 
 class LogStream:

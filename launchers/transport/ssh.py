@@ -22,6 +22,10 @@ CONNECT_TIMEOUT_S = 15
 SILENCE_MS = 20_000
 """A connection whose packets stay unanswered for this long is dead; ssh's own keepalive does not notice it."""
 WINDOW = 1 << 21
+KEPT_BYTES = 1 << 20
+"""Of a command's output and of its errors, each."""
+EXIT_STATUS_S = 60.0
+"""Between the end of a command's output and its exit code."""
 
 
 def preload() -> None:
@@ -43,9 +47,10 @@ class Connection:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._client: paramiko.SSHClient | None = None
+        self._is_cut = False
 
     def run(self, command: str, source: Iterable[bytes] = (), timeout: float | None = 120) -> bytes:
-        """Run a command with `source` as its standard input; returns its standard output.
+        """Run a command with `source` as its standard input; returns the beginning of its standard output.
 
         Raises:
             Unreachable: the connection failed before the command ended.
@@ -109,6 +114,13 @@ class Connection:
                 self._client.close()
                 self._client = None
 
+    def cut(self) -> None:
+        """End it for good, whatever it does now; takes no lock, since who holds one may wait for the machine."""
+        self._is_cut = True
+        client = self._client
+        if client is not None:
+            client.close()
+
     @contextlib.contextmanager
     def _channel(self, command: str, timeout: float | None) -> Iterator[Any]:
         channel = self.open(command, timeout)
@@ -120,9 +132,13 @@ class Connection:
 
     def _transport(self) -> Any:
         with self._lock:
+            if self._is_cut:
+                raise Unreachable("The connection to the machine was ended here.")
             transport = self._client.get_transport() if self._client else None
             if transport is None or not transport.is_active():
                 self._client = self._connect()
+                if self._is_cut:
+                    self._client.close()
                 transport = self._client.get_transport()
             return transport
 
@@ -192,12 +208,18 @@ class _Drain:
 
     def _read(self) -> None:
         try:
-            while chunk := _guarded(lambda: self._channel.recv(1 << 16)):
-                self._parts.append(chunk)
-            while chunk := _guarded(lambda: self._channel.recv_stderr(1 << 16)):
-                self._errors.append(chunk)
+            self._read_into(self._parts, self._channel.recv)
+            self._read_into(self._errors, self._channel.recv_stderr)
         except Exception as error:
             self._problem = error
+
+    @staticmethod
+    def _read_into(parts: list[bytes], receive: Callable[[int], bytes]) -> None:
+        """All is read, and only the first `KEPT_BYTES` are kept."""
+        left = KEPT_BYTES
+        while chunk := _guarded(lambda: receive(1 << 16)):
+            parts.append(chunk[:left])
+            left -= len(parts[-1])
 
     def result(self, command: str) -> bytes:
         self._thread.join()
@@ -209,12 +231,14 @@ class _Drain:
 
 def _check(channel: Any, command: str, errors: bytes) -> None:
     """Raise unless the command ended well. -1 stands for a dead connection and for death by signal alike."""
+    if not channel.status_event.wait(EXIT_STATUS_S):
+        raise Unreachable("The machine does not say how a command of ours ended.")
     code = channel.recv_exit_status()
     if code == -1 and not channel.get_transport().is_active():
         raise Unreachable("The connection to the machine broke.")
     if code != 0:
         words = errors.decode(errors="replace").strip().splitlines()
-        raise RemoteError(f"{_short(command)} ended with {code}: {words[-1] if words else 'no reason given'}")
+        raise RemoteError(f"{_short(command)} ended with {code}: {words[-1][:500] if words else 'no reason given'}")
 
 
 def _guarded(act: Callable[[], Any]) -> Any:
@@ -236,4 +260,4 @@ def _decoded(blob: str) -> bytes:
 def _short(command: str) -> str:
     """The agent's command without its paths."""
     words = shlex.split(command)
-    return " ".join(words[3:5]) if len(words) > 3 else command[:60]
+    return " ".join(words[5:7]) if len(words) > 5 else command[:60]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from summarizer.config import DataConfig
 
-READER = "2"  # of this module's rows; another value reads files anew
+READER = "3"  # of this module's rows; another value reads files anew
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 NEEDED_FOR = {
     "train": "to learn from",
     "validation": "to choose the best checkpoint by",
@@ -51,7 +53,7 @@ def load_files(cfg: DataConfig, splits: Sequence[str], cache: Path) -> dict[str,
     columns = Columns(cfg.document_column, cfg.summary_column, cfg.id_column)
     loaded: dict[str, Any] = {}
     for split in splits:
-        files = find(_pattern(cfg, split), f"data.{split}_file")
+        files = find_rows(_pattern(cfg, split), f"data.{split}_file")
         if cfg.streaming and split == "train":
             loaded[split] = _stream(files, columns)
         else:
@@ -66,7 +68,7 @@ def check_files(cfg: DataConfig, splits: Sequence[str]) -> None:
         DataError: a split without a file, or a file that is not there.
     """
     for split in splits:
-        find(_pattern(cfg, split), f"data.{split}_file")
+        find_rows(_pattern(cfg, split), f"data.{split}_file")
 
 
 def _pattern(cfg: DataConfig, split: str) -> str:
@@ -84,6 +86,17 @@ class SourceFile:
 
     address: str
     version: str
+    size: int
+
+
+def find_rows(pattern: str, key: str) -> list[SourceFile]:
+    """The files of rows that a path, address or pattern names.
+
+    Raises:
+        DataError: as `find`, or the ending is of no format that holds rows.
+    """
+    format_of(pattern, key)
+    return find(pattern, key)
 
 
 def find(pattern: str, key: str) -> list[SourceFile]:
@@ -94,11 +107,12 @@ def find(pattern: str, key: str) -> list[SourceFile]:
     """
     import fsspec
 
-    format_of(pattern, key)
     protocol = pattern.split("://")[0] if "://" in pattern else "file"
     try:
         filesystem, path = fsspec.core.url_to_fs(str(Path(pattern).expanduser()) if protocol == "file" else pattern)
-        paths = sorted(filesystem.glob(path)) if any(mark in path for mark in "*?[") else [path]
+        # a name may hold the marks of a pattern
+        patterned = any(mark in path for mark in "*?[") and not filesystem.exists(path)
+        paths = sorted(filesystem.glob(path)) if patterned else [path]
         infos = [filesystem.info(found) for found in paths]
     except ImportError as error:
         raise DataError(
@@ -110,7 +124,8 @@ def find(pattern: str, key: str) -> list[SourceFile]:
         ) from error
     except FileNotFoundError as error:
         raise DataError(
-            f"{key}={pattern} does not exist: check the path, relative ones start from {Path.cwd()}."
+            f"{key}={pattern} does not exist: check the path, relative ones start from {Path.cwd()}; for a job from another machine "
+            f"name the file here with {key}=<path>."
         ) from error
     except Exception as error:  # each storage has its own kinds
         raise DataError(
@@ -125,7 +140,7 @@ def find(pattern: str, key: str) -> list[SourceFile]:
             )
         if info["size"] == 0:
             raise DataError(f"{info['name']} is empty: write one row for each document into it.")
-    return [SourceFile(filesystem.unstrip_protocol(info["name"]), _version(info)) for info in infos]
+    return [SourceFile(filesystem.unstrip_protocol(info["name"]), _version(info), info["size"]) for info in infos]
 
 
 def _version(info: dict[str, Any]) -> str:
@@ -147,16 +162,16 @@ def read_pairs(files: Sequence[SourceFile], columns: Columns) -> Iterator[dict[s
     """
     number = 0
     for file in files:
-        rows_before = number
-        for record in FORMATS[format_of(file.address)](readable(file.address)):
+        rows_before, name = number, readable(file.address)
+        for record in FORMATS[format_of(file.address)](name):
             yield {
-                "id": _text(record, "id", columns.id, file) if columns.id else str(number),
-                "document": _text(record, "document", columns.document, file),
-                "summary": _text(record, "summary", columns.summary, file),
+                "id": text_of(record, "id", columns.id, name) if columns.id else str(number),
+                "document": text_of(record, "document", columns.document, name),
+                "summary": text_of(record, "summary", columns.summary, name),
             }
             number += 1
         if number == rows_before:
-            raise DataError(f"{readable(file.address)} holds no rows: write one for each document into it.")
+            raise DataError(f"{name} holds no rows: write one for each document into it.")
 
 
 def readable(address: str) -> str:
@@ -177,8 +192,17 @@ def missing_column(place: str, role: str, column: str, names: Sequence[str]) -> 
     return DataError(f"{place} has no column {column}; {hint}")
 
 
-def _text(record: Record, role: str, column: str, file: SourceFile) -> str:
-    place = f"{readable(file.address)}, {record.place}"
+def text_of(record: Record, role: str, column: str, name: str) -> str:
+    """The text of a row's column; halves of characters (lone surrogates, which JSON can hold) become the replacement character.
+
+    Args:
+        role: document, summary or id.
+        name: what an error message calls the file.
+
+    Raises:
+        DataError: the column is not there, or holds no text.
+    """
+    place = f"{name}, {record.place}"
     if column not in record.values:
         raise missing_column(place, role, column, [str(name) for name in record.values])
     value = record.values[column]
@@ -189,7 +213,7 @@ def _text(record: Record, role: str, column: str, file: SourceFile) -> str:
     text = str(value)
     if not text.strip():
         raise DataError(f"{place}: {column} is empty; fill it in or leave the row out.")
-    return text
+    return LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _features() -> Any:
@@ -201,9 +225,12 @@ def _features() -> Any:
 def _stream(files: list[SourceFile], columns: Columns) -> IterableDataset:
     from datasets import IterableDataset
 
-    return IterableDataset.from_generator(
+    stream = IterableDataset.from_generator(
         read_pairs, features=_features(), gen_kwargs={"files": files, "columns": columns}
     )
+    # all that is known of it without reading it; the same for files that were moved
+    stream._fingerprint = json.dumps([file.size for file in files])
+    return stream
 
 
 def _stored(files: list[SourceFile], columns: Columns, cache: Path) -> Dataset:

@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,9 @@ def built_once(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[st
     """
     if (mark := read_mark(folder)) is not None:
         return dict(mark["notes"])
-    from filelock import FileLock
-
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(folder.name + ".lock")):
+        with _waited_for(folder):
             if (mark := read_mark(folder)) is not None:  # another process built it while this one waited
                 return dict(mark["notes"])
             if folder.exists():
@@ -58,6 +57,23 @@ def built_once(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[st
             return _build(folder, build)
     except OSError as error:
         raise _unwritable(folder.parent, error) from error
+
+
+@contextmanager
+def _waited_for(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; a wait for the process that holds it is said."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder.with_name(folder.name + ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another process that prepares %s ...", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _build(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from summarizer.data.carried import carried
-from summarizer.data.corpus import Corpus
+from summarizer.data.corpus import Corpus, fingerprint_of
 from summarizer.data.encoding import Encoding, encode
 from summarizer.data.progress import quiet_datasets
 from summarizer.data.store import built_once, cache_root
@@ -159,6 +160,11 @@ class TokenizedSplit:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the rows, as `Corpus.fingerprint`."""
+        return fingerprint_of(self.rows)
+
     def source(self, index: int) -> Ids:
         """[source tokens] int32, a read-only view."""
         return self._view(self._source, index)
@@ -194,6 +200,11 @@ class TokenizedStream:
 
     def __init__(self, rows: IterableDataset, tokenizer: PreTrainedTokenizerBase, encoding: Encoding) -> None:
         self.rows, self.tokenizer, self.encoding = rows, tokenizer, encoding
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the rows, as `Corpus.fingerprint`."""
+        return fingerprint_of(self.rows)
 
     def __iter__(self) -> Iterator[tuple[Ids, Ids]]:
         """Source and target of one row after the other, [tokens] int32."""

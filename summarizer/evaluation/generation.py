@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 FALLBACK_NEW_TOKENS = 128
 PACKED_FROM = 256  # documents; fewer are done before the steps of a packed search are compiled and recorded (4 to 14 s)
 MOST_SLOTS = 256
+Finished = Callable[[int, list[list[int]]], None]
 
 
 class NoRepeatNGramAfterPrompt(LogitsProcessor):
@@ -59,6 +60,7 @@ def summarize_batches(
     batch_tokens: int,
     tokenizer: Any,
     progress: Callable[[int, int], None] | None = None,
+    rouge_tokenizer: str | None = None,
 ) -> list[list[int]]:
     """Token ids of one summary a document, in the order given, without start, end, padding or prompt.
 
@@ -69,25 +71,54 @@ def summarize_batches(
         batch_tokens: source tokens x beams decoded together, at most.
         tokenizer: gives the padding id, and the end where the model names none.
         progress: called with (documents done, of how many) after each batch.
+        rouge_tokenizer: how the choice among beams counts words, see `minimum_bayes_risk.least_risk`.
 
     Raises:
         HardwareError: the device's memory does not suffice for one document.
     """
+    beams: list[list[list[int]]] = [[] for _ in source_ids]
+    search(
+        model, source_ids, settings=settings, batch_tokens=batch_tokens, tokenizer=tokenizer, progress=progress,
+        finished=beams.__setitem__,
+    )  # fmt: skip
+    return [chosen(hypotheses, tokenizer, rouge_tokenizer) for hypotheses in beams]
+
+
+def search(
+    model: Any,
+    source_ids: Sequence[np.ndarray],
+    *,
+    settings: Any,
+    batch_tokens: int,
+    tokenizer: Any,
+    finished: Finished,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """All hypotheses of each document, as the batches that hold them are done; arguments and errors as in `summarize_batches`.
+
+    Args:
+        finished: called once for each document, with its number and its hypotheses, the best first. With
+            `settings.reranking` there are several, among which `least_risk` is to choose.
+    """
     options = generation_options(model, settings, tokenizer)
-    beams = None
-    if wants_packed_search(model, options, settings.packing, len(source_ids)):
-        beams = search_packed(model, source_ids, settings, options, batch_tokens, progress)
-    if beams is None:
-        beams = search_padded(model, source_ids, settings, options, batch_tokens, progress)
-    return [chosen(hypotheses, tokenizer) for hypotheses in beams]
+    given: set[int] = set()
+
+    def give(row: int, hypotheses: list[list[int]]) -> None:
+        if row not in given:  # a search that failed half-way has given some before it is begun again
+            given.add(row)
+            finished(row, hypotheses)
+
+    packed = wants_packed_search(model, options, settings.packing, len(source_ids))
+    if not (packed and search_packed(model, source_ids, settings, options, batch_tokens, progress, give)):
+        search_padded(model, source_ids, settings, options, batch_tokens, progress, give)
 
 
-def chosen(hypotheses: Sequence[list[int]], tokenizer: Any) -> list[int]:
+def chosen(hypotheses: Sequence[list[int]], tokenizer: Any, rouge_tokenizer: str | None) -> list[int]:
     """Of one document's hypotheses, the best first, the first or the one of least risk; all but one are given for that only."""
     if len(hypotheses) == 1:
         return hypotheses[0]
     texts = tokenizer.batch_decode(list(hypotheses), skip_special_tokens=True)
-    return hypotheses[least_risk([text.strip() for text in texts])]
+    return hypotheses[least_risk([text.strip() for text in texts], rouge_tokenizer)]
 
 
 def search_padded(
@@ -97,9 +128,9 @@ def search_padded(
     options: Any,
     batch_tokens: int,
     progress: Callable[[int, int], None] | None,
-) -> list[list[list[int]]]:
+    finished: Finished,
+) -> None:
     """Each document's hypotheses by transformers' generate(), documents of like length together; smaller batches if it must be."""
-    summaries: list[list[list[int]]] = [[] for _ in source_ids]
     waiting = deque(batches([len(ids) for ids in source_ids], batch_tokens, settings.num_beams))
     done = 0
     while waiting:
@@ -127,11 +158,10 @@ def search_padded(
             free_memory()
             continue
         for i, hypotheses in zip(rows, written, strict=True):
-            summaries[i] = hypotheses
+            finished(i, hypotheses)
         done += len(rows)
         if progress is not None:
             progress(done, len(source_ids))
-    return summaries
 
 
 def wants_packed_search(model: Any, options: Any, setting: str, documents: int) -> bool:
@@ -163,8 +193,14 @@ def search_packed(
     options: Any,
     batch_tokens: int,
     progress: Callable[[int, int], None] | None,
-) -> list[list[list[int]]] | None:
-    """Each document's hypotheses by the packed search; None, with a warning, when this machine cannot run it."""
+    finished: Finished,
+) -> bool:
+    """Each document's hypotheses by the packed search; False, with a warning, when this machine cannot run it."""
+    ends = stop_ids(options)
+
+    def give(row: int, beams: list[list[int]]) -> None:
+        finished(row, [until_end(ids, ends) for ids in beams])
+
     longest = max(len(ids) for ids in source_ids)
     # it keeps each document once, not once a beam: half of generate()'s memory, measured
     slots = min(MOST_SLOTS, max(1, 2 * batch_tokens // (longest * settings.num_beams)))
@@ -175,8 +211,8 @@ def search_packed(
                 model, options, slots=slots, longest_source=longest,
                 compute=torch.bfloat16 if settings.precision == "bf16-mixed" else None,
             )  # fmt: skip
-            written = generator.hypotheses(source_ids, progress)
-            break
+            generator.hypotheses(source_ids, progress, give)
+            return True
         except RuntimeError as error:
             if is_out_of_memory(error) and slots > 1:
                 slots //= 2
@@ -186,8 +222,7 @@ def search_packed(
                 continue
             reason = " ".join(str(error).split())[:200]
             warn_once(f"summaries are written by generate(), several times slower: {reason}")
-            return None
-    return [[until_end(ids, stop_ids(options)) for ids in beams] for beams in written]
+            return False
 
 
 def search_precision(model: Any, precision: str) -> Any:

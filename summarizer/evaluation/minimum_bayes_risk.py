@@ -9,32 +9,27 @@ of references: no reference is looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
-from rouge_score.rouge_scorer import RougeScorer
 
-from summarizer.evaluation.rouge import CachedTokenizer
+from summarizer.evaluation.rouge import rouge
+from summarizer.evaluation.words import choose
 
-UTILITY = ("rouge1", "rouge2", "rougeL")
-
-
-@lru_cache(maxsize=1)
-def utility_scorer() -> RougeScorer:
-    return RougeScorer(list(UTILITY), tokenizer=CachedTokenizer())
+MEASURES = 3  # of the utility: ROUGE-1, ROUGE-2, ROUGE-L
 
 
-def least_risk(texts: Sequence[str]) -> int:
+def least_risk(texts: Sequence[str], tokenizer: str | None = None) -> int:
     """The number of the text with the highest expected ROUGE-1 + 2 + L against all of them, the first of equals.
 
     Args:
         texts: the beams of one document, the most probable first. What agrees with an earlier one counts more: of n texts
             the weights are n, n - 1, ..., 1. Ranks, because the scores of beams of unlike length do not compare.
+        tokenizer: of `words`, that of the split; None, where there are no references, takes the one that fits the texts.
     """
+    measure = rouge(tokenizer or choose(texts))
     count = len(texts)
-    agreement = np.full((count, count), float(len(UTILITY)))
+    agreement = np.full((count, count), float(MEASURES))
     for i in range(count):
         for j in range(i):
-            scores = utility_scorer().score(texts[i], texts[j])
-            agreement[i, j] = agreement[j, i] = sum(score.fmeasure for score in scores.values())
+            agreement[i, j] = agreement[j, i] = sum(measure.scores(texts[j], texts[i])[:MEASURES])
     return int(np.argmax(agreement @ np.arange(count, 0, -1)))

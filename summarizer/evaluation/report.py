@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from summarizer.evaluation.words import DESCRIPTIONS, PUBLISHED
 from summarizer.run import Run
 
 SHOWN = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -78,7 +79,7 @@ def opening_report(
     print_table("This job", ("", ""), list(facts.items()), console)
 
 
-def result_rows(metrics: Mapping[str, float], split: str) -> list[list[str]]:
+def result_rows(metrics: Mapping[str, Any], split: str) -> list[list[str]]:
     """The model first, then the baselines; an interval stands after the model's ROUGE-L."""
     rows = []
     for system, title in {"": "this model", **RULES}.items():
@@ -88,7 +89,7 @@ def result_rows(metrics: Mapping[str, float], split: str) -> list[list[str]]:
     return rows
 
 
-def closing_report(run: Run, config: Any, metrics: Mapping[str, float], console: Console | None = None) -> None:
+def closing_report(run: Run, config: Any, metrics: Mapping[str, Any], console: Console | None = None) -> None:
     """ROUGE against the baselines, where things are, and the next commands."""
     for split in config.evaluation.splits:
         rows = result_rows(metrics, split)
@@ -97,6 +98,7 @@ def closing_report(run: Run, config: Any, metrics: Mapping[str, float], console:
         title = f"ROUGE F1 x 100 on {split}, {metrics.get(f'{split}/rows', 0):,.0f} rows"
         print_table(title, ("", *(TITLES[key] for key in SHOWN)), rows, console)
         low, high = metrics[f"{split}/rougeL_low"], metrics[f"{split}/rougeL_high"]
+        print(f"  ROUGE's tokenizer: {DESCRIPTIONS[metrics.get(f'{split}/rouge_tokenizer', PUBLISHED)]}")
         print(f"  95 % interval of this model's ROUGE-L: {low:.2f} to {high:.2f}")
         gain = (metrics.get(f"{split}/is_a/rougeL_gain_low"), metrics.get(f"{split}/is_a/rougeL_gain_high"))
         if gain[0] is not None:
@@ -115,7 +117,7 @@ def closing_report(run: Run, config: Any, metrics: Mapping[str, float], console:
         ("", ""),
         [
             ("metrics", "metrics.json"),
-            ("predictions", "predictions*.parquet"),
+            *([("predictions", "predictions*.parquet")] if config.evaluation.splits else []),
             *([("model", "model/")] if model else []),
         ],
         console,

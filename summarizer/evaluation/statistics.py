@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-WORD = re.compile(r"[a-z0-9]+")
+from summarizer.evaluation.words import PUBLISHED, plain_words
+
+NOVEL = (1, 2, 3, 4)
+STATISTICS = ("summary_words", *(f"novel_{n}gram" for n in NOVEL), "repetition")
 CELLS = 1 << 22  # resampled values held at once: 32 MiB
 
 
@@ -43,42 +46,48 @@ def paired_interval(
     return bootstrap_interval(np.asarray(values) - np.asarray(baseline), samples, seed)
 
 
-def words(text: str) -> list[str]:
-    return WORD.findall(text.lower())
-
-
 def ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return list(zip(*(tokens[i:] for i in range(n)), strict=False))
 
 
-def text_statistics(summaries: Sequence[str], documents: Sequence[str]) -> dict[str, float]:
+def row_statistics(summary: str, document: str, tokenizer: str = PUBLISHED) -> tuple[float, ...]:
+    """Of one row what `STATISTICS` names; nan where the summary has none of what is counted."""
+    said, source = map(plain_words(tokenizer), (summary, document))
+    novel = []
+    for n in NOVEL:
+        grams = ngrams(said, n)
+        known = set(ngrams(source, n)) if grams else set()
+        novel.append(sum(gram not in known for gram in grams) / len(grams) if grams else math.nan)
+    pairs = ngrams(said, 2)
+    return len(said), *novel, 1 - len(set(pairs)) / len(pairs) if pairs else math.nan
+
+
+def mean_statistics(rows: np.ndarray) -> dict[str, float]:
     """Means over the rows that have what is counted.
+
+    Args:
+        rows: [rows, statistics], each as `row_statistics` gives it.
 
     Returns:
         summary_words: words of a summary; novel_1gram to novel_4gram: percent of its n-grams that stand nowhere in its
         document; repetition: percent of its bigrams that stand in it before; empty: number of summaries without a word.
     """
-    novel: dict[int, list[float]] = {n: [] for n in range(1, 5)}
-    lengths: list[int] = []
-    repetition: list[float] = []
-    for summary, document in zip(summaries, documents, strict=True):
-        said, source = words(summary), words(document)
-        lengths.append(len(said))
-        for n in novel:
-            grams = ngrams(said, n)
-            if grams:
-                known = set(ngrams(source, n))
-                novel[n].append(sum(gram not in known for gram in grams) / len(grams))
-        pairs = ngrams(said, 2)
-        if pairs:
-            repetition.append(1 - len(set(pairs)) / len(pairs))
-
-    def mean(values: Sequence[float]) -> float:
-        return float(np.mean(values)) if values else 0.0
-
+    counted = rows.reshape(-1, len(STATISTICS)).T
+    means = {name: nanmean(values) for name, values in zip(STATISTICS, counted, strict=True)}
+    lengths = means.pop("summary_words")
     return {
-        "summary_words": mean(lengths),
-        **{f"novel_{n}gram": 100 * mean(values) for n, values in novel.items()},
-        "repetition": 100 * mean(repetition),
-        "empty": float(sum(length == 0 for length in lengths)),
+        "summary_words": lengths,
+        **{name: 100 * value for name, value in means.items()},
+        "empty": float((counted[0] == 0).sum()),
     }
+
+
+def nanmean(values: np.ndarray) -> float:
+    there = values[~np.isnan(values)]
+    return float(np.mean(there)) if len(there) else 0.0
+
+
+def text_statistics(summaries: Sequence[str], documents: Sequence[str]) -> dict[str, float]:
+    """`mean_statistics` of these texts."""
+    rows = [row_statistics(summary, document) for summary, document in zip(summaries, documents, strict=True)]
+    return mean_statistics(np.array(rows, dtype=np.float64))

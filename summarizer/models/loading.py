@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import cache
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from summarizer.config import Architecture
-from summarizer.errors import HubError, ModelError
+from summarizer.errors import HubError, ModelError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +33,11 @@ def hub_errors(what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError) as error:
         text = str(error)
+        if "trust_remote_code" in text:
+            raise ModelError(
+                f"{what} comes with Python code of its own, which is not run: use another model, or set "
+                "model.trust_remote_code=true if you have read that code."
+            ) from error
         if any(
             sign in text
             for sign in ("couldn't connect", "offline mode", "ConnectionError", "Max retries", "Connection")
@@ -46,6 +53,14 @@ def hub_errors(what: str) -> Iterator[None]:
                 f"{what}: neither the hub nor this machine has it; check model.hub_id and model.revision."
             ) from error
         raise ModelError(f"{what} cannot be loaded ({' '.join(text.split())[:200]}): check model.hub_id.") from error
+
+
+def source_options(model: DictConfig) -> dict[str, Any]:
+    """Options of every `from_pretrained` of a configured model: its revision, whose code may run, and where it is looked for.
+
+    Left out, `trust_remote_code` makes transformers ask on the terminal, in the middle of something else.
+    """
+    return {"revision": model.revision, "trust_remote_code": bool(model.trust_remote_code), **where(model)}
 
 
 def where(model: DictConfig) -> dict[str, bool]:
@@ -86,11 +101,46 @@ def load_tokenizer(model: DictConfig, training_texts: Callable[[], Iterable[str]
     from transformers import AutoTokenizer
 
     with hub_errors(f"tokenizer {model.hub_id}"):
-        tokenizer = AutoTokenizer.from_pretrained(model.hub_id, revision=model.revision, **where(model))
+        tokenizer = AutoTokenizer.from_pretrained(model.hub_id, **source_options(model))
     if tokenizer.pad_token_id is None:
         # decoder-only models often come without: padding is masked, so the end token serves
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer's folder, whole or not at all, in place of an earlier one.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        tokenizer.save_pretrained(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror}): free disk space or name another folder with hydra.sweep.dir=."
+        ) from error
+
+
+def load_saved_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer as `save_tokenizer` wrote it; no hub is asked.
+
+    Raises:
+        ModelError: the folder holds none, or a damaged one.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers and tokenizers raise a dozen kinds for a damaged folder
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be loaded ({' '.join(str(error).split())[:160]}): remove that folder to have it "
+            "made again, which gives the same tokenizer from the same data."
+        ) from error
 
 
 def build_model(model: DictConfig, tokenizer: PreTrainedTokenizerBase, attention: str = "sdpa") -> PreTrainedModel:
@@ -140,7 +190,7 @@ def build_hub_model(model: DictConfig, attention: str) -> PreTrainedModel:
 
     auto: Any = AutoModelForCausalLM if model.architecture == Architecture.causal_lora else AutoModelForSeq2SeqLM
     with hub_errors(f"model {model.hub_id}"):
-        config = AutoConfig.from_pretrained(model.hub_id, revision=model.revision, **where(model))
+        config = AutoConfig.from_pretrained(model.hub_id, **source_options(model))
         refuse_missing_positions(model, config)
         if model.dropout is not None:
             for key in ("dropout", "dropout_rate"):
@@ -150,7 +200,8 @@ def build_hub_model(model: DictConfig, attention: str) -> PreTrainedModel:
         if config.model_type != "led":  # Longformer's windowed attention is its own
             options["attn_implementation"] = attention
         if model.pretrained:
-            return auto.from_pretrained(model.hub_id, revision=model.revision, **where(model), **options)
+            return auto.from_pretrained(model.hub_id, **source_options(model), **options)
+        options["trust_remote_code"] = model.trust_remote_code
         fresh = auto.from_config(options.pop("config"), **options)
     if config.model_type == "t5" and not config.scale_decoder_outputs:
         untie_head(fresh)
@@ -180,6 +231,26 @@ def refuse_missing_positions(model: DictConfig, config: Any) -> None:
     for what, (tokens, positions) in wanted.items():
         if positions is not None and tokens > positions:
             raise ModelError(f"{what} is {tokens}, but {model.hub_id} has positions for {positions} tokens: lower it.")
+
+
+def refuse_missing_new_tokens(model: Any, job: DictConfig) -> None:
+    """A summary beyond a model's learned positions ends as a document beyond them does.
+
+    Args:
+        model: built or loaded, of any kind.
+        job: the whole config.
+
+    Raises:
+        ModelError: generation.max_new_tokens is more than the model has positions for.
+    """
+    config, tokens = model.config, job.generation.max_new_tokens or job.model.max_target_tokens
+    both = getattr(config, "max_position_embeddings", None)
+    positions = getattr(config, "max_decoder_position_embeddings", both)
+    what = "generation.max_new_tokens"
+    if not config.is_encoder_decoder:
+        what, tokens = f"model.max_source_tokens + {what}", tokens + job.model.max_source_tokens
+    if positions is not None and tokens > positions:
+        raise ModelError(f"{what} is {tokens}, but {job.model.name} has positions for {positions} tokens: lower it.")
 
 
 def untie_head(model: Any) -> None:
@@ -226,8 +297,10 @@ def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         ) from error
     auto: Any = AutoModelForCausalLM if "CausalLM" in model_type else AutoModelForSeq2SeqLM
     try:
-        # in float32 whatever the files hold: half precision is for storing, and slow or wrong on a CPU
-        return auto.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder)
+        # A folder may come from a rented machine: no code of its own runs, no pickle is read. In float32 whatever the files
+        # hold: half precision is for storing, and slow or wrong on a CPU.
+        model = auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+        return model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers and safetensors raise a dozen kinds for a damaged folder
         raise ModelError(f"the model in {folder} cannot be loaded ({' '.join(str(error).split())[:160]}).") from error
 

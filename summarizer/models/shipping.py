@@ -38,7 +38,8 @@ def ship(job: Path, target: Path) -> None:
     (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tokenizer.save_pretrained(target)
     shutil.copy(run.model / "README.md", target / "README.md")
-    metrics = {key: round(value, 4) for key, value in run.metrics().items() if key.startswith(PUBLISHED)}
+    published = {key: value for key, value in run.metrics().items() if key.startswith(PUBLISHED)}
+    metrics = {key: value if isinstance(value, str) else round(value, 4) for key, value in published.items()}
     (target / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
 
 

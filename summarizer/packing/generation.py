@@ -133,13 +133,17 @@ class PackedGenerator:
 
     @torch.no_grad()
     def hypotheses(
-        self, sources: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
+        self,
+        sources: Sequence[np.ndarray],
+        progress: Callable[[int, int], None] | None = None,
+        finished: Callable[[int, list[list[int]]], None] | None = None,
     ) -> list[list[list[int]]]:
         """Ids of `num_return_sequences` summaries a document, the best first, without the start token, up to and with the end.
 
         Args:
             sources: one int array [tokens] a document, none longer than `longest_source`.
             progress: called with (documents done, of how many).
+            finished: called with the number of a document and its summaries as soon as they are there.
         """
         found: list[list[list[int]]] = [[] for _ in sources]
         order = sorted(range(len(sources)), key=lambda i: (-len(sources[i]), i))
@@ -147,6 +151,8 @@ class PackedGenerator:
             batch = order[start : start + self.slots]
             for i, beams in zip(batch, self._search([sources[i] for i in batch]), strict=True):
                 found[i] = beams
+                if finished is not None:
+                    finished(i, beams)
             if progress is not None:
                 progress(min(start + self.slots, len(order)), len(order))
         return found

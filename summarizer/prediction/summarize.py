@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -32,8 +32,8 @@ class Prediction:
     jsonl: bool = False
 
 
-def predict_texts(model: Any, tokenizer: Any, documents: Sequence[Document], config: Any) -> Iterator[Prediction]:
-    """One summary a document, in order.
+def predict_texts(model: Any, tokenizer: Any, documents: Iterable[Document], config: Any) -> Iterator[Prediction]:
+    """One summary per document, in order.
 
     Raises:
         HardwareError: out of memory.

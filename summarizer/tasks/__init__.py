@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from summarizer.checks import check
 from summarizer.config import Task
-from summarizer.errors import ConfigError, OutputError
-from summarizer.run import FAILED, FINISHED, INTERRUPTED, OBJECTIVE, RUNNING, Run
+from summarizer.errors import ConfigError, DataError, OutputError, SummarizerError
+from summarizer.objective import objective
+from summarizer.preconditions import check_machine
+from summarizer.run import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, changed_settings, flat, read_json
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,7 @@ def run_task(config: DictConfig) -> float | None:
     """Run one job in the folder that Hydra names.
 
     Returns:
-        The value a sweep optimises (`test/rougeL` of a training or evaluation), None for the other tasks.
+        The value that a sweep compares jobs by (`sweep.metric`), None for tasks that have none.
 
     Raises:
         SummarizerError: in one sentence, after the folder's status says so.
@@ -38,11 +41,16 @@ def run_task(config: DictConfig) -> float | None:
     run = Run(Path(hydra_config.runtime.output_dir).resolve())
     overrides = list(hydra_config.overrides.task)
     config = settle(config, overrides)
-    check(config)
+    check(config, settled=True)
     refuse_foreign_provider(config)
+    if config.task == Task.predict:
+        summarize(config, overrides)
+        return None
     if run.status().get("state") == FINISHED and config.task == Task.train:
         return already_finished(run, config)
+    check_machine(config)
     run.claim()
+    before, starts = run.status(), run.accepted_starts()
     run.set_status(RUNNING, task=str(config.task))
     started = time.time()
     prepare_libraries()
@@ -51,14 +59,31 @@ def run_task(config: DictConfig) -> float | None:
     except BaseException as error:
         from summarizer.training.interruption import Interrupted
 
-        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        # SystemExit: SIGTERM outside the training loop
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
         with suppress(OutputError):  # a full disk must not hide what went wrong
-            state = INTERRUPTED if stopped else FAILED
-            run.set_status(state, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000])
+            if before and isinstance(error, SummarizerError) and run.accepted_starts() == starts:
+                run.restore_status(before)  # this start was refused: the job is as it was
+            else:
+                state = INTERRUPTED if stopped else FAILED
+                run.set_status(state, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000])
         raise
     run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
-    name_folder(run, config)
-    return metrics.get(OBJECTIVE)
+    name_folder(run)
+    return objective(metrics, config)
+
+
+def summarize(config: DictConfig, overrides: list[str]) -> None:
+    """task=predict, which keeps nothing but its output: no folder, no job.log."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)
+            handler.close()
+    prepare_libraries()
+    from summarizer.tasks.predict import predict
+
+    predict(config, overrides)
 
 
 def prepare_libraries() -> None:
@@ -74,8 +99,21 @@ def prepare_libraries() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    for name in ("absl", "fsspec", "httpx", "filelock"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet_libraries()
+
+
+OWN_LOGGERS = ("summarizer", "launchers", "hydra", "root", "__main__")
+
+
+def is_ours_or_a_warning(record: logging.LogRecord) -> bool:
+    """Whether a person should read a record: what libraries do (one line for each HTTP request) is not the job's news."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] in OWN_LOGGERS
+
+
+def quiet_libraries() -> None:
+    """Keep libraries' INFO records out of the console and job.log, whatever their loggers are called."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(is_ours_or_a_warning)  # the same function is added once
 
 
 def dispatch(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float]:
@@ -87,39 +125,59 @@ def dispatch(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, fl
         from summarizer.tasks.evaluate import evaluate
 
         return evaluate(run, config, overrides)
-    if config.task == Task.predict:
-        from summarizer.tasks.predict import predict
-
-        predict(run, config, overrides)
-        return {}
     from summarizer.tasks.prepare import prepare
 
     prepare(run, config, overrides)
     return {}
 
 
-def name_folder(run: Run, config: DictConfig) -> None:
-    """The last line of every finished job. Summaries on standard output are piped on: there it goes to standard error."""
-    piped = config.task == Task.predict and config.predict.output == "-"
-    print(f"The job's folder: {run.folder}", file=sys.stderr if piped else sys.stdout, flush=True)
+def name_folder(run: Run) -> None:
+    """The last line of every finished job."""
+    print(f"The job's folder: {run.folder}", flush=True)
+
+
+OF_THIS_COMMAND = ("task", "run", "resume", "input", "predict", "provider", "sweep")
+OF_THIS_MACHINE = ("hardware", "trainer.devices", "trainer.strategy", "trainer.threads")
+"""A model is used on whatever machine it is asked on; a training goes on where its own settings can be kept."""
 
 
 def settle(config: DictConfig, overrides: list[str]) -> DictConfig:
     """The config this job really has: for `resume` and `run` that of the named job, in which what this command line
     names is replaced (a group as a whole, a single key alone)."""
-    named = config.resume or (config.run if config.task in (Task.evaluate, Task.predict) else None)
+    uses_model = config.task in (Task.evaluate, Task.predict)
+    named = config.resume or (config.run if uses_model else None)
     if not named:
         return config
-    saved = Run(Path(named).expanduser().resolve()).load_config()
+    saved = learned_with(Run(Path(named).expanduser().resolve()).load_config())
     settled = OmegaConf.merge(config, saved)  # the schema of the one, the values of the other
     assert isinstance(settled, DictConfig)
-    for key in ("task", "run", "resume", "input", "predict", "provider"):
-        OmegaConf.update(settled, key, config[key], merge=False)
+    for key in OF_THIS_COMMAND + (OF_THIS_MACHINE if uses_model else ()):
+        OmegaConf.update(settled, key, OmegaConf.select(config, key), merge=False)
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0].split("@")[0]
-        if OmegaConf.select(config, key) is not None or key in config:
+        parent, _, leaf = key.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        if OmegaConf.is_dict(node) and leaf in node:  # null is a value as others are
             OmegaConf.update(settled, key, OmegaConf.select(config, key), merge=False)
     return settled
+
+
+LEARNED_WITH = (
+    "name", "seed", "model", "data", "hardware", "optim", "scheduler", "trainer", "generation", "callbacks", "evaluation",
+)  # fmt: skip
+"""What of a saved config says how a job learned and writes."""
+
+
+def learned_with(saved: DictConfig) -> DictConfig:
+    """What another command may take over of a saved config: a rented machine may have written it.
+
+    So nothing in it decides what is sent where (`export`, `logger`), whose code runs, or where files are written here.
+    """
+    kept = OmegaConf.masked_copy(saved, [key for key in LEARNED_WITH if key in saved])
+    for group, key in (("model", "trust_remote_code"), ("data", "cache_dir")):
+        if isinstance(kept.get(group), DictConfig):
+            kept[group].pop(key, None)
+    return kept
 
 
 def refuse_foreign_provider(config: DictConfig) -> None:
@@ -132,31 +190,61 @@ def refuse_foreign_provider(config: DictConfig) -> None:
         )
 
 
+DECIDING = ("model", "data", "optim", "scheduler", "seed", "generation")
+PLACES = ("data.train_file", "data.validation_file", "data.test_file", "data.cache_dir")
+"""Keys that may name another place for the same content."""
+
+
 def already_finished(run: Run, config: DictConfig) -> float | None:
     """A finished job is not run twice: its value is read from its folder.
 
     Raises:
-        ConfigError: the folder holds another job.
+        ConfigError: the folder holds another job, or one of other data.
     """
     saved = run.load_config()
-    fresh = OmegaConf.to_container(config, resolve=True)
-    old = OmegaConf.to_container(saved, resolve=True)
-    assert isinstance(fresh, dict)
-    assert isinstance(old, dict)
-    differing = [
-        key
-        for key in ("model", "data", "optim", "scheduler", "seed", "generation")
-        if not same(fresh[key], old.get(key))
-    ]
-    if differing and not config.resume:
+    known = read_json(run.data_file)
+    then = flat(saved)  # without keys that the schema has got since
+    changes = [key for key in changed_settings(saved, config) if key in then]
+    differing = [key for key in changes if key.partition(".")[0] in DECIDING]
+    if known:  # then content is compared, not names
+        differing = [key for key in differing if key not in PLACES]
+    if config.resume:
+        differing += [key for key in changes if key in ("trainer.max_epochs", "trainer.max_steps")]
+    if differing and config.resume:
         raise ConfigError(
-            f"{run.folder} holds a finished job of another {' and '.join(differing)}: name another hydra.sweep.dir."
+            f"{run.folder} holds a finished job, whose {', '.join(differing)} cannot be changed any more: start a new run in another "
+            f"folder (hydra.sweep.dir=<folder>, without resume), or evaluate its model with task=evaluate run={run.folder}."
+        )
+    if differing:
+        raise ConfigError(
+            f"{run.folder} holds a finished job of another {', '.join(differing)}: name another hydra.sweep.dir."
+        )
+    changed = changed_files(config, known)
+    if changed:
+        raise ConfigError(
+            f"{run.folder} holds a finished job of other data ({'; '.join(changed)}): restore the files, or name another "
+            "hydra.sweep.dir, without resume."
         )
     log.info("already finished: %s", run.folder)
-    name_folder(run, config)
-    return run.metrics().get(OBJECTIVE)
+    name_folder(run)
+    return objective(run.metrics(), config)
 
 
-def same(a: Any, b: Any) -> bool:
-    """Equal as YAML says it: an Enum and its name are one."""
-    return OmegaConf.to_yaml(OmegaConf.create({"x": a})) == OmegaConf.to_yaml(OmegaConf.create({"x": b}))
+def changed_files(config: DictConfig, known: Mapping[str, Any]) -> list[str]:
+    """Which of a finished job's own files hold other rows than it was trained and scored on. One that is not here, as that of
+    a job from another machine, says nothing; corpora that are built or come from a hub are not asked for again."""
+    if config.data.kind != "files":
+        return []
+    from summarizer.data.corpus import load_corpus
+
+    found = []
+    for split, then in known.items():
+        try:
+            corpus = load_corpus(config.data, (split,))
+        except DataError:
+            continue
+        if corpus.fingerprint(split) != then["fingerprint"]:
+            rows = corpus.splits[split]
+            now = f" -> {len(rows)}" if hasattr(rows, "__len__") else ""
+            found.append(f"{split}: {then['rows']} rows{now}" if then["rows"] else split)
+    return found

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from summarizer.evaluation.evaluate import evaluate_split
-from summarizer.evaluation.report import closing_report
 from summarizer.hardware import resolve, set_threads
-from summarizer.models.loading import load_trained
+from summarizer.models.loading import load_trained, refuse_missing_new_tokens
 from summarizer.run import Run
-from summarizer.tasks.prepare import prepare_data
+from summarizer.tasks.prepare import prepare_data, scoring_notices
+from summarizer.tasks.results import write_results
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float]:
@@ -20,14 +23,15 @@ def evaluate(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, fl
     set_threads(config.trainer.threads)
     run.write_config(config, overrides)
     model, tokenizer = load_trained(Run(Path(config.run).expanduser().resolve()).model)
+    refuse_missing_new_tokens(model, config)
     model = model.to(device.accelerator)
     prepared = prepare_data(config, tuple(config.evaluation.splits), tokenizer)
     metrics: dict[str, float] = {}
-    several = len(config.evaluation.splits) > 1
+    for notice in scoring_notices(prepared.splits, config.evaluation.splits):
+        log.info("%s", notice)
+    reports = []
     for name in config.evaluation.splits:
-        report = evaluate_split(model, tokenizer, prepared.splits[name], config, name=name)
-        metrics |= report.metrics
-        report.write(run.folder / f"predictions-{name}.parquet" if several else run.predictions_file)
-    run.write_metrics(metrics)
-    closing_report(run, config, metrics)
+        reports.append(evaluate_split(model, tokenizer, prepared.splits[name], config, name=name))
+        metrics |= reports[-1].metrics
+    write_results(run, config, reports, metrics)
     return metrics

@@ -9,9 +9,15 @@ from omegaconf import DictConfig
 
 from summarizer.config import Architecture
 from summarizer.hardware import resolve, set_threads
-from summarizer.models.loading import build_model, finished_model, load_tokenizer, load_trained
+from summarizer.models.loading import (
+    build_model,
+    finished_model,
+    load_tokenizer,
+    load_trained,
+    refuse_missing_new_tokens,
+)
 from summarizer.paths import shipped_model_dir
-from summarizer.prediction.inputs import read_documents
+from summarizer.prediction.inputs import Documents
 from summarizer.run import Run
 
 if TYPE_CHECKING:
@@ -28,16 +34,18 @@ def load(config: DictConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return finished_model(build_model(config.model, tokenizer, config.hardware.attention)).eval(), tokenizer
 
 
-def predict(run: Run, config: DictConfig, overrides: list[str]) -> None:
+def predict(config: DictConfig, overrides: list[str]) -> None:
     """Summarize `config.input`; the summaries go to `config.predict.output`."""
-    documents = read_documents(config)  # before the model: a misspelt path should not cost its loading
-    from summarizer.prediction.outputs import write_predictions
+    # before the model: a misspelt path should not cost its loading
+    documents = Documents(config)
+    from summarizer.prediction.outputs import check_output, write_predictions
     from summarizer.prediction.summarize import predict_texts
 
+    check_output(config)
     device = resolve(config, overrides)
     set_threads(config.trainer.threads)
-    run.write_config(config, overrides)
     model, tokenizer = load(config)
+    refuse_missing_new_tokens(model, config)
     # a model's own limit holds whatever the config says: the shipped one was trained at the local size
     own_limit = getattr(model.config, "max_source_positions", config.model.max_source_tokens)
     config.model.max_source_tokens = min(config.model.max_source_tokens, own_limit)

@@ -7,6 +7,8 @@ import logging
 import os
 import threading
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -14,8 +16,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from summarizer import provenance
 from summarizer.data.files import check_files
 from summarizer.hardware import keep_freed_memory, resolve, set_threads
+from summarizer.models.loading import load_saved_tokenizer, save_tokenizer
+from summarizer.preconditions import needed_splits
 from summarizer.run import Run, write_atomically
-from summarizer.tasks.prepare import Prepared, prepare_data
+from summarizer.tasks.prepare import Prepared, job_tokenizer, prepare_data, scoring_notices
+from summarizer.training.checkpoint_key import described
 
 log = logging.getLogger(__name__)
 
@@ -28,30 +33,56 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     """
     started = time.perf_counter()
     if config.data.kind == "files":
-        check_files(config.data, ("train", "validation", *config.evaluation.splits))
+        check_files(config.data, needed_splits(config))
     device = resolve(config, overrides)
     keep_freed_memory()
-    run.write_config(config, overrides)
     facts = provenance.collect(device, config.seed)
-    write_atomically(run.provenance_file, json.dumps(facts, indent=1) + "\n")
-    if facts["dirty"]:
-        write_atomically(run.folder / "changes.diff", provenance.changes())
+    record = partial(run.record_start, config, overrides, facts, provenance.changes() if facts["dirty"] else "")
+    is_new = not run.config_file.exists()
+    if is_new:  # at once, so that a job that is killed while it prepares can be resumed
+        provenance_file = record()
     set_threads(config.trainer.threads, config.trainer.devices)
-    prepared = prepare_data(config)
+    prepared = prepare_data(config, needed_splits(config), tokenizer=job_tokenizer(run))
+    refuse_foreign_checkpoints(run, config, prepared)
+    if not is_new:  # only now: a start that is refused leaves what is known of the job as it was
+        provenance_file = record()
+    write_atomically(
+        run.data_file, json.dumps({name: described(s) for name, s in prepared.splits.items()}, indent=1) + "\n"
+    )
+    if not (run.has_progress() and run.tokenizer.is_dir()):
+        save_tokenizer(prepared.tokenizer, run.tokenizer)
+    # the one that is stored, at every start and in every process
+    prepared = replace(prepared, tokenizer=load_saved_tokenizer(run.tokenizer))
+    for notice in scoring_notices(prepared.splits, ("validation", *config.evaluation.splits)):
+        log.info("%s", notice)
     if config.trainer.devices > 1 or config.trainer.strategy == "fsdp":
         metrics = train_in_processes(run, config.trainer.devices)
     else:
         metrics = train_prepared(run, config, prepared)
     facts["seconds"] = round(time.perf_counter() - started, 1)
-    write_atomically(run.provenance_file, json.dumps(facts, indent=1) + "\n")
+    write_atomically(provenance_file, json.dumps(facts, indent=1) + "\n")
     return metrics
+
+
+def refuse_foreign_checkpoints(run: Run, config: DictConfig, prepared: Prepared) -> None:
+    """Check that this start can continue from the folder's checkpoints, if there are any.
+
+    Raises:
+        CheckpointError: they belong to another training, or none can be read.
+    """
+    from summarizer.training.checkpoint_key import checkpoint_key
+    from summarizer.training.checkpointing import newest_good_checkpoint
+
+    key = checkpoint_key(config, prepared.splits, prepared.tokenizer)
+    files = {split: config.data[f"{split}_file"] for split in prepared.splits}
+    newest_good_checkpoint(run, key, config.trainer.devices, files)
 
 
 def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int = 0) -> dict[str, float]:
     """Everything after the data is there; each process of a multi-device job calls it."""
     from summarizer.evaluation.evaluate import SplitReport, evaluate_split
-    from summarizer.evaluation.report import closing_report
     from summarizer.export import finish_model_folder, push_to_hub
+    from summarizer.tasks.results import write_results
     from summarizer.training.fit import fit
     from summarizer.training.loggers import build_loggers, finish_loggers
 
@@ -64,19 +95,20 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int =
         for name in config.evaluation.splits:
             reports.append(evaluate_split(model, prepared.tokenizer, prepared.splits[name], config, name=name))
             measured |= reports[-1].metrics
+        metrics |= measured
+        if rank == 0:
+            name, repository = prepared.corpus.name, config.export.push_to_hub
+            language = reports[0].language if reports else None
+            write_results(
+                run, config, reports, metrics,
+                save_model=lambda: finish_model_folder(
+                    run, model, prepared.tokenizer, config, metrics, name, language=language
+                ),
+                push_model=(lambda: push_to_hub(run, repository, private=config.export.private)) if repository else None,
+            )  # fmt: skip
         finished = True
     finally:
         finish_loggers(loggers, measured, exit_code=0 if finished else 1)
-    metrics |= measured
-    if rank == 0:
-        for report in reports:
-            target = run.predictions_file if len(reports) == 1 else run.folder / f"predictions-{report.name}.parquet"
-            report.write(target)
-        run.write_metrics(metrics)
-        finish_model_folder(run, model, prepared.tokenizer, config, metrics, prepared.corpus.name)
-        if config.export.push_to_hub:
-            push_to_hub(run, config.export.push_to_hub, private=config.export.private)
-        closing_report(run, config, metrics)
     return metrics
 
 
@@ -108,9 +140,11 @@ def worker(folder: str) -> None:
     """The body of one process of a multi-device job."""
     from summarizer import resolvers
     from summarizer.config import Config
+    from summarizer.tasks import quiet_libraries
 
     exit_with_parent()
     logging.basicConfig(level=logging.INFO if os.environ["RANK"] == "0" else logging.WARNING, format="%(message)s")
+    quiet_libraries()
     resolvers.register()
     run = Run(Path(folder))
     config = OmegaConf.merge(OmegaConf.structured(Config), run.load_config())
@@ -118,4 +152,5 @@ def worker(folder: str) -> None:
     with open_dict(config):
         config.trainer.devices = int(os.environ["WORLD_SIZE"])
     set_threads(config.trainer.threads, config.trainer.devices)
-    train_prepared(run, config, prepare_data(config), rank=int(os.environ["RANK"]))
+    prepared = prepare_data(config, needed_splits(config), tokenizer=load_saved_tokenizer(run.tokenizer))
+    train_prepared(run, config, prepared, rank=int(os.environ["RANK"]))

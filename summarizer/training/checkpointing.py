@@ -1,7 +1,8 @@
 """Checkpoints that survive a kill: written whole or not at all, resumed from to the bit.
 
 A checkpoint holds, beyond Lightning's own (weights, optimizer, schedule, loop counters, callbacks, scaler): the position
-in the list of batches, the state of every random generator, and which model it belongs to.
+in the list of batches, the state of every random generator, and the key of what all of it depends on. It holds no path: a
+job's folder may be moved, to another machine and back.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import random
+import shutil
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +22,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
-from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 
 from summarizer.errors import CheckpointError, OutputError
 from summarizer.run import Run
+from summarizer.training.checkpoint_key import CheckpointKey, refusal
 from summarizer.training.interruption import Interrupted, StopRequest, listening
 
 log = logging.getLogger(__name__)
@@ -79,9 +84,17 @@ def set_random_state(state: dict[str, Any]) -> None:
 class ExactResume(Callback):
     """Puts into every checkpoint what Lightning leaves out, and restores it before the first step of a resumed run."""
 
-    def __init__(self, model_key: str) -> None:
-        self.model_key = model_key
+    def __init__(self, key: CheckpointKey, earlier_seconds: float = 0.0) -> None:
+        self.key, self.earlier_seconds = key, earlier_seconds
         self.restored: dict[str, Any] | None = None
+        self._started: float | None = None
+
+    def seconds(self) -> float:
+        """How long the training has taken, over all its starts; work that was lost to a kill is not counted."""
+        return self.earlier_seconds + (time.perf_counter() - self._started if self._started is not None else 0.0)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._started = time.perf_counter()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -92,12 +105,15 @@ class ExactResume(Callback):
             states = [None] * trainer.world_size  # type: ignore[list-item]
             torch.distributed.all_gather_object(states, random_state())
         checkpoint["summarizer"] = {
-            "model_key": self.model_key,
+            "key": self.key.stored(),
+            "best_step": next((c.best_step for c in trainer.callbacks if isinstance(c, BestCheckpoint)), None),
             "batches_done": trainer.fit_loop.epoch_loop.batch_progress.current.ready,
             "world_size": trainer.world_size,
             "random_states": states,
             "metrics": {key: float(value) for key, value in trainer.callback_metrics.items()},
             "stopped_early": trainer.should_stop,
+            "steps": trainer.global_step,
+            "seconds": self.seconds(),
         }
 
     def on_load_checkpoint(
@@ -112,6 +128,47 @@ class ExactResume(Callback):
             # as late as this, because setting up loaders and sanity checks draw numbers
             set_random_state(self.restored["random_states"][trainer.global_rank])
             self.restored = None
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """`best.ckpt`, and the score it has to be better than: of the job, in whatever folder it is.
+
+    Lightning forgets the score where the folder is another one, and overwrites the best by the next.
+    """
+
+    def __init__(self, run: Run, monitor: str, mode: str) -> None:
+        super().__init__(
+            dirpath=run.checkpoints, filename=run.best_checkpoint.stem, monitor=monitor, mode=mode, save_top_k=1,
+            enable_version_counter=False, save_on_train_epoch_end=False,
+        )  # fmt: skip
+        self.best_step: int | None = None
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        self.best_step = trainer.global_step
+        super()._save_checkpoint(trainer, filepath)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._with_paths(super().state_dict(), os.path.basename) | {"best_step": self.best_step, "dirpath": None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_step = state_dict["best_step"]
+        here = self._with_paths(state_dict, lambda name: os.path.join(str(self.dirpath), name))
+        super().load_state_dict(here | {"dirpath": self.dirpath})
+
+    @staticmethod
+    def _with_paths(state: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+        names = ("best_model_path", "kth_best_model_path", "last_model_path")
+        paths = {name: change(state[name]) if state[name] else state[name] for name in names}
+        return (
+            state | paths | {"best_k_models": {change(path): score for path, score in state["best_k_models"].items()}}
+        )
+
+
+class PatientStopping(EarlyStopping):
+    """Early stopping by the config's patience; Lightning goes on with the one in the checkpoint."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict | {"patience": self.patience})
 
 
 class StepCheckpoints(Checkpoint):
@@ -170,55 +227,118 @@ class StepCheckpoints(Checkpoint):
         self._handlers.close()
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """The whole checkpoint on the CPU.
+
+    Args:
+        mapped: leave the tensors on the disk until they are looked at.
 
     Raises:
         CheckpointError: it is truncated or not a checkpoint of this project.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         content["summarizer"]["batches_done"]
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise CheckpointError(f"the checkpoint {path} is damaged ({type(error).__name__}).") from error
     return content
 
 
+def validation_of(path: Path) -> dict[str, float]:
+    """The `validation/` metrics that a checkpoint was written with; its weights are not read."""
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return {key: value for key, value in content["summarizer"]["metrics"].items() if key.startswith("validation/")}
+
+
 @dataclass(frozen=True)
 class Continuation:
-    """Where a resumed run stands: its checkpoint, the batches it has seen, and what it had measured by then."""
+    """Where a resumed run stands: its checkpoint, the batches and steps it has done, and what it had measured by then."""
 
     path: Path
     batches_done: int
+    steps: int
+    seconds: float
     metrics: dict[str, float]
     stopped_early: bool
+    callbacks: dict[str, Any]
+    """State of each callback, by its key."""
+
+    @classmethod
+    def at(cls, path: Path, checkpoint: dict[str, Any]) -> Continuation:
+        facts = checkpoint["summarizer"]
+        return cls(
+            path, facts["batches_done"], facts["steps"], facts["seconds"], facts["metrics"], facts["stopped_early"],
+            checkpoint["callbacks"],
+        )  # fmt: skip
 
 
-def newest_good_checkpoint(run: Run, model_key: str, world_size: int = 1) -> Continuation | None:
-    """The newest step checkpoint that can be read; None when there is none.
+def newest_good_checkpoint(
+    run: Run, key: CheckpointKey, world_size: int = 1, data: Mapping[str, Any] | None = None
+) -> Continuation | None:
+    """The newest step checkpoint that can be continued from; None when there is none at all.
 
-    A damaged one is passed over with a warning.
+    One that is damaged, or whose best checkpoint is lost, is passed over with a warning.
+
+    Args:
+        data: file of each split, for messages.
 
     Raises:
-        CheckpointError: checkpoints are there, but of another model or number of devices, or all are damaged.
+        CheckpointError: checkpoints are there, but of another key or number of devices, or none can be used.
     """
     found = sorted(run.checkpoints.glob("step-*.ckpt"), reverse=True)
     for path in found:
         try:
-            facts = read_checkpoint(path)["summarizer"]
+            checkpoint = read_checkpoint(path, mapped=True)
         except CheckpointError as error:
             log.warning("%s It is passed over.", error)
             continue
-        if facts["model_key"] != model_key:
+        facts = checkpoint["summarizer"]
+        if "key" not in facts:
             raise CheckpointError(
-                f"{path} is a checkpoint of another model ({facts['model_key']}) than the composed one ({model_key}): resume "
-                "with the model it was trained with, or start a new run."
+                f"{path} was written by an earlier version of this program, and does not say which data, tokenizer and settings it "
+                "belongs to: start a new run in another folder (hydra.sweep.dir=<folder>, without resume)."
             )
+        if changes := key.changes_since(facts["key"]):
+            raise CheckpointError(refusal(changes, path, run.folder, data or {}))
         if facts["world_size"] != world_size:
             raise CheckpointError(
                 f"{path} was written on {facts['world_size']} devices, but trainer.devices={world_size}: continue on as many."
             )
-        return Continuation(path, facts["batches_done"], facts["metrics"], facts["stopped_early"])
+        if not best_is_there(run, facts["best_step"]):
+            log.warning(
+                "%s is passed over: the best checkpoint so far, of step %s, is not in the folder.",
+                path, facts["best_step"],
+            )  # fmt: skip
+            continue
+        return Continuation.at(path, checkpoint)
     if found:
-        raise CheckpointError(f"no checkpoint in {run.checkpoints} can be read: start the run anew in another folder.")
+        raise CheckpointError(
+            f"no checkpoint in {run.checkpoints} can be continued from (the reason of each is above): start the run anew in "
+            "another folder."
+        )
     return None
+
+
+def best_is_there(run: Run, step: int | None) -> bool:
+    """Whether the best checkpoint of a step can be had: a machine may have been lost while its files were fetched.
+
+    The step checkpoint of the same step has the same weights, and is taken where that is left. A best checkpoint of a later
+    step is as good: the resumed run writes it anew.
+    """
+    if step is None or step_of(run.best_checkpoint) >= step:
+        return True
+    same = run.checkpoints / f"step-{step:08d}.ckpt"
+    if step_of(same) != step:
+        return False
+    temporary = run.best_checkpoint.with_name(f".{run.best_checkpoint.name}.{os.getpid()}.tmp")
+    shutil.copyfile(same, temporary)
+    os.replace(temporary, run.best_checkpoint)
+    return True
+
+
+def step_of(path: Path) -> int:
+    """The optimizer step of a checkpoint; -1 where it is missing or damaged."""
+    try:
+        return int(read_checkpoint(path, mapped=True)["global_step"])
+    except CheckpointError:
+        return -1

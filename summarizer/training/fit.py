@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from pytorch_lightning.callbacks import Callback, WeightAveraging
 from pytorch_lightning.loggers import Logger
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -23,17 +22,21 @@ from summarizer.data.collate import CausalCollator, Seq2SeqCollator
 from summarizer.data.datamodule import Packing, SummarizationData
 from summarizer.errors import HardwareError
 from summarizer.evaluation.report import opening_report
-from summarizer.models.loading import build_model, finished_model
+from summarizer.models.loading import build_model, finished_model, refuse_missing_new_tokens
 from summarizer.packing.anatomy import supports_packing
 from summarizer.packing.arithmetic import device_peak, training_arithmetic
 from summarizer.packing.training import budget_for, packed_collator, wants_packing
 from summarizer.run import Run
+from summarizer.training.checkpoint_key import checkpoint_key
 from summarizer.training.checkpointing import (
     AtomicCheckpointIO,
+    BestCheckpoint,
     ExactResume,
+    PatientStopping,
     StepCheckpoints,
     newest_good_checkpoint,
     read_checkpoint,
+    validation_of,
 )
 from summarizer.training.divergence import StopAtDivergence
 from summarizer.training.exchange import ExchangeAtStep
@@ -85,13 +88,6 @@ def plan_schedule(batches_per_epoch: int, batch_documents: float, epochs: int, c
     return Schedule(total, accumulation, total // validations * accumulation)
 
 
-def model_key(config: DictConfig) -> str:
-    """What a checkpoint belongs to: weights of another key do not fit."""
-    model = config.model
-    shape = "-".join(str(size) for size in model.shape.values()) if model.shape else model.hub_id
-    return f"{model.name}:{shape}"
-
-
 def collator_for(
     config: DictConfig, tokenizer: PreTrainedTokenizerBase, model: Any
 ) -> Seq2SeqCollator | CausalCollator:
@@ -104,30 +100,28 @@ def collator_for(
 
 
 def trainer_callbacks(
-    run: Run, config: DictConfig, schedule: Schedule, validation: GenerativeValidation, throughput: Throughput
+    run: Run,
+    config: DictConfig,
+    schedule: Schedule,
+    validation: GenerativeValidation,
+    throughput: Throughput,
+    resume: ExactResume,
 ) -> list[Callback]:
     """In the order that their hooks must run: see the notes of each class."""
     # first, so that the step it ends is not saved
-    callbacks: list[Callback] = [
-        StopAtDivergence(config.optim.lr), ExactResume(model_key(config)), throughput, validation
-    ]  # fmt: skip
+    callbacks: list[Callback] = [StopAtDivergence(config.optim.lr), resume, throughput, validation]
     if config.optim.ema_decay is not None:
         # all weights in a few launches: Lightning's own class for this average takes several for each weight
         average = get_ema_multi_avg_fn(config.optim.ema_decay)
         callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
     if config.callbacks.early_stopping_patience is not None:
         callbacks.append(
-            EarlyStopping(
+            PatientStopping(
                 config.callbacks.monitor, mode=config.callbacks.mode, patience=config.callbacks.early_stopping_patience
             )
         )
     callbacks += progress_callbacks(schedule.total_steps, config.callbacks.progress)
-    callbacks.append(
-        ModelCheckpoint(
-            dirpath=run.checkpoints, filename="best", monitor=config.callbacks.monitor, mode=config.callbacks.mode,
-            save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=False,
-        )
-    )  # fmt: skip
+    callbacks.append(BestCheckpoint(run, config.callbacks.monitor, config.callbacks.mode))
     callbacks.append(StepCheckpoints(run, config.trainer.checkpoint_every_n_steps))
     return callbacks
 
@@ -154,6 +148,7 @@ def fit(
     pl.seed_everything(config.seed, workers=True, verbose=False)
     with memory_errors():
         model = build_model(config.model, tokenizer, config.hardware.attention).train()
+        refuse_missing_new_tokens(model, config)
     limits = BatchLimits(config.trainer.batch_size, config.hardware.tokens_per_step)
     on_gpu = config.hardware.accelerator == "cuda"
     data = SummarizationData(
@@ -172,7 +167,8 @@ def fit(
             trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
             accumulation=schedule.accumulation, steps=schedule.total_steps,
         )  # fmt: skip
-    found = newest_good_checkpoint(run, model_key(config), world_size)
+    key = checkpoint_key(config, splits, tokenizer)
+    found = newest_good_checkpoint(run, key, world_size)
     if found:
         data.position = found.batches_done
         log.info("continuing from %s", found.path.name)
@@ -181,6 +177,7 @@ def fit(
         config.hardware.generation_tokens, config.logger.sample_predictions,
     )  # fmt: skip
     throughput = measured_throughput(model, config)
+    resume = ExactResume(key, found.seconds if found else 0.0)
     alone = config.hardware.accelerator == "cpu" and world_size == 1 and config.trainer.strategy != "fsdp"
     in_parts = alone and not packs and not config.hardware.compile and takes_parts(model)
     module = SummarizationModule(
@@ -194,22 +191,28 @@ def fit(
     if config.hardware.compile and not packs:
         compile_model(model)
     with quiet_lightning():
-        trainer = build_trainer(run, config, schedule, validation, throughput, loggers, strategy_for(config, packs))
-    started = time.perf_counter()
+        trainer = build_trainer(
+            run, config, schedule, validation, throughput, resume, loggers, strategy_for(config, packs)
+        )
     with quiet_lightning(), memory_errors():
-        if not (found and found.stopped_early):
+        if found and found.stopped_early:
+            throughput.load_state_dict(found.callbacks[throughput.state_key])
+        else:
             trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None, weights_only=True)
     # a run that was killed after its last step has measured all before: the checkpoint remembers
     measured = {**(found.metrics if found else {}), **trainer.callback_metrics}
     metrics = {
         **{key: float(value) for key, value in measured.items() if key.startswith(("train/", "validation/"))},
         **throughput.summary(),
-        "train/steps": float(trainer.global_step),
-        "train/seconds": time.perf_counter() - started,
+        "train/steps": float(found.steps if found and found.stopped_early else trainer.global_step),
+        "train/seconds": resume.seconds(),
     }
     if (documents := rows_of(splits["train"])) is not None:
         metrics["train/documents"] = float(documents)
-    return best_model(run, config, tokenizer, module), metrics
+    best = best_model(run, config, tokenizer, module)
+    if run.best_checkpoint.exists():  # what is said of the model that is kept, not of the last one
+        metrics |= validation_of(run.best_checkpoint)
+    return best, metrics
 
 
 def choose_packing(
@@ -269,6 +272,7 @@ def build_trainer(
     schedule: Schedule,
     validation: GenerativeValidation,
     throughput: Throughput,
+    resume: ExactResume,
     loggers: Sequence[Logger],
     strategy: Any,
 ) -> pl.Trainer:
@@ -290,7 +294,7 @@ def build_trainer(
         # a norm is clipped in the module, which logs it; the Trainer must know of none
         use_distributed_sampler=False,
         logger=list(loggers),
-        callbacks=trainer_callbacks(run, config, schedule, validation, throughput),
+        callbacks=trainer_callbacks(run, config, schedule, validation, throughput, resume),
         plugins=[AtomicCheckpointIO()],
         enable_model_summary=False,
         enable_progress_bar=False,  # ours: training/progress.py

@@ -13,6 +13,7 @@ from summarizer.data.tokenized import TokenizedSplit
 from summarizer.evaluation.distributed import gather, rank_and_world_size
 from summarizer.evaluation.generation import summarize_batches
 from summarizer.evaluation.rouge import score_rows
+from summarizer.evaluation.words import choose
 from summarizer.training.loggers import log_samples
 from summarizer.training.sharding import gathered
 
@@ -30,6 +31,7 @@ class GenerativeValidation(Callback):
     ) -> None:  # fmt: skip
         self.split, self.rows, self.tokenizer = split, rows, tokenizer
         self.generation, self.batch_tokens, self.samples = generation, batch_tokens, samples
+        self.rouge_tokenizer = choose(split.summary(i) for i in range(len(split)))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
@@ -45,6 +47,7 @@ class GenerativeValidation(Callback):
                 settings=self.generation,
                 batch_tokens=self.batch_tokens,
                 tokenizer=self.tokenizer,
+                rouge_tokenizer=self.rouge_tokenizer,
             )
         pl_module.model.train(was_training)
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
@@ -53,7 +56,7 @@ class GenerativeValidation(Callback):
         predictions, references = [pairs[i] for i in order], [self.split.summary(i) for i in order]
         scores = {
             f"validation/{key}": 100 * float(np.mean(values))
-            for key, values in score_rows(predictions, references).items()
+            for key, values in score_rows(predictions, references, self.rouge_tokenizer).items()
         }
         # the same on every rank already; to say so keeps Lightning from advising it
         pl_module.log_dict(scores, sync_dist=trainer.world_size > 1)

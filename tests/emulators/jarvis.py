@@ -187,7 +187,10 @@ class Jarvis(Served):
             case ("GET", "ssh"):
                 return 200, self.account_keys
             case ("POST", "ssh"):
-                self.account_keys.append(body | {"key_id": f"k{len(self.account_keys) + 1}"})
+                self.account_keys.append(body | {"key_id": f"k{time.monotonic_ns()}"})
+                return 200, {"success": True}
+            case ("DELETE", "ssh", number):
+                self.account_keys = [key for key in self.account_keys if key["key_id"] != number]
                 return 200, {"success": True}
         return 404, {"detail": f"{method} /{'/'.join(parts)} is not emulated"}
 
@@ -232,6 +235,7 @@ class Jarvis(Served):
         cage.prepare()
         for known in self.account_keys:
             cage.authorize(known["ssh_key"])
+        self.furnish(cage)
         if self.gpu_on_machine:
             cage.install("nvidia-smi", f"#!/bin/sh\necho '{self.gpu_on_machine}'\n")
         return cage

@@ -65,7 +65,7 @@ class Fault:
     """What goes wrong with the next `times` requests that match.
 
     Actions: an HTTP status as a number; `lost` acts and drops the connection without a reply; `drop` drops it before acting;
-    `refuse` answers 200 with success false; `text` answers 200 with a page of HTML.
+    `refuse` answers 200 with success false; `text` answers 200 with a page of HTML, `page` answers 403 with one.
     """
 
     method: str

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qs, urlsplit
 
+from tests.emulators import hostile
 from tests.emulators.cage import Cage
 from tests.emulators.market import Faults
 
@@ -46,6 +47,12 @@ class Served:
     disk_mb: int | None = None
     boots: list[str] = field(default_factory=list)
     """How the next machines come up; the words are the provider's."""
+    hostile: str | None = None
+    """What the owner of the next machines does, a mode of `hostile.py`; null: he is honest."""
+    victim: str = ""
+    """A path of the client that such a machine is after."""
+    noise: str = ""
+    """What the next machines' `.bashrc` does."""
     requests: list[str] = field(default_factory=list)
     port: int = 0
 
@@ -70,6 +77,12 @@ class Served:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def furnish(self, cage: Cage) -> None:
+        """What a machine has that is not what it should be."""
+        if self.hostile:
+            cage.install("python3", hostile.interpreter(self.hostile, self.victim))
+        (cage.folder / "home" / ".bashrc").write_text(self.noise)
 
     # --- what a provider adds
 
@@ -115,6 +128,8 @@ def _handler_of(market: Served) -> type[BaseHTTPRequestHandler]:
                 return self._reply(fault.action, fault.body or market.planted)
             if fault is not None and fault.action == "refuse":
                 return self._reply(200, market.planted)
+            if fault is not None and fault.action == "page":
+                return self._reply(403, None)
             if fault is not None and fault.action == "text":
                 return self._reply(200, None)
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")

@@ -131,6 +131,7 @@ class Vast(Served):
             cage.prepare()
             for known in self.account_keys:
                 cage.authorize(known["public_key"])
+            self.furnish(cage)
             gpu_on_machine = lemon.get("gpu_on_machine", self.gpu_on_machine)
             if gpu_on_machine:
                 cage.install("nvidia-smi", f"#!/bin/sh\necho '{gpu_on_machine}'\n")
@@ -200,6 +201,9 @@ class Vast(Served):
                 known = {"id": len(self.account_keys) + 1, "key": body["ssh_key"], "public_key": body["ssh_key"]}
                 self.account_keys.append(known)
                 return 200, {"success": True, "key": known}
+            case ("DELETE", "ssh", number):
+                self.account_keys = [key for key in self.account_keys if str(key["id"]) != number]
+                return 200, {"success": True}
             case ("POST", "instances", number, "ssh"):
                 self.instances[int(number)].cage.authorize(body["ssh_key"])
                 return 200, {"success": True}

@@ -154,6 +154,24 @@ def steps_in(text: str) -> list[int]:
     return [int(step) for step in re.findall(r"step (\d+) weight", text)]
 
 
+def assert_only_needed_variables(desk: Desk) -> None:
+    """Two jobs of one sweep, of which the app says that only the second can't do without a token."""
+    (desk.project / "descent" / "needs.py").write_text(
+        "def named(config):\n    return ['CANARY_TOKEN'] if config.steps == 2 else []\n"
+    )
+    source = desk.project / "descent" / "__main__.py"
+    shows = (
+        "    import os; print('has', *sorted(n for n in os.environ if n in ('CANARY_TOKEN', 'HF_TOKEN')))\n    loss ="
+    )
+    source.write_text(source.read_text().replace("    loss =", shows))
+    done = desk.run(
+        "-m", "steps=1,2", "provider.pass_environment=[]", "provider.needed_environment=descent.needs:named"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [(desk.output(number) / "remote.log").read_text() for number in (0, 1)]
+    assert [re.findall("^has ?(.*)$", text, re.MULTILINE) for text in said] == [[""], ["CANARY_TOKEN"]]
+
+
 def readable(paths: Iterable[Path]) -> Iterator[Path]:
     """Those that are still there, and that we may read."""
     for path in paths:
@@ -162,6 +180,10 @@ def readable(paths: Iterable[Path]) -> Iterator[Path]:
         except OSError:
             continue
         yield path
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
 
 
 @contextmanager

@@ -21,10 +21,14 @@ AGENT = Path(launchers.remote.__file__).parent / "agent.py"
 @pytest.fixture
 def ask(tmp_path: Path):
     with subprocess.Popen(
-        [sys.executable, str(AGENT), str(tmp_path), "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(AGENT), str(tmp_path), "MARK", "serve"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as agent:
         assert agent.stdin
         assert agent.stdout
+        assert [agent.stdout.readline() for _ in range(2)] == ["\n", "MARK\n"]
         agent.stdout.readline()
 
         def answer(act: str, *arguments: Any) -> Any:

@@ -22,18 +22,13 @@ def drop_key(desk: Desk) -> None:
 
 
 def change_key(desk: Desk) -> None:
-    desk.variables["VAST_API_KEY"] = "not-the-key"
+    desk.variables["VAST_API_KEY"] = "emulated-not-the-key"
 
 
 def open_key_file(desk: Desk) -> None:
     drop_key(desk)
     (desk.folder / ".vast_api_key").write_text(desk.market.key)
     (desk.folder / ".vast_api_key").chmod(0o644)
-
-
-def open_private_key(desk: Desk) -> None:
-    assert desk.launchers("doctor", "--api-url", desk.market.url).returncode == 0
-    (desk.home / "ssh" / "id_ed25519").chmod(0o644)
 
 
 def corrupt_ledger(desk: Desk) -> None:
@@ -63,13 +58,15 @@ CASES: list[tuple[str, Callable[[Desk], None], list[str], str]] = [
     ("no key", drop_key, [], "No Vast.ai key: set VAST_API_KEY"),
     ("wrong key", change_key, [], "Vast.ai refuses the key in VAST_API_KEY"),
     ("key file open to others", open_key_file, [], "Others can read the key file"),
-    ("ssh key open to others", open_private_key, [], "Others can read the private key"),
     ("unreachable API", nothing, ["provider.api_url=http://127.0.0.1:9"], "does not answer"),
     ("unknown card", nothing, ["provider.gpu=RTX4900"], "did you mean"),
     ("price cap below the market", nothing, ["provider.max_price=0.1"], "nearest is 101 at $0.360/h"),
     ("max_cost below the estimate", nothing, ["provider.max_cost=0.01", "provider.forecast=descent:hours"], "max_cost"),
     ("disk below need", nothing, ["provider.disk_gb=5", "provider.min_disk_gb=50"], "rent a larger disk"),
     ("no time", nothing, ["provider.max_hours=0"], "must be above 0"),
+    ("price cap that is no number", nothing, ["provider.max_price=nan"], "provider.max_price is nan"),
+    ("hours without end", nothing, ["provider.max_hours=inf"], "provider.max_hours is inf"),
+    ("deadline that is no number", nothing, ["hydra.launcher.timing.grace=nan"], "hydra.launcher.timing.grace is nan"),
     ("unknown knob", nothing, ["+provider.max_prize=1"], "max_prize"),
     ("corrupted ledger", corrupt_ledger, [], "can't be read"),
     ("ledger of a newer version", newer_ledger, [], "newer version"),

@@ -212,7 +212,7 @@ def test_the_next_command_ends_a_machine_whose_hours_are_over_since_it_cannot_en
     assert desk.launchers("ps").returncode == 0
     assert len(desk.market.billed()) == 1  # within its hours `attach` may still want it
     with sqlite3.connect(desk.home / "ledger.sqlite") as ledger:
-        ledger.execute("UPDATE machines SET created = created - 86400")
+        ledger.execute("UPDATE machines SET created = created - 86400, deadline = deadline - 86400")
     done = desk.launchers("ps")
     assert "past its time" in done.stderr
     assert desk.market.billed() == []
@@ -230,7 +230,7 @@ def open_key_file(desk: Desk) -> None:
 
 
 def wrong_key(desk: Desk) -> None:
-    desk.variables["JL_API_KEY"] = "not-the-key"
+    desk.variables["JL_API_KEY"] = "emulated-not-the-key"
 
 
 def pay_in_rupees(desk: Desk) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -92,3 +93,38 @@ def test_sigterm_ends_the_command_with_143_and_the_job_continues_when_run_again(
     again = descent("steps=200")
     assert f"starts at step {step}" in again.stdout
     assert losses(project)
+
+
+@pytest.mark.parametrize(
+    ("leaves", "code"), [("SystemExit(130)", 130), ("SystemExit(143)", 143), ("KeyboardInterrupt", 130)]
+)
+def test_a_job_that_was_stopped_ends_the_sweep_and_the_printed_command_continues_it(leaves, code, descent, project):
+    source = project / "descent/__main__.py"
+    whole = source.read_text()
+    source.write_text(whole.replace('raise ValueError(f"diverged at step {cfg.fail_at}")', f"raise {leaves}"))
+    done = descent("-m", "fail_at=null,2,null", "curve='7'", "+note='two words'", "hydra.sweep.dir=outputs/here")
+    assert done.returncode == code, done.stderr
+    assert "Jobs: done 0; interrupted 1; not started 2." in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert not (project / "outputs/here/2").exists()
+    printed = next(
+        line for line in (done.stderr + done.stdout).splitlines() if line.startswith("  python -m descent -m ")
+    )
+    source.write_text(whole.replace('state["step"] == cfg.fail_at', "False"))
+    again = descent(*shlex.split(printed)[3:])
+    assert again.returncode == 0, again.stderr
+    assert "starts at step 2" in again.stdout
+    assert {f.parent.name for f in project.glob("outputs/here/*/metrics.json")} == {"0", "1", "2"}
+
+
+def test_a_failed_job_is_named_before_the_next_one_starts(descent):
+    done = descent("-m", "fail_at=0,null")
+    lines = [line for line in done.stdout.splitlines() if "job 0 failed" in line or "starts at step" in line]
+    assert ["failed" in line for line in lines] == [False, True, False]
+
+
+def test_two_jobs_never_share_a_folder(descent, project):
+    done = descent("-m", "steps=1,2", "hydra.sweep.subdir=same")
+    assert done.returncode == 1
+    assert "hydra.sweep.subdir" in done.stderr
+    assert not (project / "outputs/descent/same").exists()

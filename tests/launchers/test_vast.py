@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.conftest import CANARIES, Desk, on_every_market, readable, steps_in
+from tests.launchers.conftest import (
+    CANARIES,
+    Desk,
+    assert_only_needed_variables,
+    on_every_market,
+    readable,
+    steps_in,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -44,17 +51,19 @@ def test_what_the_app_asks_to_carry_is_there_as_far_as_it_is_small_enough(desk: 
         (desk.folder / name / "rows").write_bytes(b"0" * size)
     found = {name: f"Path({str(desk.folder / name)!r})" for name in ("corpus", "tokens", "index")}
     asked = ", ".join(f"'{name}/kept': {path}" for name, path in found.items())
-    (desk.project / "kept.py").write_text(f"from pathlib import Path\ndef here(config):\n    return {{{asked}}}\n")
+    (desk.project / "descent" / "kept.py").write_text(
+        f"from pathlib import Path\ndef here(config):\n    return {{{asked}}}\n"
+    )
     tells = "print('came:', *sorted(str(p) for p in Path(os.environ['CARRIED_DATA']).rglob('rows')))"
     (desk.project / "descent" / "__init__.py").write_text(
         f"import os\nfrom pathlib import Path\nif 'CARRIED_DATA' in os.environ: {tells}\n"
     )
-    done = desk.run("steps=1", "provider.carry=kept:here", "provider.max_carry_mb=0.005")
+    done = desk.run("steps=1", "provider.carry=descent.kept:here", "provider.max_carry_mb=0.005")
     (came,) = re.findall("came: (.*)", done.stdout)
     assert [Path(path).parts[-3:] for path in came.split()] == [("corpus", "kept", "rows"), ("index", "kept", "rows")]
 
 
-@pytest.mark.parametrize("name", ["nowhere:here", "json:nothing", "json"])
+@pytest.mark.parametrize("name", ["descent.nowhere:here", "descent:nothing"])
 def test_a_function_that_is_not_there_is_named_before_anything_is_rented(desk: Desk, name: str):
     done = desk.run("steps=1", f"provider.carry={name}")
     assert done.returncode != 0
@@ -63,14 +72,17 @@ def test_a_function_that_is_not_there_is_named_before_anything_is_rented(desk: D
     assert desk.market.history == []
 
 
-@pytest.mark.parametrize("step", ["ship", "read", "job_status"])
-def test_a_mistake_of_ours_leaves_no_machine_and_no_job_that_waits(desk: Desk, step: str):
+def plant_mistake(desk: Desk, step: str) -> None:
     (desk.project / "descent" / "__init__.py").write_text(
         "import contextlib\n"
         "with contextlib.suppress(ImportError):  # the machine has none of the client's modules\n"
         "    import launchers.transport.host as host\n"
         f"    def mistaken(*arguments): raise ZeroDivisionError('planted')\n    host.SshHost.{step} = mistaken\n"
     )
+
+
+def test_a_mistake_of_ours_before_a_job_has_begun_leaves_no_machine_and_no_job_that_waits(desk: Desk):
+    plant_mistake(desk, "ship")
     done = desk.run("-m", "steps=1,2", "provider.machines=2")
     said = done.stdout + done.stderr
     assert done.returncode != 0
@@ -79,6 +91,24 @@ def test_a_mistake_of_ours_leaves_no_machine_and_no_job_that_waits(desk: Desk, s
     assert desk.market.billed() == []
     rows = json.loads(desk.launchers("ps", "--json", "--all").stdout)[0]["jobs"]
     assert {row["state"] for row in rows} == {"failed"}
+
+
+@pytest.mark.parametrize("step", ["read", "job_status"])
+def test_a_mistake_of_ours_keeps_machines_with_results_and_names_them_until_attach_has_fetched(desk: Desk, step: str):
+    plant_mistake(desk, step)
+    done = desk.run("-m", "steps=1,2", "provider.machines=2")
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "A mistake in the launchers" in said
+    assert "ZeroDivisionError: planted" in said
+    assert len(desk.market.billed()) == 2
+    for instance in desk.market.billed():
+        assert f"STILL BILLED: vast instance {instance} was kept" in said
+    assert f"python -m launchers attach {desk.launch}" in said
+    attached = desk.launchers("attach", desk.launch)
+    assert attached.returncode == 0, attached.stdout + attached.stderr
+    assert [desk.loss(0), desk.loss(1)] == [pytest.approx((7 * 0.5**steps) ** 2) for steps in (1, 2)]
+    assert desk.market.billed() == []
 
 
 def test_spot_is_a_bid(desk: Desk):
@@ -235,6 +265,11 @@ def test_the_job_gets_the_variables_that_it_needs(desk: Desk):
     )
     done = desk.run("steps=1")
     assert f"token {len(CANARIES['CANARY_TOKEN'])}" in done.stdout
+
+
+@on_every_market
+def test_a_job_gets_the_variables_that_the_app_says_it_needs_and_no_others(desk: Desk):
+    assert_only_needed_variables(desk)
 
 
 def test_without_an_environment_the_machine_installs_the_pinned_dependencies_once(

@@ -64,6 +64,11 @@ def test_a_card_that_is_named_by_a_number_composes(arguments):
         (["resume=/no/such/job"], ["resume=/no/such/job", "config.yaml"]),
         (["data=files"], ["data.train_file"]),
         (["model.max_source_tokens=100000"], ["tokens_per_step"]),
+        (["model=t5_small", "model.shape.d_model=64"], ["model.shape.d_model", "unused with this model"]),
+        (["model=t5_small", "model.lora={r: 1}"], ["model.lora", "unused with this model"]),
+        (["optim.gradient_clip_norm=-1"], ["optim.gradient_clip_norm=-1", "above 0"]),
+        (["seed=-1"], ["seed=-1", "at least 0"]),
+        (["evaluation.splits=[dev]"], ["evaluation.splits", "validation"]),
         (["model=bart_base", "model.max_source_tokens=2048"], ["model.max_source_tokens=2048", "1024", "bart_base"]),
     ],
 )

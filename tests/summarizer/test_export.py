@@ -11,12 +11,13 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
 from summarizer.export import finish_model_folder
 from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration
+from summarizer.models.shipping import ship
 from summarizer.paths import shipped_model_dir
 from summarizer.run import Run
 from tests.summarizer.composition import composed
 
 
-def finished(folder: Path, *overrides: str) -> Run:
+def finished(folder: Path, *overrides: str, language: str | None = None) -> Run:
     config = composed("model=tiny", *overrides)
     torch.manual_seed(0)
     shape = {"vocab_size": 8000, "d_model": 16, "d_ff": 32, "num_heads": 2}
@@ -24,7 +25,7 @@ def finished(folder: Path, *overrides: str) -> Run:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(shipped_model_dir())
     run = Run(folder)
     metrics = {"test/rougeL": 1.0, "test/rougeL_low": 0.5, "test/rougeL_high": 1.5, "test/rows": 3.0}
-    finish_model_folder(run, model, tokenizer, config, metrics, "debsum")
+    finish_model_folder(run, model, tokenizer, config, metrics, "debsum", language=language)
     return run
 
 
@@ -49,3 +50,17 @@ def test_the_card_says_how_its_figures_were_written(tmp_path, reranking, words):
     card = (finished(tmp_path, f"generation.reranking={reranking}").model / "README.md").read_text()
     assert words in card
     assert "(0.50 to 1.50)" in card
+
+
+@pytest.mark.parametrize(("language", "line"), [("en", "language: en\n"), (None, "")])
+def test_the_card_names_a_language_only_where_the_data_has_a_known_one(tmp_path, language, line):
+    card = (finished(tmp_path, language=language).model / "README.md").read_text()
+    assert card.startswith(f"---\n{line}pipeline_tag: summarization\n")
+
+
+def test_a_job_whose_metrics_name_a_tokenizer_can_be_shipped(tmp_path):
+    run = finished(tmp_path / "job")
+    run.write_metrics({"test/rougeL": 12.345678, "test/rouge_tokenizer": "unicode", "train/seconds": 1.0})
+    ship(run.folder, tmp_path / "shipped")
+    metrics = json.loads((tmp_path / "shipped" / "metrics.json").read_text())
+    assert metrics == {"test/rougeL": 12.3457, "test/rouge_tokenizer": "unicode"}

@@ -14,7 +14,10 @@ from typing import Any
 
 from launchers.errors import CredentialError, LaunchError, MendInput, OfferTaken, RetryLater, Unreachable
 from launchers.job import Address
+from launchers.providers.base import BETWEEN
 
+_NO_MESSAGE = "Unknown error"
+"""Of the SDK, where an error answer says nothing that it can read."""
 GET_RETRIES = 1
 """Of the SDK, 1 s apart: the caller knows better how long a request is worth repeating."""
 
@@ -26,6 +29,7 @@ class Refused(RetryLater):
         super().__init__(f"JarvisLabs answered {status or 'no'}: {words.rstrip('.')}.")
         self.status = status
         self.words = words
+        self.may_have_acted = not 200 <= status < 500
 
     def of_create(self) -> LaunchError:
         """What a refused create or resume means."""
@@ -70,8 +74,6 @@ class JarvisClient:
             target = httpx.URL(api_url)
         except httpx.InvalidURL as error:
             raise MendInput(f"provider.api_url {api_url!r} is no address: {error}.") from None
-        if target.scheme not in ("http", "https") or not target.host:
-            raise MendInput(f"provider.api_url {api_url!r} is no address: it must begin with http:// or https://.")
         codes = {httpx.URL(url).host: REGION_DISPLAY_CODES[region].lower() for region, url in REGION_URLS.items()}
 
         class Redirected(httpx.HTTPTransport):
@@ -102,13 +104,21 @@ class JarvisClient:
             balance = self._sdk.account.balance()
         return float(balance.balance or 0) + float(balance.grants or 0)
 
-    def public_keys(self) -> list[str]:
+    def ssh_keys(self) -> list[Any]:
         with translated():
-            return [str(key.ssh_key) for key in self._sdk.ssh_keys.list()]
+            return list(self._sdk.ssh_keys.list())
 
     def add_key(self, public_key: str, name: str) -> None:
         with translated():
             self._sdk.ssh_keys.add(public_key, name)
+
+    def remove_key(self, key: str) -> None:
+        """
+        Raises:
+            NotThere.
+        """
+        with translated():
+            self._sdk.ssh_keys.remove(key)
 
     # --- machines
 
@@ -191,6 +201,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except exceptions.AuthError as error:
+        if str(error) == _NO_MESSAGE:  # the body was none of the API's
+            raise RetryLater(BETWEEN.format("JarvisLabs", 401)) from None
         raise CredentialError(f"JarvisLabs refuses the key in JL_API_KEY ({error}): make a new one.") from None
     except exceptions.NotFoundError as error:
         raise NotThere(str(error)) from None
@@ -199,6 +211,8 @@ def translated() -> Iterator[None]:
     except exceptions.APIError as error:
         if error.status_code == 0 and "Request " in error.message:
             raise Unreachable(f"JarvisLabs does not answer ({error.message}): check the network.") from None
+        if error.message == _NO_MESSAGE and error.status_code in (401, 403):
+            raise RetryLater(BETWEEN.format("JarvisLabs", error.status_code)) from None
         raise Refused(error.status_code, error.message) from None
     except exceptions.JarvislabsError as error:
         raise MendInput(f"JarvisLabs' client refuses the request: {error}.") from None

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from pathlib import Path
 from typing import Any
 
-from launchers.errors import CredentialError, MendInput, OfferTaken, RetryLater
+from launchers.credentials import check_address, fingerprint, key_from_environment, key_in_file, read_key_file
+from launchers.errors import CredentialError, MendInput, NoKey, OfferTaken, RetryLater
 from launchers.job import MachineState, MachineStatus, Offer
-from launchers.providers.base import CreateRequest, Need
+from launchers.providers.base import AccountKey, CreateRequest, Need
 from launchers.providers.jarvis import wire
 from launchers.providers.jarvis.client import JarvisClient, NotThere, Refused, address_of, region_codes
+from launchers.transport.keys import blob
 
 KEY_VARIABLE = "JL_API_KEY"
-KEY_NAME = "launchers"
 UNLISTED_S = 15.0
 """How long a new machine may be missing from the service's own answers."""
 CATALOGUE_S = 60.0
@@ -23,16 +23,18 @@ CATALOGUE_S = 60.0
 
 
 def open_provider(api_url: str | None) -> Jarvis:
-    return Jarvis(find_key(), api_url)
+    key = find_key()
+    check_address(key, api_url, "JarvisLabs", KEY_VARIABLE, None)
+    return Jarvis(key, api_url)
 
 
 def find_key() -> str:
     """The API key, from where JarvisLabs' own tools look for it.
 
     Raises:
-        CredentialError: none, or in a file that others can read.
+        CredentialError: none, none that can be right, or in a file that others can read.
     """
-    key = os.environ.get(KEY_VARIABLE, "").strip()
+    key = key_from_environment(KEY_VARIABLE)
     if key:
         return key
     import tomllib
@@ -40,16 +42,16 @@ def find_key() -> str:
     import platformdirs
 
     path = Path(platformdirs.user_config_dir("jl")) / "config.toml"
-    if path.is_file():
-        if path.stat().st_mode & 0o077:
-            raise CredentialError(f"Others can read the key file {path}: run `chmod 600 {path}`.")
+    text = read_key_file(path)
+    if text is not None:
         try:
-            token = tomllib.loads(path.read_text()).get("auth", {}).get("token")
+            token = tomllib.loads(text).get("auth", {}).get("token")
         except (tomllib.TOMLDecodeError, AttributeError):
             raise CredentialError(f"The key file {path} can't be read: run `jl setup` again.") from None
-        if token:
-            return str(token)
-    raise CredentialError(
+        key = key_in_file(str(token or ""), path)
+        if key:
+            return key
+    raise NoKey(
         f"No JarvisLabs key: set {KEY_VARIABLE}, from https://jarvislabs.ai/settings/api-keys "
         "(`python -m launchers doctor` checks it)."
     )
@@ -59,8 +61,10 @@ class Jarvis:
     """JarvisLabs' containers: fixed prices by card and region, spot machines that are paused when they are taken away."""
 
     name = "jarvis"
+    keys_per_machine = False
 
     def __init__(self, key: str, api_url: str | None = None) -> None:
+        self.account = fingerprint(key)
         self._client = JarvisClient(key, api_url)
         self._catalogue: tuple[float, list[Any]] = (0.0, [])
         self._made: dict[str, tuple[str, float]] = {}
@@ -163,9 +167,15 @@ class Jarvis:
         return self._client.balance()
 
     def register_key(self, public_key: str) -> None:
-        wanted = _blob(public_key)
-        if all(wanted != _blob(known) for known in self._client.public_keys()):
-            self._client.add_key(public_key, KEY_NAME)
+        if all(blob(public_key) != blob(key.public) for key in self.account_keys()):
+            self._client.add_key(public_key, public_key.split()[2])
+
+    def account_keys(self) -> list[AccountKey]:
+        return [AccountKey(key.key_id, key.key_name, key.ssh_key) for key in self._client.ssh_keys()]
+
+    def remove_account_key(self, key: str) -> None:
+        with contextlib.suppress(NotThere):
+            self._client.remove_key(key)
 
     def authorize(self, instance: str, public_key: str) -> None:
         """Nothing to do: a machine takes the account's keys when it is created, and no others later."""
@@ -187,8 +197,3 @@ class Jarvis:
             raise refused.of_create() from None
         except NotThere as error:
             raise OfferTaken(f"JarvisLabs does not resume machine {instance}: {error}.") from None
-
-
-def _blob(public_key: str) -> str:
-    """Type and key without the comment."""
-    return " ".join(public_key.split()[:2])

@@ -9,7 +9,7 @@ SIGN_UP = SignUp(
     page="https://jarvislabs.ai/",
     credit="prepaid, from an account that pays in $: add credit before renting",
     key="make a key at https://jarvislabs.ai/settings/api-keys and `export JL_API_KEY=...`, or run `jl setup`",
-    ssh="nothing to do: doctor makes a key pair, and a rental registers it (the account holds about ten keys)",
+    ssh="nothing to do: each launch makes a key pair, registers it, and removes it at its end (the account holds about ten keys)",
     prices=(
         f"live catalogue, plus storage at ${wire.STORAGE_PER_GB_MONTH:.2f} per GB and month from the public price page of "
         f"{wire.STORAGE_AS_OF}; {wire.ASSUMED_MBPS:.0f} Mbit/s are assumed and no reliability is known"

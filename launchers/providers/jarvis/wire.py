@@ -85,6 +85,7 @@ def _offer(row: Any, need: Need, codes: dict[str, str], spot: bool, substitute: 
         reliability=0.0,
         region=f"{codes.get(row.region, '')} {row.region}".strip(),
         price_without_disk=round(price - storage_price(need.disk_gb), 4),
+        many=True,
         substitute=substitute,
     )
 

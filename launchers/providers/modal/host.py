@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +14,17 @@ from typing import Any
 
 from launchers.capsule import Capsule
 from launchers.command import arguments_of, environment_of
-from launchers.errors import BadMachine, RetryLater, Unreachable
-from launchers.host import RemoteFile
+from launchers.errors import BadMachine, RetryLater
+from launchers.host import JobStatus, Manifest, Probe, Refused, RemoteFile
 from launchers.job import JobPaths, JobSpec
 from launchers.providers.base import JobHandles
 from launchers.providers.modal import prices, worker
+from launchers.providers.modal.calls import CallEnd, end_of_call
 from launchers.providers.modal.logs import LogPieces
-from launchers.providers.modal.words import RESULTS, translated
+from launchers.providers.modal.words import translated
+from launchers.remote.files import MAX_ROWS
 from launchers.settings import ModalSettings
+from launchers.transport import messages
 
 TREE = "tree"
 """Folder beside this package in the container that holds the working tree."""
@@ -50,8 +52,9 @@ class ModalHost:
 
     # --- what a machine needs and a container brings
 
-    def probe(self) -> dict[str, Any]:
-        return {}
+    def probe(self) -> Probe:
+        """Modal starts a container on what was asked for, or none."""
+        return Probe((), 0.0, 0.0, "")
 
     def lease(self, terms: dict[str, Any]) -> None:
         """Every call has its timeout, and the worker its hours."""
@@ -105,55 +108,49 @@ class ModalHost:
             return cost / price * 3600, worker.MAX_COST
         return hours * 3600, worker.MAX_HOURS
 
-    def job_status(self, job: JobSpec) -> dict[str, Any]:
+    def job_status(self, job: JobSpec) -> JobStatus:
         call_id = self._call_id(job) or self._adopted(job)
         if call_id is None:
             return {"state": "absent", "billed_s": 0.0}
-        import modal
-
-        try:
-            with translated():
-                status = dict(modal.FunctionCall.from_id(call_id).get(timeout=0))
-            if status["state"] != "superseded":
-                return status
-            self.handles.put(job.id, f"{self.instance}/{status['call']}")
-            return {"state": "running", "billed_s": 0.0}
-        except TimeoutError:  # the builtin one: no result yet
+        end = end_of_call(call_id)
+        if end is None:
             return {"state": "running", "billed_s": self._running_s(job), "queued": job.id not in self._started}
-        except (SystemExit, KeyboardInterrupt) as error:
-            # From the container: this is never the main thread.
-            return self._without_result(job, error)
-        except BadMachine as error:
-            if type(error.__cause__).__name__ not in RESULTS:
-                raise Unreachable(f"Modal's answer makes no sense ({error})") from error
-            return self._without_result(job, error)
+        attempts = self._attempts(job)
+        owner = attempts[-1] if attempts else None
+        if end.kind == "success" and owner and owner.application == self.instance and owner.call != call_id:
+            # Another call of this application had the job already: ours did nothing.
+            self.handles.put(job.id, f"{self.instance}/{owner.call}")
+            return {"state": "running", "billed_s": 0.0}
+        written = self._json(job, "status.json")
+        status: JobStatus = {"state": "lost"} if written is None else messages.job_status(written)
+        status["billed_s"] = sum(attempt.seconds for attempt in attempts)
+        if end.kind in ("success", "expired") and status["state"] == "ended":
+            return self._with_value(job, status)
+        return self._without_result(job, end, status)
 
-    def _without_result(self, job: JobSpec, error: BaseException) -> dict[str, Any]:
+    def _without_result(self, job: JobSpec, end: CallEnd, status: JobStatus) -> JobStatus:
         """A call that was cancelled, timed out, or lost its container once too often; the Volume knows more."""
         reason, asked = self._stopping.get(job.id, (None, 0.0))
-        written = self._json(job, "status.json") or {}
-        attempts = self._json(job, "attempts.json") or []
-        status = written | {"billed_s": sum(attempt["seconds"] for attempt in attempts)}
-        saved = written.get("state") == "ended" and written.get("stopped") not in (None, worker.PREEMPTED)
-        value = self._json(job, "return.json") or {}
-        if written.get("state") == "ended" and "Expired" in type(error.__cause__).__name__:
-            return status | {"value": value.get("value")}
-        if saved:
-            stopped = reason or written["stopped"]
+        stopped = status.get("stopped")
+        if status["state"] == "ended" and stopped not in (None, worker.PREEMPTED):
             over = worker.MAX_HOURS if stopped == worker.SLICE_OVER else stopped
-            return status | {"stopped": over, "value": value.get("value")}
+            return self._with_value(job, {**status, "stopped": reason or over})
         if reason is not None:
-            started = job.id in self._started or bool(written)
+            started = job.id in self._started or status["state"] != "lost"
             patience = self.settings.grace_s + CLEAN_UP_S if started else QUEUED_CLEAN_UP_S
             if time.time() - asked < patience:
-                return status | {"state": "running"}
-            return status | {"state": "ended", "stopped": reason}
-        if isinstance(error.__cause__, TimeoutError) or "Timeout" in type(error.__cause__).__name__:
-            return status | {"state": "ended", "stopped": worker.MAX_HOURS}
-        if type(error.__cause__).__name__ == "InternalFailure" or not self._application_lives():
-            return status | {"state": "lost"}
-        code = 137 if not str(error.__cause__ or "").strip() or "exit" in str(error).lower() else 1
-        return status | {"state": "ended", "exit_code": code, "why": str(error)}
+                return {**status, "state": "running"}
+            return {**status, "state": "ended", "stopped": reason}
+        if end.kind == "timeout":
+            return {**status, "state": "ended", "stopped": worker.MAX_HOURS}
+        if end.kind in ("internal", "success") or not self._application_lives():
+            return {**status, "state": "lost"}
+        code = 137 if not end.words.strip() or "exit" in end.words.lower() else 1
+        return {**status, "state": "ended", "exit_code": code, "why": end.words or "no reason given"}
+
+    def _with_value(self, job: JobSpec, status: JobStatus) -> JobStatus:
+        returned = self._json(job, "return.json")
+        return {**status, "value": None if returned is None else messages.returned(returned)}
 
     def stop(self, job: JobSpec, reason: str) -> None:
         call_id = self._call_id(job)
@@ -183,75 +180,65 @@ class ModalHost:
                 if ended:
                     break
                 # A job that has ended is known by its result sooner than by its log.
-                ended = self._has_ended(call_id)
+                ended = end_of_call(call_id) is not None
                 if ended:
-                    attempts = len(self._json(job, "attempts.json") or ())
+                    attempts = len(self._attempts(job))
                 elif pieces.over:
                     time.sleep(LOG_SILENCE_S)
                     pieces = LogPieces(call_id)
-            kept = self._bytes(self._path(job, "log")) or b"" if attempts <= 1 else b""
-            if len(kept) > sent:
-                yield kept[sent:]
-
-    def _has_ended(self, call_id: str) -> bool:
-        """Whether the call has a result, good or bad."""
-        import modal
-
-        try:
-            with translated():
-                modal.FunctionCall.from_id(call_id).get(timeout=0)
-        except TimeoutError:
-            return False
-        except (SystemExit, KeyboardInterrupt):
-            return True
-        except BadMachine as error:
-            return type(error.__cause__).__name__ in RESULTS
-        return True
+            if attempts <= 1:
+                with contextlib.suppress(FileNotFoundError):
+                    yield from self._read(self._path(job, "log"), sent)
 
     # --- its results
 
-    def manifest(self, job: JobSpec) -> list[RemoteFile]:
+    def manifest(self, job: JobSpec) -> Manifest:
         with translated():
-            rows = self._json(job, "manifest.json")
-            status = self._json(job, "status.json") or {}
-            if rows is not None and (status.get("state") == "ended" or not self._has_result(job)):
-                return [RemoteFile(r["path"], r["size"], r["digest"], r["kind"] == "file") for r in rows]
+            rows = self._json(job, "manifest.json", messages.MANIFEST_BYTES)
+            status = self._json(job, "status.json")
+            ended = status is not None and messages.job_status(status)["state"] == "ended"
+            if rows is not None and (ended or not self._has_result(job)):
+                return messages.manifest(rows)
             return self._listed(job)
 
-    def _listed(self, job: JobSpec) -> list[RemoteFile]:
+    def _listed(self, job: JobSpec) -> Manifest:
         """For a job whose container was killed: its last manifest may be older than the files."""
-        top = self._path(job, "output")
+        found, top = Manifest(), self._path(job, "output")
         if not self._exists(top):
-            return []
-        rows = []
+            return found
+        left = self.settings.max_results_gb * 1e9
         for entry in self._volume.iterdir(top, recursive=True):
-            if entry.type.name == "FILE":
-                content = self._bytes(entry.path) or b""
-                relative = PurePosixPath(entry.path.lstrip("/")).relative_to(top).as_posix()
-                rows.append(RemoteFile(relative, len(content), sha256(content).hexdigest()))
-        return rows
+            if entry.type.name != "FILE":
+                continue
+            relative = entry.path.lstrip("/").removeprefix(f"{top}/")
+            if entry.size > left or len(found.files) >= MAX_ROWS:
+                found.refused.append(Refused(relative, "the results are larger than provider.max_results_gb: raise it"))
+                continue
+            hashed, size = sha256(), 0
+            for chunk in self._read(entry.path, 0, int(left)):
+                hashed.update(chunk)
+                size += len(chunk)
+            left -= size
+            found.files.append(RemoteFile(relative, size, hashed.hexdigest()))
+        return found
 
     def read(self, job: JobSpec, file: RemoteFile, offset: int) -> Iterator[bytes]:
         """The bytes that the manifest described: of the file itself, unless it was replaced since."""
         with translated():
             # Under the first name while the job runs, and under the second for good.
             for path in (f"held/{file.digest}", f"output/{file.path}"):
-                position = 0
-                try:
-                    for chunk in self._volume.read_file(self._path(job, path)):
-                        wanted = chunk[max(offset - position, 0) : max(file.size - position, 0)]
-                        position += len(chunk)
-                        if wanted:
-                            yield wanted
+                # A file that is replaced under our hands: the next look finds it again.
+                with contextlib.suppress(FileNotFoundError):
+                    yield from self._read(self._path(job, path), offset, file.size)
                     return
-                except FileNotFoundError:
-                    if position:
-                        return  # replaced under our hands: the next look finds it again
 
     def discard(self, job: JobSpec) -> None:
         if not self.settings.keep_remote:
             with translated(), contextlib.suppress(FileNotFoundError):
                 self._volume.remove_file(f"jobs/{job.id}", recursive=True)
+
+    def cut(self) -> None:
+        """Nothing to do: what Modal is asked has its own time limit."""
 
     def close(self) -> None:
         self.leave()
@@ -262,10 +249,10 @@ class ModalHost:
         """A call that a dead client made and did not come to write down: its container did."""
         if self.function is not None or self.handles.get(job.id):
             return None
-        attempts = self._json(job, "attempts.json")
+        attempts = self._attempts(job)
         if not attempts:
             return None
-        self.handles.put(job.id, f"{self.instance}/{attempts[-1]['call']}")
+        self.handles.put(job.id, f"{self.instance}/{attempts[-1].call}")
         return self._call_id(job)
 
     def _call_id(self, job: JobSpec) -> str | None:
@@ -308,20 +295,33 @@ class ModalHost:
             return False
         return True
 
-    def _bytes(self, path: str) -> bytes | None:
-        with tempfile.SpooledTemporaryFile(max_size=1 << 26) as file:
-            try:
-                for chunk in self._volume.read_file(path):
-                    file.write(chunk)
-            except FileNotFoundError:
-                return None
-            file.seek(0)
-            return file.read()
+    def _read(self, path: str, offset: int, end: int | None = None) -> Iterator[bytes]:
+        """A file of the Volume from an offset on, never more of it in memory than a block.
 
-    def _json(self, job: JobSpec, name: str) -> Any:
-        with translated():
-            content = self._bytes(self._path(job, name))
+        Raises:
+            FileNotFoundError.
+        """
+        position = 0
+        with contextlib.closing(self._volume.read_file(path)) as blocks:
+            for block in blocks:
+                wanted = block[max(offset - position, 0) : None if end is None else max(end - position, 0)]
+                position += len(block)
+                if wanted:
+                    yield wanted
+                if end is not None and position >= end:
+                    return
+
+    def _attempts(self, job: JobSpec) -> list[messages.Attempt]:
+        written = self._json(job, "attempts.json")
+        return [] if written is None else messages.attempts(written)
+
+    def _json(self, job: JobSpec, name: str, longest: int = messages.LINE_BYTES) -> Any:
+        """What a container wrote down, unchecked; None when it is not there or not JSON."""
         try:
-            return None if content is None else json.loads(content)
-        except ValueError:
+            with translated():
+                content = b"".join(self._read(self._path(job, name), 0, longest + 1))
+            if len(content) > longest:
+                raise BadMachine(f"{name} of job {job.id} at Modal is larger than {longest / 1e6:.0f} MB")
+            return json.loads(content)
+        except (FileNotFoundError, ValueError, RecursionError):
             return None

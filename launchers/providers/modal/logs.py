@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+MOST_PIECES = 1000
+"""That wait in memory for whoever reads them; the rest waits at Modal."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -29,7 +32,7 @@ class LogPieces:
     def __init__(self, call_id: str) -> None:
         self.over = False
         self._call_id = call_id
-        self._pieces: queue.SimpleQueue[Piece | BaseException | None] = queue.SimpleQueue()
+        self._pieces: queue.Queue[Piece | BaseException | None] = queue.Queue(MOST_PIECES)
         threading.Thread(target=self._collect, daemon=True, name=f"pieces-{call_id}").start()
 
     def _collect(self) -> None:

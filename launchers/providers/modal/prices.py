@@ -81,6 +81,7 @@ def offers(need: Need) -> list[Offer]:
                     upload_mbps=ASSUMED_MBPS,
                     reliability=1.0,
                     region=need.region or "any",
+                    many=True,
                     per_job=True,
                 )
             )

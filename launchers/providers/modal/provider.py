@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from launchers.capsule import Capsule
-from launchers.errors import CredentialError, MendInput
+from launchers.credentials import checked, fingerprint, key_from_environment
+from launchers.errors import CredentialError, MendInput, NoKey
 from launchers.job import MachineState, MachineStatus, Offer
 from launchers.ledger import launchers_home
 from launchers.providers.base import CreateRequest, JobHandles, Need
@@ -25,12 +26,14 @@ from launchers.providers.modal import prices
 from launchers.providers.modal.checks import retries_of
 from launchers.providers.modal.host import TREE, ModalHost
 from launchers.providers.modal.words import LOGIN, translated
-from launchers.remote.setup import CONSTRAINTS
+from launchers.remote.setup import CONSTRAINTS, UV
+from launchers.secrecy import remember
 from launchers.settings import ModalSettings, RentalSettings
 
 log = logging.getLogger("launchers")
 PACKAGE = Path(__file__).parents[2]
 DEFAULT_IMAGE = "debian-slim"
+UV_VERSION = UV.partition("==")[2]
 PATIENCE_S = 20.0
 """An application whose image is there takes a few seconds."""
 _WORKER = ("__init__.py", "providers/__init__.py", "providers/modal/__init__.py", "providers/modal/worker.py")
@@ -42,7 +45,12 @@ def open_provider(api_url: str | None) -> Modal:
         from modal.config import config
     except ImportError:
         raise MendInput("The package `modal` is not installed: `pip install modal`.") from None
+    for variable in ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "MODAL_OAUTH_REFRESH_TOKEN"):
+        key_from_environment(variable)
     with translated():
+        for name in ("token_id", "token_secret", "oauth_refresh_token"):
+            if config.get(name):
+                remember(f"Modal's {name}", checked(str(config.get(name)), f"Modal's {name}"))
         has_token = bool(config.get("token_id") and config.get("token_secret"))
         has_oauth = bool(config.get("oauth_refresh_token"))
         if has_token and has_oauth:
@@ -52,8 +60,8 @@ def open_provider(api_url: str | None) -> Modal:
         if not has_token and not has_oauth:
             profile = os.environ.get("MODAL_PROFILE")
             where = f" in the profile {profile}" if profile else ""
-            raise CredentialError(f"No Modal token{where}: {LOGIN} (`python -m launchers doctor` checks it).")
-    return Modal()
+            raise NoKey(f"No Modal token{where}: {LOGIN} (`python -m launchers doctor` checks it).")
+        return Modal(str(config.get("token_id") or config.get("oauth_refresh_token")))
 
 
 def live_applications(environment: str | None) -> list[Any]:
@@ -88,7 +96,8 @@ class Modal:
 
     _greeted = threading.Event()
 
-    def __init__(self) -> None:
+    def __init__(self, key: str) -> None:
+        self.account = fingerprint(key)
         # A log stream that is still open when the process ends makes both layers below the SDK complain of it at length.
         for layer in ("asyncio", "synchronicity.synchronizer"):
             logging.getLogger(layer).setLevel(logging.CRITICAL)
@@ -151,14 +160,14 @@ class Modal:
         if settings.python:
             return image  # an environment that has everything is named
         if (project / "uv.lock").exists():
-            return image.uv_sync(str(project), frozen=True)
+            return image.uv_sync(str(project), frozen=True, uv_version=UV_VERSION)
         if (project / "pyproject.toml").exists():
             wanted = tomllib.loads((project / "pyproject.toml").read_text()).get("project", {}).get("dependencies", [])
             options = ""
             if (project / CONSTRAINTS).exists():  # the pins that the project was tested with
                 image = image.add_local_file(str(project / CONSTRAINTS), f"/{CONSTRAINTS}", copy=True)
                 options = f"-c /{CONSTRAINTS}"
-            return image.uv_pip_install(*wanted, extra_options=options) if wanted else image
+            return image.uv_pip_install(*wanted, extra_options=options, uv_version=UV_VERSION) if wanted else image
         raise MendInput(
             "The working tree has neither uv.lock nor pyproject.toml, so that it is not clear what the image needs: "
             "add one, or name a Python that has everything in provider.python."

@@ -5,23 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from launchers.errors import BadMachine, CredentialError, LaunchError, MendInput, Unreachable
+from launchers.errors import CredentialError, LaunchError, MendInput, Unreachable
 
 LOGIN = "run `modal token new`, or set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET"
-
-RESULTS = frozenset((
-    "RemoteError", "FunctionTimeoutError", "OutputExpiredError", "InternalFailure", "InputCancellation",
-    "AttemptOver", "WorkerError", "ImportError", "ModuleNotFoundError", "DeserializationError",
-))  # fmt: skip
-"""Exceptions that say how a call ended; any other one only says that the question failed."""
 
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
     """Modal's errors in the classes of `launchers.errors`.
 
-    What came from inside a container is a `BadMachine` with the original as its cause. The builtin `TimeoutError` passes: it
-    means that there is no answer yet. `modal.exception.TimeoutError` is another class.
+    The builtin `TimeoutError` passes: it means that there is no answer yet. `modal.exception.TimeoutError` is another class.
     """
     import modal.exception as theirs
 
@@ -40,8 +33,7 @@ def translated() -> Iterator[None]:
         raise MendInput(f"Modal refuses this: {_sentence(error)}.") from error
     except (Exception, theirs.InputCancellation) as error:
         text = _sentence(error) or "no reason given"
-        ours = BadMachine if type(error).__name__ in RESULTS else Unreachable
-        raise ours(f"{type(error).__name__} at Modal: {text}") from error
+        raise Unreachable(f"{type(error).__name__} at Modal: {text}") from error
 
 
 def _sentence(error: BaseException) -> str:

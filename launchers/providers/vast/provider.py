@@ -12,37 +12,41 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from launchers.errors import CredentialError, MendInput, OfferTaken, RetryLater, Unreachable
+from launchers.credentials import check_address, fingerprint, key_from_environment, key_in_file, read_key_file
+from launchers.errors import CredentialError, MendInput, NoKey, OfferTaken, RetryLater, Unreachable
 from launchers.job import MachineState, MachineStatus, Offer
-from launchers.providers.base import CreateRequest, Need, SelfDestructRequest
+from launchers.providers.base import BETWEEN, AccountKey, CreateRequest, Need, SelfDestructRequest
 from launchers.providers.vast import wire
 
 KEY_VARIABLE = "VAST_API_KEY"
+DOMAIN = "vast.ai"
 DEFAULT_URL = "https://console.vast.ai"
 REQUEST_TIMEOUT_S = 30
+MOST_PAGES = 1000
+"""Of 25 instances each; a list that goes on is not believed."""
 
 
 def open_provider(api_url: str | None) -> Vast:
-    return Vast(find_key(), api_url)
+    key = find_key()
+    check_address(key, api_url, "Vast.ai", KEY_VARIABLE, DOMAIN)
+    return Vast(key, api_url)
 
 
 def find_key() -> str:
     """The API key, from where Vast's own tools look for it.
 
     Raises:
-        CredentialError: none, or in a file that others can read.
+        CredentialError: none, none that can be right, or in a file that others can read.
     """
-    key = os.environ.get(KEY_VARIABLE, "").strip()
+    key = key_from_environment(KEY_VARIABLE)
     if key:
         return key
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     for path in (config / "vastai" / "vast_api_key", Path.home() / ".vast_api_key"):
-        if path.is_file():
-            if path.stat().st_mode & 0o077:
-                raise CredentialError(f"Others can read the key file {path}: run `chmod 600 {path}`.")
-            if path.read_text().strip():
-                return path.read_text().strip()
-    raise CredentialError(
+        key = key_in_file(read_key_file(path) or "", path)
+        if key:
+            return key
+    raise NoKey(
         f"No Vast.ai key: set {KEY_VARIABLE}, from https://cloud.vast.ai/manage-keys/ (`python -m launchers doctor` checks it)."
     )
 
@@ -51,8 +55,10 @@ class Vast:
     """Vast.ai's market: bids for spot, machines with ssh and a key of their own to end themselves."""
 
     name = "vast"
+    keys_per_machine = True
 
     def __init__(self, key: str, api_url: str | None = None) -> None:
+        self.account = fingerprint(key)
         self.api_url = (api_url or DEFAULT_URL).rstrip("/")
         import logging
 
@@ -97,7 +103,7 @@ class Vast:
             raise refused.translated() from None
         if not reply.get("success") or not reply.get("new_contract"):
             self._destroy_half_made(reply)
-            raise RetryLater(f"Vast.ai did not rent offer {offer.id}: {_words(reply)}.")
+            raise _Refused(200, reply)  # in its own words: nothing was rented
         return str(reply["new_contract"])
 
     def _destroy_half_made(self, body: dict[str, Any]) -> None:
@@ -138,13 +144,14 @@ class Vast:
     def list_mine(self) -> list[MachineStatus]:
         rows: list[dict[str, Any]] = []
         params: dict[str, Any] = {"select_filters": {}, "order_by": [{"col": "id", "dir": "asc"}], "limit": 25}
-        while True:
+        for _ in range(MOST_PAGES):
             with _translated():
                 page = self._reader.show_instances_v1(dict(params))
             rows += page.get("instances") or []
             if not page.get("next_token"):
                 return [wire.status_of_row(row) for row in rows]
             params["after_token"] = page["next_token"]
+        raise RetryLater(f"Vast.ai's list of instances did not end after {MOST_PAGES} pages.")
 
     # --- abilities
 
@@ -154,16 +161,20 @@ class Vast:
         return float(user.get("credit") or 0) + float(user.get("balance") or 0)
 
     def register_key(self, public_key: str) -> None:
-        wanted = _blob(public_key)
-        with _translated():
-            known = self._reader.show_ssh_keys() or []
-            if any(wanted == _blob(str(k.get("public_key") or k.get("key") or "")) for k in known):
-                return
-            self._once.create_ssh_key(ssh_key=public_key)
+        """Nothing to do: the key is attached to the machine alone."""
 
     def authorize(self, instance: str, public_key: str) -> None:
         with _translated():
             self._once.attach_ssh(int(instance), public_key)
+
+    def account_keys(self) -> list[AccountKey]:
+        with _translated():
+            rows = self._reader.show_ssh_keys() or []
+        return [AccountKey(str(r["id"]), "", str(r.get("public_key") or r.get("key") or "")) for r in rows]
+
+    def remove_account_key(self, key: str) -> None:
+        with _translated():
+            self._once.delete_ssh_key(int(key))
 
     def self_destruct(self) -> SelfDestructRequest:
         return SelfDestructRequest(
@@ -205,6 +216,7 @@ class _Refused(RetryLater):
         super().__init__(f"Vast.ai answered {status}: {_words(body)}.")
         self.status = status
         self.body = body
+        self.may_have_acted = status >= 500
 
     def translated(self) -> Exception:
         words = _words(self.body).lower()
@@ -232,8 +244,11 @@ def _translated() -> Iterator[None]:
         try:
             body = response.json()
         except ValueError:
-            body = {"msg": response.text[:200]}
-        refused = _Refused(response.status_code, body if isinstance(body, dict) else {"msg": str(body)})
+            body = None
+        if not isinstance(body, dict):
+            # Of something between us and the API, which knows nothing of keys and machines.
+            raise RetryLater(BETWEEN.format("Vast.ai", response.status_code)) from None
+        refused = _Refused(response.status_code, body)
         if response.status_code in (401, 403):
             raise refused.translated() from None
         raise refused from None
@@ -248,8 +263,3 @@ def _translated() -> Iterator[None]:
 def _words(body: dict[str, Any]) -> str:
     found = [str(body[key]) for key in ("error", "msg", "detail", "message") if body.get(key)]
     return ": ".join(found) or "no reason given"
-
-
-def _blob(public_key: str) -> str:
-    """Type and key without the comment."""
-    return " ".join(public_key.split()[:2])

@@ -11,7 +11,7 @@ SIGN_UP = SignUp(
         "make a key at https://cloud.vast.ai/manage-keys/ and `export VAST_API_KEY=...`, "
         "or keep it in ~/.config/vastai/vast_api_key with mode 600"
     ),
-    ssh="nothing to do: doctor makes a key pair, and a rental registers it",
+    ssh="nothing to do: each launch makes a key pair for its own machines, and removes it at its end",
     prices="live search, storage included",
     try_it="python -m summarizer provider=vast hardware=4090 provider.dry_run=true",
 )

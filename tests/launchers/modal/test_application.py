@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.conftest import CANARIES, readable
+from tests.launchers.conftest import CANARIES, assert_only_needed_variables, readable
 from tests.launchers.modal.desk import ModalDesk
 
 pytestmark = pytest.mark.slow
@@ -104,3 +104,7 @@ def test_no_secret_reaches_any_file_or_request(desk: ModalDesk):
         assert secret not in output
         assert secret not in requests
         assert [str(path) for path in files if secret.encode() in path.read_bytes()] == []
+
+
+def test_a_job_gets_the_variables_that_the_app_says_it_needs_and_no_others(desk: ModalDesk):
+    assert_only_needed_variables(desk)

@@ -39,6 +39,8 @@ def test_token_ids_of_a_users_files_are_found_again_although_the_files_lie_elsew
     (tmp_path / "files").rename(tmp_path / "moved")
     there = prepare_data(composed(*TINY, *(f"data.{s}_file={tmp_path}/moved/{s}.jsonl" for s in here.splits)))
     assert not (cache / "tokenized").exists()
+    assert not (cache / "tokenizers").exists()
+    assert there.tokenizer.get_vocab() == here.tokenizer.get_vocab()
     assert {split.folder.parent for split in there.splits.values()} == {tmp_path / "carried" / "tokenized"}
     assert all((there.splits["train"].source(i) == here.splits["train"].source(i)).all() for i in range(96))
 

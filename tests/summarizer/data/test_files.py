@@ -16,13 +16,20 @@ ROWS = [{"document": f"text {n}, with a comma and\na line end", "summary": f"sum
 
 
 def write(path, rows):
-    if path.suffix == ".parquet":
+    if path.suffix == ".zst":
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        with pa.CompressedOutputStream(str(path), "zstd") as file:
+            file.write(text.encode())
+    elif path.suffix == ".tsv":
+        lines = ["\t".join(rows[0]), *("\t".join(row.values()) for row in rows)]
+        path.write_text("\n".join(lines) + "\n")
+    elif path.suffix.lower() == ".parquet":
         parquet.write_table(pa.Table.from_pylist(rows), path)
-    elif path.suffix in (".csv", ".tsv"):
+    elif path.suffix.lower() == ".csv":
         import csv
 
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
     elif path.suffix == ".json":
@@ -40,11 +47,30 @@ def load(path, tmp_path, split="train", **settings):
     return load_corpus(cfg, (split,), cache_dir=tmp_path / "cache").splits[split]
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.parquet", "a.jsonl.gz"])
+@pytest.mark.parametrize(
+    "name", ["a.csv", "A.CSV", "a.jsonl", "a.ndjson", "a.json", "a.parquet", "a.jsonl.gz", "a.jsonl.zst"]
+)
 def test_every_format_gives_the_same_rows(name, tmp_path):
     found = load(write(tmp_path / name, ROWS), tmp_path)
     assert found.column_names == ["id", "document", "summary"]
     assert [(row["document"], row["summary"]) for row in found] == [(row["document"], row["summary"]) for row in ROWS]
+
+
+def test_a_quote_in_a_tsv_file_is_text(tmp_path):
+    rows = [{"document": '"Stop it, she said', "summary": "order"}, {"document": "An editor", "summary": "editor"}]
+    rows += [{"document": 'He said: not now"', "summary": 'a "quoted" word'}, {"document": "a \r b", "summary": "c"}]
+    found = load(write(tmp_path / "a.tsv", rows), tmp_path)
+    assert [{"document": row["document"], "summary": row["summary"]} for row in found] == rows
+
+
+def test_half_a_character_is_replaced_and_a_whole_one_kept(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"document": "cut \\ud83d here \\ud83d\\ude00", "summary": "\\ude00"}\n')
+    assert load(tmp_path / "a.jsonl", tmp_path)[0] == {"id": "0", "document": "cut \ufffd here 😀", "summary": "\ufffd"}
+
+
+def test_a_name_that_looks_like_a_pattern_is_a_file_where_it_is_there(tmp_path):
+    write(tmp_path / "x[1].jsonl", ROWS)
+    assert len(load(tmp_path / "x[1].jsonl", tmp_path)) == 5
 
 
 def test_columns_of_other_names_and_ids_of_ones_own(tmp_path):
@@ -100,6 +126,20 @@ def test_streamed_rows_are_those_of_the_file(tmp_path):
             gzip.compress(b'{"document": "a", "summary": "b"}\n' * 99)[:-9],
             "check that the file is whole",
         ),
+        ("twice.csv", b"document,summary,summary\na,b,c\n", "2 columns named summary"),
+        ("twice.tsv", b"document\tsummary\tsummary\na\tb\tc\n", "2 columns named summary"),
+        ("twice.jsonl", b'{"document": "a", "summary": "b", "summary": "c"}\n', "line 1 has 2 columns named summary"),
+        ("twice.json", b'[{"document": "a", "summary": "b", "summary": "c"}]', "row 1 has 2 columns named summary"),
+        ("semicolons.csv", b"document;summary\na;b\n", "separated by semicolons: a .csv file needs commas"),
+        ("tabs.csv", b"document\tsummary\na\tb\n", "separated by tabs"),
+        ("lines.tsv", b'document\tsummary\n"a\nb"\tc\n', "line 2 has 1 field, but the header has 2: .*line ends"),
+        ("wide.tsv", b"document\tsummary\na\tb\tc\n", "3 fields, but the header has 2"),
+        ("utf16.csv", "document,summary\na,b\n".encode("utf-16"), "is UTF-16 text: .*iconv -f UTF-16"),
+        ("utf16.jsonl", b"\xff\xfe{\x00", "is UTF-16 text"),
+        ("report.csv", b"%PDF-1.7\n", "is a PDF file"),
+        ("book.csv", b"PK\x03\x04\x14", "zip archive or an Office document"),
+        ("packed.csv", gzip.compress(b"document,summary\na,b\n"), "compressed by gzip: give it the ending .gz"),
+        ("zeros.csv", b"a\x00b\n", "a binary file"),
         ("text.docx", b"x", "ending that is not known"),
     ],
 )

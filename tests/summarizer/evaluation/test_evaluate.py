@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from summarizer.errors import ConfigError, OutputError
-from summarizer.evaluation.evaluate import evaluate_split, score_split
+from summarizer.evaluation.evaluate import bertscore_of, evaluate_split, score_split
 from summarizer.evaluation.report import closing_report, opening_report
 from summarizer.evaluation.rouge import ROUGE
 from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration
@@ -54,8 +54,14 @@ def config(**evaluation):
     measured = {"splits": ["test"], "bootstrap_samples": 200, "bertscore": False, "bertscore_model": None, **evaluation}
     return SimpleNamespace(
         generation=SimpleNamespace(**generation), evaluation=SimpleNamespace(**measured),
-        hardware=SimpleNamespace(generation_tokens=400), seed=1,
+        hardware=SimpleNamespace(generation_tokens=400), data=SimpleNamespace(cache_dir=None), seed=1,
     )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SUMMARIZER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +129,7 @@ def test_bertscore_without_its_package_says_how_to_get_it(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"summarizer\[bertscore\]"):
-        score_split("test", Pairs(made_up_pairs(2, seed=3)), ["a", "b"], config(bertscore=True), 1.0)
+        bertscore_of(score_split("test", Pairs(made_up_pairs(2, seed=3)), ["a", "b"], config(), 1.0), None)
 
 
 def job_config():

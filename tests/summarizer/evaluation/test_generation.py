@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from summarizer.errors import HardwareError
-from summarizer.evaluation.generation import batches, generate, generation_options, summarize_batches, until_end
+from summarizer.evaluation.generation import batches, generate, generation_options, search, summarize_batches, until_end
 from summarizer.evaluation.minimum_bayes_risk import least_risk
 from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration
 
@@ -233,6 +233,20 @@ def test_progress_counts_documents() -> None:
     )  # fmt: skip
     assert seen[-1] == (5, 5)
     assert len(seen) > 1
+
+
+@pytest.mark.parametrize("packing", ["never", "always"])
+def test_a_document_is_given_when_its_batch_is_done_and_only_once(packing: str) -> None:
+    model, tokenizer = built("copy")
+    given: list[int] = []
+    seen: list[tuple[int, int]] = []
+    search(
+        model, documents(5), settings=settings(num_beams=2, packing=packing), batch_tokens=40, tokenizer=tokenizer,
+        finished=lambda row, hypotheses: given.append(row), progress=lambda done, total: seen.append((done, len(given))),
+    )  # fmt: skip
+    assert sorted(given) == list(range(5))
+    assert len(seen) > 1
+    assert all(done == there for done, there in seen), "what is scored does not wait for the last batch"
 
 
 def test_no_documents_give_no_summaries() -> None:

@@ -98,12 +98,6 @@ def test_any_two_texts_score_as_the_package_scores_them(prediction: str, referen
         assert values[0] == pytest.approx(expected[key].fmeasure, abs=1e-9)
 
 
-def test_scores_of_several_processes_are_those_of_one() -> None:
-    one, two = (score_rows(PREDICTIONS * 3, REFERENCES * 3, workers=count) for count in (1, 2))
-    for key in ROUGE:
-        np.testing.assert_array_equal(one[key], two[key])
-
-
 @given(st.text(max_size=200))
 def test_sentences_keep_every_word(document: str) -> None:
     assert " ".join(sentences(document)).split() == document.split()

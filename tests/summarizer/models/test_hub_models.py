@@ -116,6 +116,7 @@ def test_a_finished_model_is_pushed_and_the_token_is_written_nowhere(hub, corpus
         ([], {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "/nonexistent"}, "local folder"),
         (["export.push_to_hub=someone/short"], {"HF_TOKEN": "hf_wrong"}, "HF_TOKEN"),
         (["model.positions=null", "model.max_source_tokens=4000"], {}, "model.max_source_tokens is 4000"),
+        (["model.positions=null", "generation.max_new_tokens=1500"], {}, "generation.max_new_tokens is 1500"),
     ],
 )
 def test_what_the_hub_refuses_ends_in_one_sentence(arguments, environment, words, hub, corpus, home, tmp_path):

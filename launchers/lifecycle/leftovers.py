@@ -1,0 +1,98 @@
+"""What is left when a launch ends otherwise than it should: every machine that may cost money is named, with the way out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+
+from launchers.errors import LaunchError, StillBilled
+from launchers.job import Billing, Outcome
+from launchers.ledger import MachineRecord
+from launchers.lifecycle.ending import give_back, settle_intents, still_billed
+from launchers.lifecycle.office import Office
+from launchers.lifecycle.rental import Rented
+from launchers.lifecycle.task import Task
+
+log = logging.getLogger("launchers")
+
+
+class Leftovers:
+    """Of one launch; its workers add to it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: set[str] = set()
+        self.mistakes: list[Exception] = []
+        self.still_billed: list[StillBilled] = []
+
+    def note(self, error: StillBilled) -> None:
+        with self._lock:
+            self.still_billed.append(error)
+
+    def keep(self, task: Task, rented: Rented, error: Exception) -> str:
+        """This computer is in trouble, and results lie on a machine: it stays, within its lease. Returns what to tell."""
+        office, record = task.office, rented.record
+        log.debug("why the machine is kept:", exc_info=error)
+        with self._lock:
+            self._kept.add(record.label)
+        why = f"{type(error).__name__}: {error}".rstrip(".")
+        what = f"the results of job {task.job.id} could not be downloaded to this computer ({why})"
+        attach, stop = f"python -m launchers attach {office.launch}", f"python -m launchers stop {office.launch}"
+        if record.offer.per_job:
+            text = f"NOT DOWNLOADED: {what}; they stay at {record.provider}. Mend that, then download them with `{attach}`."
+        else:
+            text = (
+                f"STILL BILLED: {record.provider} instance {record.instance} was kept, since {what}; it costs "
+                f"${record.price:.3f} per hour. Mend that, then download them and destroy the machine with `{attach}`, "
+                f"or destroy it without them with `{stop}`."
+            )
+        with contextlib.suppress(Exception):  # the ledger's own disk may be the full one
+            office.ledger.update_job(task.job.id, note=f"not downloaded: {why}; `{attach}` tries again")
+        office.say(task.job.id, text, logging.ERROR)
+        return text
+
+    def settle(self, office: Office, in_time: bool) -> None:
+        """At the end of the launch. `in_time`: false where the user did not wait for the workers."""
+        if self.mistakes or not in_time:
+            self._settle_forgotten(office, in_time)
+        if in_time:
+            for machine in unsettled(office):
+                log.warning("%s", still_billed(machine, "and it is not listed yet"))
+
+    def _settle_forgotten(self, office: Office, in_time: bool) -> None:
+        """What a worker left that ended by a mistake of ours, or that the user did not wait for."""
+        kept = set(self._kept)
+        for record in office.ledger.jobs(office.launch):
+            if record.outcome.ended or record.machine in self._kept:
+                continue
+            if record.spec.settings["detach"] or office.leaving.is_set():
+                kept.add(record.machine or "")
+                continue
+            note, outcome = "cancelled by the user", Outcome.cancelled
+            if in_time:
+                mistake = self.mistakes[-1]
+                outcome, note = Outcome.failed, f"ended here by {type(mistake).__name__}: {mistake}"
+            office.ledger.update_job(record.spec.id, outcome=outcome, note=note, ended=office.clock.now())
+        for machine in office.ledger.machines(office.launch):
+            if machine.billing is Billing.gone or machine.label in kept or (machine.unsettled and in_time):
+                continue
+            if not in_time:
+                self._name(machine)
+                continue
+            try:
+                give_back(office, machine.label)
+            except StillBilled as error:
+                self.note(error)
+
+    def _name(self, machine: MachineRecord) -> None:
+        text = still_billed(machine, "this command was interrupted before that")
+        log.error("%s", text)
+        self.note(StillBilled(text))
+
+
+def unsettled(office: Office) -> list[MachineRecord]:
+    """Machines of a launch whose create call was never answered, and that no list has settled yet."""
+    with contextlib.suppress(LaunchError):
+        return settle_intents(office)
+    return [machine for machine in office.ledger.machines(office.launch) if machine.unsettled]

@@ -1,0 +1,194 @@
+"""The client's own deadline for each machine: it knows the ledger and the clock, and asks the machine nothing.
+
+A machine's owner earns by the hour, so the end of the bill must not wait for the machine's word. At its deadline a machine is
+destroyed whatever its worker waits for: the connection is cut, which wakes the worker, and the job ends as capped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from launchers.errors import Cancelled, Capped, StillBilled
+from launchers.plan import reserve
+
+if TYPE_CHECKING:
+    from launchers.lifecycle.office import Office
+
+log = logging.getLogger("launchers")
+TICK_S = 0.25
+SETTLE_EVERY_S = 60.0
+CREATE_S = 60.0
+"""After a stop, for the answer to a create call: a machine whose id is known can be destroyed and confirmed gone."""
+OVER_S = 5.0
+"""Beyond the grace: until a job that was killed on its machine is seen to have ended."""
+MAX_COST = "provider.max_cost is reached"
+MAX_HOURS = "provider.max_hours is reached"
+MAX_TOTAL_COST = "provider.max_total_cost is reached"
+CANCELLED = "cancelled"
+SOFT_SHARE = 0.9
+"""Of max_total_cost, at which jobs are asked to end: the rest is for their last checkpoint and the download."""
+
+
+class Phase(Enum):
+    """What a stop would interrupt."""
+
+    creating = "the provider answers the create call"
+    idle = "it comes up, or has no job"
+    setup = "its packages are installed"
+    running = "its job runs"
+    syncing = "files are downloaded while its job runs"
+    fetching = "its results are downloaded"
+
+
+@dataclass
+class Guard:
+    """The deadline of one machine."""
+
+    label: str
+    office: Office
+    per_job: bool
+    phase: Phase = Phase.idle
+    deadline: float = float("inf")
+    why: str = MAX_HOURS
+    asked: float | None = None
+    """Since when its job is asked to end."""
+    asked_why: str = CANCELLED
+    cut: Callable[[], None] = lambda: None
+    """Breaks what the worker waits for."""
+    over: str | None = None
+    """Why it is past its deadline, once it is."""
+    done: threading.Event = field(default_factory=threading.Event)
+    """It was destroyed, or `problem` says why not."""
+    problem: StillBilled | None = None
+    warden: threading.Thread | None = None
+
+    def ask(self, now: float, why: str) -> None:
+        """Note that its job was asked to end: from here on its time is the grace and what a download may take."""
+        if self.asked is None:
+            self.asked, self.asked_why = now, why
+
+    def limit(self, stopped_at: float | None) -> tuple[float, str]:
+        """When it ends whatever it says, and why."""
+        timing = self.office.timing
+        limits = [(self.deadline, self.why)]
+        asked = self.asked if stopped_at is None or self.asked is None else min(stopped_at, self.asked)
+        asked = stopped_at if asked is None else asked
+        if asked is not None:
+            running = timing.grace + OVER_S + 2 * timing.status
+            waits = {Phase.creating: CREATE_S, Phase.idle: 0.0, Phase.setup: 0.0, Phase.running: running}
+            if self.per_job:
+                waits = {}
+            why = self.asked_why if self.asked is not None else CANCELLED
+            limits.append((asked + waits.get(self.phase, reserve(timing)), why))
+        return min(limits)
+
+    def check(self) -> None:
+        """
+        Raises:
+            Capped, Cancelled: its time is over.
+        """
+        if self.over == CANCELLED:
+            raise Cancelled("cancelled by the user; the machine was destroyed before its job had ended")
+        if self.over is not None:
+            raise Capped(f"{self.over}; the machine was destroyed before its job had ended")
+
+
+class Warden:
+    """Watches all machines of a launch from a thread of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._guards: dict[str, Guard] = {}
+        self._end: Callable[[Guard], None] = lambda guard: None
+        self._settle: Callable[[], object] = lambda: None
+        self._stopped_at: float | None = None
+        self.hurried = threading.Event()
+        """Set by an impatient user: every machine is destroyed now."""
+        self._closed = threading.Event()
+        self._next_settle = 0.0
+
+    def start(self, office: Office, end: Callable[[Guard], None], settle: Callable[[], object]) -> None:
+        """Begin to watch. `end` destroys a machine and confirms it; `settle` looks for lost create calls now and then."""
+        self._end, self._settle = end, settle
+        self._next_settle = office.clock.now() + SETTLE_EVERY_S
+        threading.Thread(target=self._watch, args=(office,), name="warden", daemon=True).start()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def guard(self, office: Office, label: str, per_job: bool) -> Guard:
+        """The guard of a machine, made at the first call."""
+        with self._lock:
+            if label not in self._guards:
+                self._guards[label] = Guard(label, office, per_job)
+            return self._guards[label]
+
+    def find(self, label: str) -> Guard | None:
+        return self._guards.get(label)
+
+    def forget(self, label: str) -> None:
+        """It is gone, or left alone."""
+        with self._lock:
+            self._guards.pop(label, None)
+
+    def stop(self, now: float) -> None:
+        """The user wants the end: every machine's time is what saving and downloading take."""
+        if self._stopped_at is None:
+            self._stopped_at = now
+
+    def _watch(self, office: Office) -> None:
+        told = False
+        while not self._closed.wait(TICK_S):
+            try:
+                self._look(office, office.clock.now())
+            except Exception as error:
+                if not told:
+                    log.warning("The deadlines can't be read from the ledger (%s); the last ones hold.", error)
+                told = True
+
+    def _look(self, office: Office, now: float) -> None:
+        with self._lock:
+            guards = [guard for guard in self._guards.values() if guard.over is None]
+        for guard in guards:
+            limit, why = guard.limit(self._stopped_at)
+            if self.hurried.is_set():
+                limit, why = now, CANCELLED
+            if now >= limit:
+                self._expire(guard, why)
+        if now >= self._next_settle:
+            self._next_settle = now + SETTLE_EVERY_S
+            threading.Thread(target=self._settle, daemon=True).start()
+        cap = office.settings.max_total_cost
+        if cap is not None and office.ledger.exposure(office.launch, now) >= cap:
+            for guard in guards:
+                self._expire(guard, MAX_TOTAL_COST)
+
+    def _expire(self, guard: Guard, why: str) -> None:
+        if guard.over is not None:
+            return
+        guard.over = why
+        guard.warden = threading.Thread(target=self._destroy, args=(guard,), daemon=True)
+        guard.warden.start()
+
+    def _destroy(self, guard: Guard) -> None:
+        # In a thread of its own: closing a connection may wait for the other side.
+        threading.Thread(target=guard.cut, daemon=True).start()
+        try:
+            self._end(guard)
+        except StillBilled as error:
+            guard.problem = error
+        except Exception as error:
+            log.error("%s could not be destroyed: %s", guard.label, error)
+        finally:
+            guard.done.set()
+
+
+def is_over_total(office: Office) -> bool:
+    """Whether the launch has come so near to its cap that no job may go on."""
+    cap = office.settings.max_total_cost
+    return cap is not None and office.ledger.exposure(office.launch, office.clock.now()) >= SOFT_SHARE * cap

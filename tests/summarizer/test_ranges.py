@@ -1,0 +1,148 @@
+"""Every number of the schema: it has a range, and nothing outside the range gets past the checks."""
+
+import copy
+import functools
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from summarizer.checks import check
+from summarizer.composition_errors import sentence
+from summarizer.config import Config
+from summarizer.errors import ConfigError
+from summarizer.paths import config_dir
+from summarizer.ranges import numbers_of
+from tests.summarizer.composition import composed
+
+NUMBERS = {number.key: number for number in numbers_of(Config)}
+GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir() and path.name != "task")
+ODD = [
+    "-1",
+    "0",
+    "nan",
+    ".nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "1e300",
+    "9" * 30,
+    "",
+    "many",
+    "true",
+    "[1]",
+    "{a: 1}",
+    "null",
+    "1.5",
+]
+composed_once = functools.cache(composed)
+
+
+def judged(config, key, text):
+    """None where the value is taken, else the sentence that refuses it."""
+    config = copy.deepcopy(config)
+    try:
+        override = OverridesParser.create().parse_override(f"{key}={text}")
+        OmegaConf.update(config, key, override.value(), merge=False)
+        check(config)
+    except ConfigError as error:
+        return str(error)
+    except Exception as error:
+        return sentence(error) or f"{key}={text}: no sentence for\n{error!r}"
+    return None
+
+
+def test_every_number_has_a_range():
+    assert len(NUMBERS) > 60
+    assert [key for key, number in NUMBERS.items() if number.range is None] == []
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_a_number_is_taken_or_refused_in_one_sentence_that_names_it(key):
+    number = NUMBERS[key]
+    config = composed_once("model=llm_lora" if ".lora." in key else "model=tiny")
+    for text in ODD:
+        said = judged(config, key, f"[{text},{text}]" if number.listed and text in ODD[:9] else text)
+        if said is None:
+            continue
+        assert "\n" not in said
+        assert key in said or key.rpartition(".")[2] in said, said
+    for text in ["nan", ".nan", "inf", "-inf", "1e400", "1e300", "9" * 30]:
+        said = judged(config, key, f"[{text},{text}]" if number.listed else text)
+        assert said is not None, f"{key}={text} is taken"
+        if text in ("nan", "inf", "1e300") and "is out of range" in said:
+            assert str(number.range) in said
+    for text in ["many", "true", "", "{a: 1}"]:
+        assert judged(config, key, text) is not None, f"{key}={text} is taken"
+    assert (judged(config, key, "null") is None) == number.optional
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_both_ends_of_a_range_are_what_it_says(key):
+    given = NUMBERS[key].range
+    assert given.holds(given.least) != given.above
+    assert given.holds(given.most) != given.below
+    assert not given.holds(given.least - 1) or given.also == given.least - 1
+    assert not given.holds(given.most * 2 + 1)
+
+
+@pytest.mark.parametrize(
+    "option", sorted(f"{group}={path.stem}" for group in GROUPS for path in (config_dir() / group).glob("*.yaml"))
+)
+def test_the_values_of_every_option_are_within_their_ranges(option):
+    needs_card = option.startswith("provider=") or option in ("model=led", "experiment=long_documents")
+    fsdp = ["hardware=4090", "optim.ema_decay=null"] * (option == "trainer=fsdp")
+    files = ["data.train_file=a.csv", "data.validation_file=b.csv", "data.test_file=c.csv"]
+    check(composed(option, *["hardware=4090"] * needs_card, *files * (option == "data=files"), *fsdp))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["optim.gradient_clip_norm=-1"], ["optim.gradient_clip_norm=-1", "above 0", "or null"]),
+        (["seed=4294967296"], ["seed=4294967296", "at most 4294967295"]),
+        (["optim.betas=[0.9]"], ["optim.betas=[0.9]", "takes 2"]),
+        (["optim.betas=[0.9,1]"], ["optim.betas", "below 1"]),
+        (["trainer.max_steps=-2"], ["trainer.max_steps=-2", "or -1"]),
+        (["model.shape.num_heads=3"], ["model.shape.d_model=128", "model.shape.num_heads=3"]),
+        (["generation.min_new_tokens=40"], ["generation.min_new_tokens=40", "generation.max_new_tokens=32"]),
+        (["model=bart_base", "generation.max_new_tokens=1500"], ["generation.max_new_tokens=1500", "1024"]),
+        # a key that this model or this data does not read
+        (["model.pretrained=true", "model.hub_id=google-t5/t5-small"], ["model.pretrained", "unused with model=tiny"]),
+        (["model.hub_id=google-t5/t5-small"], ["model.hub_id", "unused with model=tiny"]),
+        (["model.gradient_checkpointing=true"], ["model.gradient_checkpointing", "unused"]),
+        (["data.test_file=mine.csv"], ["data.test_file=mine.csv", "unused with data=auto", "data=files"]),
+        (["data=samsum", "data.mirror=https://deb.debian.org/debian"], ["data.mirror", "unused with data=samsum"]),
+        # what the end of the job would fail on
+        (["evaluation.splits=[dev]"], ["evaluation.splits=[dev]", "train, validation, test"]),
+        (["evaluation.splits=[valdation]"], ["did you mean validation?"]),
+        (["evaluation.splits=[]"], ["at least one"]),
+        (["evaluation.splits=[test,test]"], ["each once"]),
+        (["data=samsum", "data.test_split=null"], ["no test split", "data.test_split"]),
+        (["callbacks.monitor=validation/rouge_l"], ["did you mean validation/rougeL?", "validation/loss"]),
+        (["callbacks.monitor=validation/rougeL"], ["callbacks.mode=min", "worst", "callbacks.mode=max"]),
+        (["export.push_to_hub='me/bad name!'"], ["me/bad name!", "user/name"]),
+        (["provider=vast", "hardware=4090", "evaluation.bertscore=true"], ["bert-score", "not installed on rented"]),
+        (["provider=vast", "hardware=4090", "export.push_to_hub=me/x"], ["HF_TOKEN"]),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_meant_are_refused_on_the_client(arguments, words, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with pytest.raises(ConfigError) as raised:
+        check(composed(*arguments))
+    assert all(word in str(raised.value) for word in words), str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_token_in_the_environment_is_taken_along(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_something")
+    check(composed("provider=vast", "hardware=4090", "export.push_to_hub=me/x"))
+
+
+def test_settings_that_continue_a_job_are_judged_with_that_job_s_own(monkeypatch):
+    config = composed(
+        "run=somewhere", "task=evaluate", "data.test_file=mine.jsonl", "callbacks.monitor=validation/rougeL"
+    )
+    check(config)  # which data and mode the job has is not known here
+    with pytest.raises(ConfigError, match=r"data\.test_file"):
+        check(config, settled=True)
