@@ -17,6 +17,7 @@ for the summary, each rule and each sentence of the document, on one core, measu
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -44,10 +45,10 @@ def news(rows: int) -> tuple[Texts, list[str]]:
 
     rng = random.Random(0)
     vocabulary = ["".join(rng.choices("aaabcdeeefghiiklmnooprssttuvwy", k=rng.randint(2, 11))) for _ in range(20_000)]
-    weights = [1 / (rank + 5) for rank in range(len(vocabulary))]
+    cumulated = list(itertools.accumulate(1 / (rank + 5) for rank in range(len(vocabulary))))
 
     def words(count: int) -> list[str]:
-        return rng.choices(vocabulary, weights, k=count)
+        return rng.choices(vocabulary, cum_weights=cumulated, k=count)
 
     documents = [
         " ".join(" ".join(words(750 // 38 + (i % 38 < 750 % 38))).capitalize() + "." for i in range(38))

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from summarizer import resolvers
 from summarizer.config import Config
-from summarizer.errors import EXIT_INTERRUPTED
+from summarizer.errors import EXIT_INTERRUPTED, Interrupted
 from summarizer.paths import config_dir
 
 
@@ -42,7 +42,6 @@ def job(config: DictConfig) -> float | None:
             jobs of a sweep go on.
     """
     from summarizer.tasks import run_task
-    from summarizer.training.interruption import Interrupted
 
     try:
         return run_task(config)

@@ -223,7 +223,7 @@ def devices_fit(config: DictConfig) -> None:
         raise ConfigError("trainer=fsdp divides a model over several devices: set trainer.devices=2 or more.")
     if strategy == "fsdp" and config.optim.ema_decay is not None:
         raise ConfigError(
-            f"optim.ema_decay={config.optim.ema_decay} with trainer=fsdp: Lightning averages whole weights only; set "
+            f"optim.ema_decay={config.optim.ema_decay} with trainer=fsdp: only whole weights are averaged; set "
             "optim.ema_decay=null, or trainer=ddp."
         )
     if config.hardware.precision.startswith("bf16") and accelerator == "cuda" and config.hardware.gpu == "T4":

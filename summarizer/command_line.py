@@ -38,6 +38,7 @@ def shape(arguments: list[str]) -> list[str]:
         CheckpointError: `resume` names no job's folder.
         ConfigError: several values without --multirun, an output folder that cannot be meant, or an argument that is not UTF-8.
     """
+    arguments = list(map(quote_text, arguments))
     given = {key: value for key, separator, value in (a.partition("=") for a in arguments) if separator}
     multirun = bool({"-m", "--multirun", sweeps.MULTIRUN} & set(arguments))
     if not multirun:
@@ -53,7 +54,7 @@ def shape(arguments: list[str]) -> list[str]:
         raise ConfigError("resume= continues one job: leave -m out, or continue a whole sweep with hydra.sweep.dir=.")
     groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
     shaped = []
-    for argument in map(quote_text, arguments):
+    for argument in arguments:
         key, _, value = argument.partition("=")
         shaped.append(quote_numeric_options(argument, groups))
         if key == "resume" and value not in ("", "null"):
@@ -86,8 +87,6 @@ def refuse_lists(arguments: list[str]) -> None:
         if argument.startswith("-") or "=" not in argument:
             continue
         key, _, value = argument.partition("=")
-        if key in ("run", "resume", "input"):
-            continue
         try:
             override = parser.parse_override(argument)
         except HydraException:
@@ -101,7 +100,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line.
 
     Returns:
-        The exit code: 0, 2 after one sentence on standard error, `EXIT_INTERRUPTED` after Ctrl-C.
+        The exit code: 0, 2 after one sentence on standard error, `EXIT_INTERRUPTED` after Ctrl-C or SIGTERM.
     """
     outlive_reader()
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"

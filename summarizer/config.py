@@ -231,7 +231,8 @@ class SchedulerConfig:
 class TrainerConfig:
     max_epochs: Annotated[int, EPOCHS] = MISSING
     max_steps: Annotated[int, Range(1, MANY, also=-1)] = MISSING
-    """Optimizer steps; -1 leaves the end to max_epochs. The learning rate decays over whichever ends first."""
+    """Optimizer steps, at most: training ends with `max_epochs` where that is sooner, and -1 leaves the end to it alone. The
+    learning rate decays over the steps that are taken."""
     batch_size: Annotated[int, COUNT] = MISSING
     packing: str = MISSING
     """auto, always or never: documents laid end to end in place of padded (training only)."""

@@ -8,7 +8,8 @@
     ├── CheckpointError    a run or checkpoint that cannot be continued
     ├── DivergenceError    a training whose loss is no number any more
     ├── OutputError        a folder that cannot be written, a disk that is full
-    └── HubError           a model or data hub that does not answer or lacks what was asked for
+    ├── HubError           a model or data hub that does not answer or lacks what was asked for
+    └── Interrupted        no error: the job was asked to stop
 
 Our own mistakes are assertions and keep their traceback.
 """
@@ -59,3 +60,7 @@ class OutputError(SummarizerError):
 
 class HubError(SummarizerError):
     """A hub cannot be reached or does not have what was asked for."""
+
+
+class Interrupted(SummarizerError):
+    """The job was asked to stop, by SIGTERM or Ctrl-C; its text says what was saved and how to continue."""

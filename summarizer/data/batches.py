@@ -149,6 +149,11 @@ class TrainingBatches(EpochPlans):
 def evaluation_batches(
     source_lengths: np.ndarray, target_lengths: np.ndarray, limits: BatchLimits, *, rank: int = 0, world_size: int = 1
 ) -> list[np.ndarray]:
-    """Every document once over all ranks, longest first, so that a batch too large fails at once and not at the end."""
+    """Every document once over all ranks, longest first, so that a batch too large fails at once and not at the end.
+
+    All ranks get the same number of batches, as in training: a forward pass of a sharded model is one of all of them.
+    """
     order = np.lexsort((target_lengths, source_lengths))[::-1]
-    return cut(order[rank::world_size], source_lengths, target_lengths, limits) if len(order[rank::world_size]) else []
+    if not len(order):
+        return []
+    return shared_evenly(cut(order, source_lengths, target_lengths, limits), world_size)[rank::world_size]

@@ -136,14 +136,22 @@ class SummarizationData(pl.LightningDataModule):
         """Batches of this rank in one epoch (for a stream, more than anyone counts), and mean documents of one on all ranks.
 
         Raises:
-            DataError: fewer documents than devices.
+            DataError: fewer documents than devices, to train on or to validate on.
         """
         train = self.splits["train"]
+        validated = len(self._stored("validation"))
+        if validated < world_size:
+            raise DataError(
+                f"the validation split has {validated} rows, too few for {world_size} devices: add rows, or set "
+                f"trainer.devices={max(1, validated)}."
+            )
         if isinstance(train, TokenizedStream):
             return ENDLESS, float(self.limits.documents * world_size)
         batches = self.training_batches(rank, world_size)
-        if not len(batches):
-            raise DataError(f"the train split has {len(train)} documents, too few for {world_size} devices.")
+        if len(train) < world_size or not len(batches):
+            raise DataError(
+                f"the train split has {len(train)} documents, too few for {world_size} devices: lower trainer.devices."
+            )
         per_epoch = max(1, len(batches) // self.epochs)
         return per_epoch, len(train) / per_epoch
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from summarizer.checks import check
 from summarizer.config import Task
-from summarizer.errors import ConfigError, DataError, OutputError, SummarizerError
+from summarizer.errors import ConfigError, DataError, Interrupted, OutputError, SummarizerError
 from summarizer.objective import objective
 from summarizer.preconditions import check_machine
 from summarizer.run import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, changed_settings, flat, read_json
@@ -57,17 +57,16 @@ def run_task(config: DictConfig) -> float | None:
     try:
         metrics = dispatch(run, config, overrides)
     except BaseException as error:
-        from summarizer.training.interruption import Interrupted
-
-        # SystemExit: SIGTERM outside the training loop
-        stopped = isinstance(error, Interrupted | KeyboardInterrupt | SystemExit)
+        ended = as_interruption(error, run, config)
         with suppress(OutputError):  # a full disk must not hide what went wrong
             if before and isinstance(error, SummarizerError) and run.accepted_starts() == starts:
                 run.restore_status(before)  # this start was refused: the job is as it was
             else:
-                state = INTERRUPTED if stopped else FAILED
-                run.set_status(state, task=str(config.task), error=f"{type(error).__name__}: {error}"[:2000])
-        raise
+                state = INTERRUPTED if isinstance(ended, Interrupted) else FAILED
+                run.set_status(state, task=str(config.task), error=f"{type(ended).__name__}: {ended}"[:2000])
+        if ended is error:
+            raise
+        raise ended from error
     run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
     name_folder(run)
     return objective(metrics, config)
@@ -84,6 +83,17 @@ def summarize(config: DictConfig, overrides: list[str]) -> None:
     from summarizer.tasks.predict import predict
 
     predict(config, overrides)
+
+
+def as_interruption(error: BaseException, run: Run, config: DictConfig) -> BaseException:
+    """The same end for a signal in whichever part of a job it came; any other error is returned as it is."""
+    from summarizer.training.interruption import is_stop, resume_command
+
+    if not is_stop(error) or isinstance(error, Interrupted):
+        return error
+    if config.task == Task.train:
+        return Interrupted(f"Stopped; the last checkpoint is kept. Continue: {resume_command(run.folder)}")
+    return Interrupted("Stopped before the end. To start anew, give the same command again.")
 
 
 def prepare_libraries() -> None:

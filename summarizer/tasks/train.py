@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -15,11 +14,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from summarizer import provenance
 from summarizer.data.files import check_files
-from summarizer.hardware import keep_freed_memory, resolve, set_threads
+from summarizer.hardware import Device, keep_freed_memory, resolve, set_threads
 from summarizer.models.loading import load_saved_tokenizer, save_tokenizer
 from summarizer.preconditions import needed_splits
 from summarizer.run import Run, write_atomically
+from summarizer.stages import Stage, Stages, read_stages, stage_seconds
+from summarizer.tasks import prepare_libraries
 from summarizer.tasks.prepare import Prepared, job_tokenizer, prepare_data, scoring_notices
+from summarizer.tasks.processes import on_every_device
 from summarizer.training.checkpoint_key import described
 
 log = logging.getLogger(__name__)
@@ -32,17 +34,18 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
         The flat map that is also written to metrics.json.
     """
     started = time.perf_counter()
+    stages = Stages(run.logs)
+    stages.begin()
     if config.data.kind == "files":
         check_files(config.data, needed_splits(config))
-    device = resolve(config, overrides)
-    keep_freed_memory()
+    device = set_up_process(config, overrides)
     facts = provenance.collect(device, config.seed)
     record = partial(run.record_start, config, overrides, facts, provenance.changes() if facts["dirty"] else "")
     is_new = not run.config_file.exists()
     if is_new:  # at once, so that a job that is killed while it prepares can be resumed
         provenance_file = record()
-    set_threads(config.trainer.threads, config.trainer.devices)
-    prepared = prepare_data(config, needed_splits(config), tokenizer=job_tokenizer(run))
+    with stages.during(Stage.tokenizing):
+        prepared = prepare_data(config, needed_splits(config), tokenizer=job_tokenizer(run))
     refuse_foreign_checkpoints(run, config, prepared)
     if not is_new:  # only now: a start that is refused leaves what is known of the job as it was
         provenance_file = record()
@@ -58,8 +61,10 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     if config.trainer.devices > 1 or config.trainer.strategy == "fsdp":
         metrics = train_in_processes(run, config.trainer.devices)
     else:
-        metrics = train_prepared(run, config, prepared)
+        metrics = train_prepared(run, config, prepared, stages)
+    stages.enter(Stage.ended)
     facts["seconds"] = round(time.perf_counter() - started, 1)
+    facts["stages"] = stage_seconds(read_stages(run.logs))
     write_atomically(provenance_file, json.dumps(facts, indent=1) + "\n")
     return metrics
 
@@ -78,7 +83,7 @@ def refuse_foreign_checkpoints(run: Run, config: DictConfig, prepared: Prepared)
     newest_good_checkpoint(run, key, config.trainer.devices, files)
 
 
-def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int = 0) -> dict[str, float]:
+def train_prepared(run: Run, config: DictConfig, prepared: Prepared, stages: Stages, rank: int = 0) -> dict[str, float]:
     """Everything after the data is there; each process of a multi-device job calls it."""
     from summarizer.evaluation.evaluate import SplitReport, evaluate_split
     from summarizer.export import finish_model_folder, push_to_hub
@@ -89,14 +94,18 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int =
     loggers = build_loggers(config, run)
     reports: list[SplitReport] = []
     measured: dict[str, float] = {}
-    finished = False
+    finished, last_step = False, None
     try:
-        model, metrics = fit(run, config, prepared.splits, prepared.tokenizer, rank=rank, loggers=loggers)
+        model, metrics = fit(
+            run, config, prepared.splits, prepared.tokenizer, rank=rank, loggers=loggers, stages=stages
+        )
+        last_step = int(metrics["train/steps"])
         for name in config.evaluation.splits:
             reports.append(evaluate_split(model, prepared.tokenizer, prepared.splits[name], config, name=name))
             measured |= reports[-1].metrics
         metrics |= measured
         if rank == 0:
+            stages.enter(Stage.export)
             name, repository = prepared.corpus.name, config.export.push_to_hub
             language = reports[0].language if reports else None
             write_results(
@@ -108,49 +117,39 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, rank: int =
             )  # fmt: skip
         finished = True
     finally:
-        finish_loggers(loggers, measured, exit_code=0 if finished else 1)
+        finish_loggers(loggers, measured, step=last_step, exit_code=0 if finished else 1)
     return metrics
 
 
 def train_in_processes(run: Run, devices: int) -> dict[str, float]:
-    """One process a device. They read the config from the job's folder; torch's launcher joins them and passes errors on."""
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    launch = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=devices, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", max_restarts=0,
-        start_method="spawn", run_id=run.folder.name,
-    )  # fmt: skip
-    elastic_launch(launch, worker)(str(run.folder))
+    """One process per device. They read the config from the job's folder."""
+    on_every_device(worker, run.folder, devices)
     return run.metrics()
-
-
-def exit_with_parent() -> None:
-    """End this process when the one that started it is gone: a killed job leaves no process that writes its folder."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def worker(folder: str) -> None:
     """The body of one process of a multi-device job."""
     from summarizer import resolvers
     from summarizer.config import Config
-    from summarizer.tasks import quiet_libraries
 
-    exit_with_parent()
-    logging.basicConfig(level=logging.INFO if os.environ["RANK"] == "0" else logging.WARNING, format="%(message)s")
-    quiet_libraries()
+    prepare_libraries()
     resolvers.register()
     run = Run(Path(folder))
     config = OmegaConf.merge(OmegaConf.structured(Config), run.load_config())
     assert isinstance(config, DictConfig)
     with open_dict(config):
         config.trainer.devices = int(os.environ["WORLD_SIZE"])
+    rank = int(os.environ["RANK"])
+    stages = Stages(run.logs if rank == 0 else None)
+    set_up_process(config, [])
+    with stages.during(Stage.tokenizing):
+        prepared = prepare_data(config, needed_splits(config), tokenizer=load_saved_tokenizer(run.tokenizer))
+    train_prepared(run, config, prepared, stages, rank)
+
+
+def set_up_process(config: DictConfig, overrides: list[str]) -> Device:
+    """What each process that trains needs: its device checked, with the settings it trains faster with, and its threads."""
+    device = resolve(config, overrides)
+    keep_freed_memory()
     set_threads(config.trainer.threads, config.trainer.devices)
-    prepared = prepare_data(config, needed_splits(config), tokenizer=load_saved_tokenizer(run.tokenizer))
-    train_prepared(run, config, prepared, rank=int(os.environ["RANK"]))
+    return device

@@ -27,7 +27,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, Mod
 from summarizer.errors import CheckpointError, OutputError
 from summarizer.run import Run
 from summarizer.training.checkpoint_key import CheckpointKey, refusal
-from summarizer.training.interruption import Interrupted, StopRequest, listening
+from summarizer.training.interruption import StopRequest, listening, stopped_at
 
 log = logging.getLogger(__name__)
 KEPT = 2  # newest step checkpoints: should the very last be damaged, the one before it is there
@@ -200,18 +200,14 @@ class StepCheckpoints(Checkpoint):
         if asked or (trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_at):
             self.save(trainer)
         if asked:
-            raise Interrupted(
-                f"stopped at step {trainer.global_step} and saved; continue with resume={self.run.folder}."
-            )
+            raise stopped_at(trainer.global_step, trainer.max_steps, self.run.folder)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
         self.save(trainer)
         if trainer.strategy.reduce_boolean_decision(bool(self.stop), all=False):
-            raise Interrupted(
-                f"stopped at step {trainer.global_step} and saved; continue with resume={self.run.folder}."
-            )
+            raise stopped_at(trainer.global_step, trainer.max_steps, self.run.folder)
 
     def save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.run.checkpoints / f"step-{trainer.global_step:08d}.ckpt")

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import LightningEnvironment
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback, WeightAveraging
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from summarizer.config import Architecture
 from summarizer.data.batches import BatchLimits
 from summarizer.data.collate import CausalCollator, Seq2SeqCollator
 from summarizer.data.datamodule import Packing, SummarizationData
-from summarizer.errors import HardwareError
 from summarizer.evaluation.report import opening_report
 from summarizer.models.loading import build_model, finished_model, refuse_missing_new_tokens
 from summarizer.packing.anatomy import supports_packing
 from summarizer.packing.arithmetic import device_peak, training_arithmetic
 from summarizer.packing.training import budget_for, packed_collator, wants_packing
 from summarizer.run import Run
+from summarizer.stages import Stage, Stages
+from summarizer.training.averaging import AveragedWeights
 from summarizer.training.checkpoint_key import checkpoint_key
 from summarizer.training.checkpointing import (
     AtomicCheckpointIO,
@@ -40,9 +40,10 @@ from summarizer.training.checkpointing import (
 )
 from summarizer.training.divergence import StopAtDivergence
 from summarizer.training.exchange import ExchangeAtStep
+from summarizer.training.guards import memory_errors, quiet_lightning
 from summarizer.training.module import SummarizationModule
 from summarizer.training.parts import takes_parts
-from summarizer.training.progress import progress_callbacks
+from summarizer.training.progress import StageMarks, progress_callbacks
 from summarizer.training.sharding import repeated_layers
 from summarizer.training.throughput import Throughput
 from summarizer.training.validation import GenerativeValidation
@@ -111,9 +112,7 @@ def trainer_callbacks(
     # first, so that the step it ends is not saved
     callbacks: list[Callback] = [StopAtDivergence(config.optim.lr), resume, throughput, validation]
     if config.optim.ema_decay is not None:
-        # all weights in a few launches: Lightning's own class for this average takes several for each weight
-        average = get_ema_multi_avg_fn(config.optim.ema_decay)
-        callbacks.append(WeightAveraging(use_buffers=False, multi_avg_fn=average))
+        callbacks.append(AveragedWeights(config.optim.ema_decay))
     if config.callbacks.early_stopping_patience is not None:
         callbacks.append(
             PatientStopping(
@@ -134,11 +133,12 @@ def fit(
     *,
     rank: int = 0,
     loggers: Sequence[Logger] = (),
+    stages: Stages | None = None,
 ) -> tuple[Any, dict[str, float]]:
     """Train, from the newest checkpoint of the run's folder if there is one.
 
     Returns:
-        The best model by `callbacks.monitor`, in eval mode on the training device, and the training metrics.
+        The best model by `callbacks.monitor`, in eval mode on the device that training is for, and the training metrics.
 
     Raises:
         HardwareError: the device's memory does not suffice.
@@ -160,6 +160,14 @@ def fit(
     data.packing = packs
     schedule = plan_schedule(*data.epoch_size(rank, world_size), config.trainer.max_epochs, config)
 
+    if config.trainer.max_steps > schedule.total_steps:
+        epochs = config.trainer.max_epochs
+        log.info(
+            "trainer.max_epochs=%d ends the training at step %d, before trainer.max_steps=%d; to train longer, set "
+            "trainer.max_epochs=%d.",
+            epochs, schedule.total_steps, config.trainer.max_steps,
+            math.ceil(epochs * config.trainer.max_steps / schedule.total_steps),
+        )  # fmt: skip
     if rank == 0:
         opening_report(
             config, {name: rows_of(split) for name, split in splits.items()},
@@ -194,8 +202,11 @@ def fit(
         trainer = build_trainer(
             run, config, schedule, validation, throughput, resume, loggers, strategy_for(config, packs)
         )
+    stages = stages or Stages(None)
+    trainer.callbacks.append(StageMarks(stages, compiles=config.hardware.compile and (on_gpu or not packs)))
     with quiet_lightning(), memory_errors():
         if found and found.stopped_early:
+            set_up_device(trainer, module)
             throughput.load_state_dict(found.callbacks[throughput.state_key])
         else:
             trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None, weights_only=True)
@@ -209,7 +220,9 @@ def fit(
     }
     if (documents := rows_of(splits["train"])) is not None:
         metrics["train/documents"] = float(documents)
-    best = best_model(run, config, tokenizer, module)
+    stages.enter(Stage.test)
+    with memory_errors():
+        best = best_model(run, config, tokenizer, module, trainer.strategy.root_device)
     if run.best_checkpoint.exists():  # what is said of the model that is kept, not of the last one
         metrics |= validation_of(run.best_checkpoint)
     return best, metrics
@@ -254,16 +267,30 @@ def rows_of(split: TokenizedSplit | TokenizedStream) -> int | None:
     return len(split) if hasattr(split, "__len__") else None
 
 
-def best_model(run: Run, config: DictConfig, tokenizer: PreTrainedTokenizerBase, module: SummarizationModule) -> Any:
-    """The weights of the best checkpoint, whole on this process's device."""
-    device = module.device
+def set_up_device(trainer: pl.Trainer, module: SummarizationModule) -> None:
+    """What `fit` does to a process before it trains: take its own card, and join the other processes."""
+    trainer.strategy.connect(module)
+    trainer.strategy.setup_environment()
+
+
+def best_model(
+    run: Run, config: DictConfig, tokenizer: PreTrainedTokenizerBase, module: SummarizationModule, device: torch.device
+) -> Any:
+    """The weights of the best checkpoint, whole on this process's device, in float32 as `task=evaluate` reads them.
+
+    Args:
+        device: the strategy's. The module's own is no answer: Lightning moves it to the processor when training ends, and
+            leaves it there where nothing was left to train.
+    """
     if config.trainer.strategy == "fsdp":  # what was trained is in shards: the checkpoint is not
         module = SummarizationModule(
             build_model(config.model, tokenizer, config.hardware.attention), config.optim, config.scheduler, 1
         )
+    module.special_loss = None  # recorded steps hold memory of the device
+    module.float()  # averages of bfloat16 weights are kept in float32
     if run.best_checkpoint.exists():
         module.load_state_dict(read_checkpoint(run.best_checkpoint)["state_dict"])
-    return finished_model(module.model).to(device).eval()
+    return finished_model(module.model.to(device)).eval()
 
 
 def build_trainer(
@@ -295,7 +322,8 @@ def build_trainer(
         use_distributed_sampler=False,
         logger=list(loggers),
         callbacks=trainer_callbacks(run, config, schedule, validation, throughput, resume),
-        plugins=[AtomicCheckpointIO()],
+        # processes are ours to start (tasks/processes.py), also where Lightning would take a scheduler's variables for its own
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         enable_model_summary=False,
         enable_progress_bar=False,  # ours: training/progress.py
         inference_mode=False,
@@ -320,53 +348,3 @@ def compile_model(model: Any) -> None:
     """Compile each repeated layer in place: one compilation serves them all, and checkpoints keep their names."""
     for layer in repeated_layers(model):
         layer.compile(dynamic=True)
-
-
-@contextmanager
-def memory_errors() -> Iterator[None]:
-    """Say in one sentence that memory does not suffice, however an allocator says it.
-
-    Raises:
-        HardwareError: it does not.
-    """
-    try:
-        yield
-    except (
-        MemoryError,
-        RuntimeError,
-    ) as error:  # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises it plainly
-        text = str(error)
-        if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-            raise HardwareError(
-                "the device's memory does not suffice: lower trainer.batch_size, hardware.tokens_per_step or "
-                "model.max_source_tokens, or set model.gradient_checkpointing=true."
-            ) from error
-        raise
-
-
-class quiet_lightning:
-    """While inside, Lightning's advertising and tips that do not apply here are not shown."""
-
-    NOISE = (
-        "isinstance.treespec, LeafSpec",
-        "does not have many workers",
-        "Consider setting `persistent_workers",
-        "Checkpoint directory",
-        "is not resumable",
-        "You're using the WeightAveraging callback with a model that overrides",  # refused where it would matter, in checks.py
-    )
-
-    def __enter__(self) -> None:
-        self._caught = warnings.catch_warnings()
-        self._caught.__enter__()
-        for text in self.NOISE:
-            warnings.filterwarnings("ignore", message=f".*{text}")
-        self._logger = logging.getLogger("pytorch_lightning")
-        self._level = self._logger.level
-        self._logger.setLevel(logging.WARNING)
-        rank_zero = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-        rank_zero.setLevel(logging.WARNING)
-
-    def __exit__(self, *exception: Any) -> None:
-        self._logger.setLevel(self._level)
-        self._caught.__exit__(*exception)

@@ -186,11 +186,17 @@ def start_wandb(config: Any, run: Run, mode: Literal["online", "offline"]) -> Bo
         return None
 
 
-def finish_loggers(loggers: Sequence[Logger], metrics: Mapping[str, float] | None = None, exit_code: int = 0) -> None:
-    """Log a job's last figures (the test split's) and end its W&B run, so that the next job begins its own."""
+def finish_loggers(
+    loggers: Sequence[Logger],
+    metrics: Mapping[str, float] | None = None,
+    *,
+    step: int | None = None,
+    exit_code: int = 0,
+) -> None:
+    """Log a job's last figures (the test split's, at its last step) and end its W&B run, so that the next job begins its own."""
     for logger in loggers:
         if metrics and not isinstance(logger, CSVLogger):  # the table's columns are closed; metrics.json has them
-            logger.log_metrics(dict(metrics))
+            logger.log_metrics(dict(metrics), step)
             logger.save()
         if isinstance(logger, BoundedWandbLogger):
             logger.finish(exit_code)

@@ -48,6 +48,7 @@ class SummarizationModule(pl.LightningModule):
         self.packing, self.in_parts = packing, in_parts
         self.special_loss: PackedLoss | PartedLoss | None = None
         self.step_mean: StepMean | None = None
+        self.validated: list[Tensor] = []
         self.model = model
         self.optim, self.scheduler, self.total_steps = optim, scheduler, total_steps
 
@@ -93,8 +94,19 @@ class SummarizationModule(pl.LightningModule):
         self.step_mean.finish(self.model.parameters())
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        loss = self.loss(batch)
-        self.log("validation/loss", loss, prog_bar=True, on_epoch=True, sync_dist=True, batch_size=batch["documents"])
+        tokens = (batch["labels"] != IGNORED).sum().float()
+        self.validated.append(torch.stack([self.loss(batch).detach().float() * tokens, tokens]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean over all target tokens of the split: one number, however it was cut into batches and shared out."""
+        sums = torch.stack(self.validated).cpu().double().sum(dim=0)
+        self.validated.clear()
+        if self.trainer.world_size > 1:
+            sums = sums.to(self.device)
+            torch.distributed.all_reduce(sums)
+        total, tokens = sums.tolist()
+        # the same on every rank already; to say so keeps Lightning from advising it
+        self.log("validation/loss", total / max(1.0, tokens), prog_bar=True, sync_dist=self.trainer.world_size > 1)
 
     def configure_model(self) -> None:
         """Under FSDP: divide the model; Lightning calls this before the optimizer is built."""
@@ -116,3 +128,4 @@ class SummarizationModule(pl.LightningModule):
             norm = norm.full_tensor()
         if self.logs_this_step:
             self.log("train/gradient_norm", norm)
+            self.log("train/lr", optimizer.param_groups[0]["lr"])

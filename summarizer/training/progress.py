@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 from rich.progress import (
     BarColumn,
@@ -17,6 +19,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from summarizer.stages import Stage, Stages
+
+log = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 10.0
 FACTS_EVERY_SECONDS = 0.5  # reading a loss waits for the device to have computed it
@@ -97,6 +103,38 @@ class ProgressBar(Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.bar.stop()
+
+
+class StageMarks(Callback):
+    """Writes down when a training compiles, trains and validates, each with what it ends in: checkpoints count.
+
+    Args:
+        compiles: whether layers are compiled: that is what most of the first optimizer step then goes into.
+    """
+
+    def __init__(self, stages: Stages, *, compiles: bool) -> None:
+        self.stages, self.compiles = stages, compiles
+        self._first_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._first_step = trainer.global_step
+        if self.compiles:
+            log.info("Compiling the model's layers: the first step can take some minutes.")
+        self.stages.enter(Stage.compiling if self.compiles else Stage.training)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.stages.current is Stage.compiling and trainer.global_step > self._first_step:
+            if pl_module.device.type == "cuda":
+                torch.cuda.synchronize(pl_module.device)
+            self.stages.enter(Stage.training)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.stages.enter(Stage.validation)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.stages.enter(Stage.training)
 
 
 def training_facts(trainer: pl.Trainer) -> list[str]:

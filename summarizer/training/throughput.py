@@ -102,7 +102,8 @@ class Throughput(Callback):
         return rates
 
     def state_dict(self) -> dict[str, Any]:
-        return {"totals": dict(self.totals)}
+        # with the open window: a checkpoint may fall between two logged steps
+        return {"totals": {key: amount + self._window.get(key, 0.0) for key, amount in self.totals.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.totals = {**self.totals, **state_dict["totals"]}

@@ -116,7 +116,6 @@ def test_the_values_of_every_option_are_within_their_ranges(option):
         # what the end of the job would fail on
         (["evaluation.splits=[dev]"], ["evaluation.splits=[dev]", "train, validation, test"]),
         (["evaluation.splits=[valdation]"], ["did you mean validation?"]),
-        (["evaluation.splits=[]"], ["at least one"]),
         (["evaluation.splits=[test,test]"], ["each once"]),
         (["data=samsum", "data.test_split=null"], ["no test split", "data.test_split"]),
         (["callbacks.monitor=validation/rouge_l"], ["did you mean validation/rougeL?", "validation/loss"]),

@@ -68,6 +68,17 @@ def test_documents_of_like_length_are_together_so_little_is_padded():
     assert lengths.sum() / slots > 0.9
 
 
+@given(LENGTHS, st.integers(1, 9), st.integers(60, 300), st.integers(1, 8))
+def test_ranks_validate_the_same_number_of_batches_and_each_document_once(lengths, documents, tokens, world_size):
+    limits = BatchLimits(documents, tokens)
+    ranks = [evaluation_batches(lengths, lengths, limits, rank=r, world_size=world_size) for r in range(world_size)]
+    assert sorted(int(i) for batches in ranks for batch in batches for i in batch) == list(range(len(lengths)))
+    if len(lengths) >= world_size:
+        assert len({len(batches) for batches in ranks}) == 1
+    if world_size == 1:
+        assert all(len(b) <= documents and (len(b) == 1 or 2 * len(b) * max(lengths[b]) <= tokens) for b in ranks[0])
+
+
 def test_evaluation_sees_each_document_once_over_all_ranks_longest_first():
     lengths = np.random.default_rng(0).integers(5, 60, 101).astype(np.int32)
     parts = [evaluation_batches(lengths, lengths, BatchLimits(8, 1000), rank=r, world_size=3) for r in range(3)]

@@ -55,6 +55,23 @@ def test_fsdp_ends_with_the_weights_of_ddp(ddp, corpus, tmp_path):
     assert metrics(folder)["validation/loss"] == pytest.approx(metrics(ddp)["validation/loss"], abs=1e-4)
 
 
+def test_fsdp_ends_where_the_devices_have_rows_for_unlike_numbers_of_batches(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", validation=17)
+    small = ["trainer.batch_size=4", "trainer.max_epochs=1"]
+    job = start(*SETTINGS, *small, *corpus, "trainer=fsdp", cwd=tmp_path)
+    assert job.wait(180) == 0, job.output[-3000:]
+
+
+def test_the_validation_loss_is_that_of_one_device(corpus, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus", validation=13)
+    still = ["optim.lr=1e-12", "trainer.max_epochs=1", "trainer.validations=1"]  # no weight moves
+    losses = [
+        metrics(job_folder(summarizer(*SETTINGS, *still, *corpus, *options, cwd=tmp_path)))["validation/loss"]
+        for options in (["trainer.devices=1"], ["trainer=ddp"], ["trainer=fsdp"])
+    ]
+    assert losses[1:] == pytest.approx(losses[:1] * 2, rel=1e-6)
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_killed_job_leaves_no_process_and_resumes(strategy, corpus, ddp, tmp_path):
     folder = tmp_path / "killed" / "0"

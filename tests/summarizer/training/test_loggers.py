@@ -75,7 +75,7 @@ def log_a_little(run: Run, first_step: int = 0, **on: bool) -> None:
     log_samples(built, first_step + 2, SAMPLES)
     for logger in built:
         logger.save()
-    finish_loggers(built, {"test/rougeL": 33.5})
+    finish_loggers(built, {"test/rougeL": 33.5}, step=first_step + 2)
 
 
 def test_a_job_is_one_run_with_its_group_config_tags_metrics_and_table(signed_in: WandbServer, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_server_that_dies_in_the_middle_holds_up_no_step_and_the_end_only_so_l
     log_samples(built, 0, SAMPLES)
     for step in range(1, 50):
         built[0].log_metrics({"train/loss": 1.0}, step)
-    finish_loggers(built, {"test/rougeL": 33.5})
+    finish_loggers(built, {"test/rougeL": 33.5}, step=49)
     assert time.monotonic() - started < 60, "without bounds wandb waits for the server for hours"
     assert "wandb sync" in caplog.text
     signed_in.status = None
@@ -204,7 +204,7 @@ def test_csv_and_tensorboard_together(tmp_path: Path) -> None:
     events = EventAccumulator(str(run.logs / "tensorboard"))
     events.Reload()
     assert [event.value for event in events.Scalars("train/loss")] == pytest.approx([1, 1 / 2, 1 / 3])
-    assert [event.value for event in events.Scalars("test/rougeL")] == [33.5]
+    assert [(event.step, event.value) for event in events.Scalars("test/rougeL")] == [(2, 33.5)]
     assert "samples/text_summary" in events.Tags()["tensors"]
 
 
@@ -238,6 +238,8 @@ def test_a_whole_job_logs_what_training_validation_and_test_measured(signed_in: 
     assert stored.column("test/rougeL") == pytest.approx([measured["test/rougeL"]])
     assert len(stored.column("train/loss")) == 6
     assert len(stored.column("train/gradient_norm")) == 6
+    # linear, from the first step to none after the last
+    assert stored.column("train/lr") == pytest.approx([0.003 * left / 6 for left in range(6, 0, -1)])
     assert len(stored.column("validation/rougeL")) == len(stored.column("samples")) == 2
     assert stored.exit_code == 0
     assert (folder / "logs" / "metrics.csv").exists()
