@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -97,7 +98,7 @@ class Summarizer:
 
         config = OmegaConf.merge(self.config, {"predict": {"long_input": long_input}})
         total = len(texts) if isinstance(texts, Sequence) else 0
-        with _told(progress, total) as tell:
+        with _told(progress) as tell:
             for done, prediction in enumerate(
                 predict_texts(self.network, self.tokenizer, _documents(texts), config), 1
             ):
@@ -137,6 +138,7 @@ def load(source: str | Path | None = None, *, overrides: Sequence[str] = ()) -> 
     prepare_libraries()
     device = resolve(config, named)
     set_threads(config.trainer.threads)
+    network: Any
     network, tokenizer = load_model(config)
     limit = getattr(network.config, "max_source_positions", config.model.max_source_tokens)
     config.model.max_source_tokens = min(config.model.max_source_tokens, limit)
@@ -195,7 +197,8 @@ def _hub_overrides(source: str, named: Sequence[str]) -> list[str]:
     if any(override.startswith("model=") for override in named):
         return [f"model.hub_id={source}"]
     for option in sorted((config_dir() / "model").glob("*.yaml")):
-        if OmegaConf.load(option).get("hub_id") == source:
+        settings: Any = OmegaConf.load(option)
+        if settings.get("hub_id") == source:
             return [f"model={option.stem}"]
     raise ConfigError(
         f"{source} is neither a job's folder nor the hub id of a model option: say what kind of model it is, such as "
@@ -203,25 +206,12 @@ def _hub_overrides(source: str, named: Sequence[str]) -> list[str]:
     )
 
 
-class _told:
+def _told(progress: Callable[[int, int], None] | bool) -> AbstractContextManager[Callable[[int, int], None]]:
     """A progress function for the time of a block: the caller's own, a bar on standard error, or none."""
+    if callable(progress):
+        return nullcontext(progress)
+    if progress:
+        from summarizer.data.progress import progress as shown
 
-    def __init__(self, progress: Callable[[int, int], None] | bool, total: int) -> None:
-        self._progress, self._total, self._bar = progress, total, None
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        if callable(self._progress):
-            return self._progress
-        if not self._progress:
-            return lambda done, total: None
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._bar = bar = Progress(console=Console(stderr=True))
-        bar.start()
-        task = bar.add_task("summarizing", total=self._total or None)
-        return lambda done, total: bar.update(task, completed=done)
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        return shown("summarizing", "texts")
+    return nullcontext(lambda done, total: None)

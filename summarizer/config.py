@@ -343,8 +343,8 @@ class Config:
     """Folder of an interrupted job to continue."""
     input: str | None = None
     """predict: a file, a folder, or - for standard input."""
-    runs: Any = None
-    """report, compare: a folder, a pattern such as outputs/**, or a list of them."""
+    runs: str | None = None
+    """report, compare: folders or patterns such as outputs/**, separated by commas."""
     output: str | None = None
     """report: the file to write; null writes report.html into the folder that `runs` names."""
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -101,7 +101,8 @@ def answer(c: Comparison) -> list[Block]:
     if len(c.runs) > 1 and len(chosen) < 2:
         blocks.append(
             Text(
-                f"No run buys more ROUGE-L on the test rows than the cheapest of the front, {names(c, c.runs[chosen[0]] if chosen else best)} (cost: {unit})."
+                "No run buys more ROUGE-L on the test rows than the cheapest of the front, "
+                f"{names(c, c.runs[chosen[0]] if chosen else best)} (cost: {unit})."
             )
         )
     return blocks
@@ -241,10 +242,10 @@ def settings_blocks(c: Comparison) -> list[Block]:
     shares = importance(list(zip(*columns.values(), strict=True)), objective)
     if shares:
         ranked = sorted(zip(c.keys, shares, strict=True), key=lambda pair: -pair[1])
-        rows = [charts.Bar(key, 100 * share, strong=i == 0) for i, (key, share) in enumerate(ranked)]
+        shown = [charts.Bar(key, 100 * share, strong=i == 0) for i, (key, share) in enumerate(ranked)]
         blocks.append(
             Figure(
-                charts.bars("Importance", rows, "share of the explained variance, %"),
+                charts.bars("Importance", shown, "share of the explained variance, %"),
                 "How much of the result each setting explains alone (interactions are not separated).",
             )
         )
@@ -295,7 +296,8 @@ def significance(c: Comparison) -> list[Block]:
         rows.append(cells)
     return [
         Text(
-            f"Difference in test ROUGE-L, row minus column, on the same {len(scores):,} rows; bold where the paired bootstrap finds p < 0.05."
+            f"Difference in test ROUGE-L, row minus column, on the same {len(scores):,} rows; bold where the paired "
+            "bootstrap finds p < 0.05."
         ),
         Table(["run", *(run.folder.name for run in runs)], rows),
     ]
@@ -303,34 +305,25 @@ def significance(c: Comparison) -> list[Block]:
 
 def side_by_side(c: Comparison) -> list[Block]:
     """What the best runs wrote for the same documents: those on which they differ most."""
-    runs = [run for run in c.runs if run.predictions is not None][:SIDE_BY_SIDE_RUNS]
-    if not runs:
+    shown = [(run, run.predictions) for run in c.runs if run.predictions is not None][:SIDE_BY_SIDE_RUNS]
+    tables = [
+        (run, p, {(p.ids[i], p.references[i]): i for i in range(len(p.ids))}) for run, p in shown if p is not None
+    ]
+    if not tables:
         return []
-    by_key = []
-    for run in runs:
-        p = run.predictions
-        assert p is not None
-        by_key.append({(p.ids[i], p.references[i]): i for i in range(len(p.ids))})
-    common = [key for key in by_key[0] if all(key in other for other in by_key)]
-    spread = {
-        key: np.ptp([run.predictions.rouge_l[index[key]] for run, index in zip(runs, by_key, strict=True)])
-        for key in common
-    }  # type: ignore[union-attr]
+    _, first, rows = tables[0]
+    common = [key for key in rows if all(key in index for _, _, index in tables)]
+    spread = {key: np.ptp([p.rouge_l[index[key]] for _, p, index in tables]) for key in common}
     samples = []
     for key in sorted(common, key=lambda k: -spread[k])[:SIDE_BY_SIDE_ROWS]:
-        first = runs[0].predictions
-        assert first is not None
-        document = first.documents[by_key[0][key]]
-        written = []
-        for run, index in zip(runs, by_key, strict=True):
-            p = run.predictions
-            assert p is not None
-            written.append(
-                (
-                    names(c, run),
-                    f"ROUGE-L {100 * p.rouge_l[index[key]]:.1f}",
-                    list(marked(p.summaries[index[key]], document)),
-                )
+        document = first.documents[rows[key]]
+        written = [
+            (
+                names(c, run),
+                f"ROUGE-L {100 * p.rouge_l[index[key]]:.1f}",
+                list(marked(p.summaries[index[key]], document)),
             )
+            for run, p, index in tables
+        ]
         samples.append(Sample(key[0], cut(document), key[1], written))
     return [Samples(samples, "Documents on which the best runs differ most")] if samples else []

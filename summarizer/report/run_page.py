@@ -73,7 +73,10 @@ def result(run: RunRecord) -> list[Block]:
                 rows.append(charts.Bar(title, m[f"{split}/{rule}/rougeL"]))
                 table.append([Cell(title), *(rouge_cell(m.get(f"{split}/{rule}/{key}")) for key in TITLES)])
         tokenizer = run.texts.get(f"{split}/rouge_tokenizer")
-        caption = f"ROUGE-L (F1 x 100) on {split}, {m[f'{split}/rows']:,.0f} rows; the oracle reads the reference: an upper bound for extraction"
+        caption = (
+            f"ROUGE-L (F1 x 100) on {split}, {m[f'{split}/rows']:,.0f} rows; the oracle reads the reference: an upper bound "
+            "for extraction"
+        )
         blocks.append(
             Figure(
                 charts.bars(f"ROUGE-L on {split}", rows, "ROUGE-L"), caption + (f". Tokenizer: {tokenizer}." if tokenizer else "."),
@@ -84,7 +87,8 @@ def result(run: RunRecord) -> list[Block]:
         if gain[0] is not None and gain[1] is not None:
             blocks.append(
                 Text(
-                    f'Difference in ROUGE-L to the "X is a" heuristic on the same rows (paired 95 % interval): {gain[0]:+.2f} to {gain[1]:+.2f}.'
+                    'Difference in ROUGE-L to the "X is a" heuristic on the same rows (paired 95 % interval): '
+                    f"{gain[0]:+.2f} to {gain[1]:+.2f}."
                 )
             )
     return blocks
@@ -145,15 +149,22 @@ def summaries(run: RunRecord) -> list[Block]:
     scores = [100 * score for score in rows.rouge_l]
     written, wanted = [len(s.split()) for s in rows.summaries], [len(s.split()) for s in rows.references]
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
-    m = run.metrics
+    m, novel = run.metrics, ""
+    if "test/novel_2gram" in m:
+        novel = (
+            f"; {m['test/novel_1gram']:.1f} % of the words and {m['test/novel_2gram']:.1f} % of the bigrams are not in the "
+            "document"
+        )
     blocks: list[Block] = [
-        Figure(charts.histogram("ROUGE-L per document", scores, "ROUGE-L of a document"), "How the score is spread over the documents."),
+        Figure(
+            charts.histogram("ROUGE-L per document", scores, "ROUGE-L of a document"),
+            "How the score is spread over the documents.",
+        ),
         Text(
             f"Words per summary: {sum(written) / len(written):.1f} on average, references {sum(wanted) / len(wanted):.1f}"
-            + (f"; {m['test/novel_1gram']:.1f} % of the words and {m['test/novel_2gram']:.1f} % of the bigrams are not in the document" if "test/novel_2gram" in m else "")
-            + ". New words are underlined below."
+            f"{novel}. New words are underlined below."
         ),
-    ]  # fmt: skip
+    ]
     for title, chosen in (("Best", order[:SHOWN_SAMPLES]), ("Worst", order[::-1][:SHOWN_SAMPLES])):
         blocks.append(Samples([sample(run, i) for i in chosen], f"{title} by ROUGE-L"))
     return blocks
@@ -211,10 +222,15 @@ def time_and_money(run: RunRecord) -> list[Block]:
             if isinstance(machine.get("created"), int | float) and isinstance(machine.get("ended"), int | float)
         ]
         rows = [
-            [Cell(str(machine.get("provider", "?"))), Cell(str(machine.get("gpu") or "-")), Cell("spot" if machine.get("spot") else "on demand"),
-             money(machine.get("price"), 3), money(machine.get("cost"), 2)]
+            [
+                Cell(str(machine.get("provider", "?"))),
+                Cell(str(machine.get("gpu") or "-")),
+                Cell("spot" if machine.get("spot") else "on demand"),
+                money(machine.get("price"), 3),
+                money(machine.get("cost"), 2),
+            ]
             for machine in machines
-        ]  # fmt: skip
+        ]
         table = Table(["provider", "GPU", "kind", "$/h", "$"], rows, "Machines")
         blocks.append(
             Figure(charts.timeline("Machines", spans), "Machines of this job and when they were billed.", data=table)

@@ -43,8 +43,8 @@ def run_task(config: DictConfig) -> float | None:
     config = settle(config, overrides)
     check(config, settled=True)
     refuse_foreign_provider(config)
-    if config.task == Task.predict:
-        summarize(config, overrides)
+    if config.task in KEEPS_NO_FOLDER:
+        without_folder(config, overrides)
         return None
     if run.status().get("state") == FINISHED and config.task == Task.train:
         return already_finished(run, config)
@@ -72,17 +72,26 @@ def run_task(config: DictConfig) -> float | None:
     return objective(metrics, config)
 
 
-def summarize(config: DictConfig, overrides: list[str]) -> None:
-    """task=predict, which keeps nothing but its output: no folder, no job.log."""
+KEEPS_NO_FOLDER = (Task.predict, Task.report, Task.compare)
+"""Tasks that leave nothing but their output: no folder, no job.log."""
+
+
+def without_folder(config: DictConfig, overrides: list[str]) -> None:
+    """One of the tasks that keep no folder."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, logging.FileHandler):
             root.removeHandler(handler)
             handler.close()
-    prepare_libraries()
-    from summarizer.tasks.predict import predict
+    if config.task == Task.predict:
+        prepare_libraries()
+        from summarizer.tasks.predict import predict
 
-    predict(config, overrides)
+        predict(config, overrides)
+        return
+    from summarizer.tasks.report import compare, report
+
+    (report if config.task == Task.report else compare)(config)
 
 
 def as_interruption(error: BaseException, run: Run, config: DictConfig) -> BaseException:

@@ -6,11 +6,9 @@ import logging
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
-from summarizer.errors import ConfigError
 from summarizer.evaluation.report import print_table
 from summarizer.report.axes import number
 from summarizer.report.build import compared, write_comparison
@@ -25,23 +23,14 @@ KEYS_SHOWN = 4
 """Differing settings in the terminal's table; the page has all of them."""
 
 
-def patterns_of(runs: Any) -> list[str]:
-    """What `runs` names: one pattern or several.
-
-    Raises:
-        ConfigError: nothing.
-    """
-    listed = [str(r) for r in runs] if isinstance(runs, ListConfig | list) else [str(runs)] if runs else []
-    if not listed:
-        raise ConfigError("runs= is missing: name a folder, or a pattern such as runs='outputs/**'.")
-    return listed
+def patterns_of(runs: str) -> list[str]:
+    """Folders and patterns of `runs`, which is one path where a path of that name exists."""
+    return [runs] if Path(runs).expanduser().exists() else [part.strip() for part in runs.split(",") if part.strip()]
 
 
 def comparison_of(config: DictConfig) -> Comparison:
     """The runs that a command names, by the metric it names."""
-    metric = str(config.sweep.metric) if "sweep" in config else "validation/rougeL"
-    maximize = not metric.endswith("loss")
-    return compared(patterns_of(config.runs), metric, maximize)
+    return compared(patterns_of(config.runs), str(config.sweep.metric), str(config.sweep.direction) == "maximize")
 
 
 def report(config: DictConfig) -> Path:
