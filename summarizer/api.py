@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from summarizer.prediction.inputs import Document
+
 log = logging.getLogger(__name__)
 
 
@@ -79,7 +81,7 @@ class Summarizer:
         listed = [texts] if isinstance(texts, str) else list(texts)
         if not listed:
             raise DataError("no text to summarize: give one text or a list of texts.")
-        return list(self._stream(listed, long_input, progress))
+        return list(self._stream(list(_documents(listed)), long_input, progress))
 
     def stream(self, texts: Iterable[str], *, long_input: Literal["truncate", "windows"] = "truncate") -> Iterator[str]:
         """Summaries as they are written, for texts of any number: a few hundred are read at a time.
@@ -87,21 +89,19 @@ class Summarizer:
         Raises:
             DataError: a text is empty or is not a string.
         """
-        return self._stream(texts, long_input, False)
+        return self._stream(_documents(texts), long_input, False)
 
     def _stream(
-        self, texts: Iterable[str], long_input: str, progress: Callable[[int, int], None] | bool
+        self, documents: Iterable[Document], long_input: str, progress: Callable[[int, int], None] | bool
     ) -> Iterator[str]:
         from omegaconf import OmegaConf
 
         from summarizer.prediction.summarize import predict_texts
 
         config = OmegaConf.merge(self.config, {"predict": {"long_input": long_input}})
-        total = len(texts) if isinstance(texts, Sequence) else 0
+        total = len(documents) if isinstance(documents, Sequence) else 0
         with _told(progress) as tell:
-            for done, prediction in enumerate(
-                predict_texts(self.network, self.tokenizer, _documents(texts), config), 1
-            ):
+            for done, prediction in enumerate(predict_texts(self.network, self.tokenizer, documents, config), 1):
                 tell(done, total)
                 yield prediction.summary
 
@@ -177,7 +177,7 @@ def _run_one(overrides: list[str]) -> Result:
     return Result(folder, json.loads((folder / "metrics.json").read_text()))
 
 
-def _documents(texts: Iterable[str]) -> Iterator[Any]:
+def _documents(texts: Iterable[str]) -> Iterator[Document]:
     from summarizer.prediction.inputs import Document
 
     for i, text in enumerate(texts):

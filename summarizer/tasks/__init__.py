@@ -68,8 +68,23 @@ def run_task(config: DictConfig) -> float | None:
             raise
         raise ended from error
     run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
+    if config.task in (Task.train, Task.evaluate):
+        write_page(run)
     name_folder(run)
     return objective(metrics, config)
+
+
+def write_page(run: Run) -> None:
+    """`report.html` of a finished job. Its figures are safe by now: whatever goes wrong here is a warning."""
+    try:
+        from summarizer.report.build import write_run_report
+
+        print(f"Report: {write_run_report(run.folder)}", flush=True)
+    except Exception as error:
+        log.warning(
+            "report.html could not be written (%s: %s); later: python -m summarizer task=report runs=%s",
+            type(error).__name__, str(error)[:200], run.folder,
+        )  # fmt: skip
 
 
 KEEPS_NO_FOLDER = (Task.predict, Task.report, Task.compare)
