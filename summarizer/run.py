@@ -11,6 +11,7 @@ outputs/<name>/<time>/<job>/
   tokenizer/                   the tokenizer that the checkpoints were trained with
   checkpoints/                 step-*.ckpt (newest two) and best.ckpt
   logs/                        metrics.csv, samples, TensorBoard and W&B files
+  new_files/                   code that git did not know yet
   model/                       the finished model, for transformers
   report.html                  all of it to look at, in one file
 """
