@@ -205,6 +205,8 @@ def task_has_what_it_needs(config: DictConfig) -> None:
         raise ConfigError("task=evaluate with evaluation.splits=[] evaluates nothing: set evaluation.splits=[test].")
     if config.task == "predict" and not config.input:
         raise ConfigError("task=predict needs input=<file, folder or - for standard input>.")
+    if config.task in ("report", "compare") and not config.runs:
+        raise ConfigError(f"task={config.task} needs runs=<a folder, or a pattern such as 'outputs/**'>.")
     if config.resume and config.task != "train":
         raise ConfigError(
             f"resume continues a training job, so it does not go with task={config.task}: leave one of them out."

@@ -38,7 +38,7 @@ def shape(arguments: list[str]) -> list[str]:
         CheckpointError: `resume` names no job's folder.
         ConfigError: several values without --multirun, an output folder that cannot be meant, or an argument that is not UTF-8.
     """
-    arguments = list(map(quote_text, arguments))
+    arguments = ["report.open=true" if argument == "--open" else quote_text(argument) for argument in arguments]
     given = {key: value for key, separator, value in (a.partition("=") for a in arguments) if separator}
     multirun = bool({"-m", "--multirun", sweeps.MULTIRUN} & set(arguments))
     if not multirun:
@@ -108,6 +108,11 @@ def run(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sweeps.STARTED.clear()
     try:
+        if again := next((argument for argument in arguments if argument.startswith("rerun=")), None):
+            from summarizer.rerun.task import rerun
+
+            folder = Path(again.partition("=")[2].strip("'\""))
+            return rerun(folder, [argument for argument in arguments if argument != again])
         from summarizer.application import run_hydra
 
         run_hydra(shape(arguments))

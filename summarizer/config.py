@@ -45,6 +45,8 @@ class Task(StrEnum):
     evaluate = "evaluate"
     predict = "predict"
     prepare = "prepare"
+    report = "report"
+    compare = "compare"
 
 
 @dataclass
@@ -312,6 +314,14 @@ class PredictConfig:
 
 
 @dataclass
+class ReportConfig:
+    open: bool = MISSING
+    """Show the page in the desktop's browser."""
+    title: str | None = None
+    """null: the name of the compared folder."""
+
+
+@dataclass
 class SweepConfig:
     metric: str = MISSING
     """A name in metrics.json: what a task returns, so what jobs are compared by and a search optimizes."""
@@ -326,13 +336,17 @@ class Config:
     name: str = MISSING
     seed: Annotated[int, Range(0, 2**32 - 1)] = MISSING
     task: Any = MISSING
-    """train, evaluate, predict or prepare."""
+    """train, evaluate, predict, prepare, report or compare."""
     run: str | None = None
     """Folder of a finished job (evaluate, predict)."""
     resume: str | None = None
     """Folder of an interrupted job to continue."""
     input: str | None = None
     """predict: a file, a folder, or - for standard input."""
+    runs: str | None = None
+    """report, compare: folders or patterns such as outputs/**, separated by commas."""
+    output: str | None = None
+    """report: the file to write; null writes report.html into the folder that `runs` names."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
@@ -347,3 +361,4 @@ class Config:
     predict: PredictConfig = field(default_factory=PredictConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from summarizer.config import Config
 from summarizer.errors import ConfigError
 
-WHOLE = ("run", "resume", "input")  # one path each, commas included: no sweep goes over these
+WHOLE = ("run", "resume", "input", "runs", "output")  # one path each, commas included: no sweep goes over these
 OF_HYDRA = ("hydra.sweep.dir", "hydra.sweep.subdir", "hydra.run.dir")
 
 

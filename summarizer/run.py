@@ -11,7 +11,9 @@ outputs/<name>/<time>/<job>/
   tokenizer/                   the tokenizer that the checkpoints were trained with
   checkpoints/                 step-*.ckpt (newest two) and best.ckpt
   logs/                        metrics.csv, samples, TensorBoard and W&B files
+  new_files/                   code that git did not know yet
   model/                       the finished model, for transformers
+  report.html                  all of it to look at, in one file
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from summarizer.errors import CheckpointError, OutputError
 
+REPORT = "report.html"
 LOCKS: list[Any] = []
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 

@@ -5,6 +5,7 @@ Imports Hydra and nothing heavier: Hydra builds the callback at every start.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from summarizer.errors import ConfigError, fail
 from summarizer.run import FINISHED, Run
 
+log = logging.getLogger(__name__)
 MULTIRUN = "hydra.mode=MULTIRUN"
 """On the command line, as an override: several jobs were asked for."""
 RECORD = "multirun.yaml"
@@ -142,6 +144,7 @@ def after() -> list[list[str]]:
         return []
     best = (max if direction == "maximize" else min)(jobs, key=lambda job: job.value)
     show(jobs, best, metric, direction)
+    write_page(started.folder, metric, direction)
     if config.evaluation.splits:
         return []
     test = {"files": config.data.test_file, "hub": config.data.test_split}.get(config.data.kind, "test")
@@ -157,6 +160,18 @@ def after() -> list[list[str]]:
     ]
     rented = config.provider.name != "local"
     return [[*command, *(["hardware=auto"] if rented else [])]]
+
+
+def write_page(folder: Path, metric: str, direction: str) -> None:
+    """`report.html` of the whole sweep. Whatever goes wrong here is a warning: each job has its own page."""
+    try:
+        from summarizer.report.build import compared, write_comparison
+        from summarizer.run import REPORT
+
+        comparison = compared([str(folder)], metric, direction == "maximize")
+        print(f"Report: {write_comparison(comparison, folder / REPORT, f'Sweep {folder.name}')}", flush=True)
+    except Exception as error:
+        log.warning("The sweep's report.html could not be written (%s: %s).", type(error).__name__, str(error)[:200])
 
 
 def show(jobs: list[Trained], best: Trained, metric: str, direction: str) -> None:

@@ -43,8 +43,8 @@ def run_task(config: DictConfig) -> float | None:
     config = settle(config, overrides)
     check(config, settled=True)
     refuse_foreign_provider(config)
-    if config.task == Task.predict:
-        summarize(config, overrides)
+    if config.task in KEEPS_NO_FOLDER:
+        without_folder(config, overrides)
         return None
     if run.status().get("state") == FINISHED and config.task == Task.train:
         return already_finished(run, config)
@@ -68,21 +68,45 @@ def run_task(config: DictConfig) -> float | None:
             raise
         raise ended from error
     run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
+    if config.task in (Task.train, Task.evaluate):
+        write_page(run)
     name_folder(run)
     return objective(metrics, config)
 
 
-def summarize(config: DictConfig, overrides: list[str]) -> None:
-    """task=predict, which keeps nothing but its output: no folder, no job.log."""
+def write_page(run: Run) -> None:
+    """`report.html` of a finished job. Its figures are safe by now: whatever goes wrong here is a warning."""
+    try:
+        from summarizer.report.build import write_run_report
+
+        print(f"Report: {write_run_report(run.folder)}", flush=True)
+    except Exception as error:
+        log.warning(
+            "report.html could not be written (%s: %s); later: python -m summarizer task=report runs=%s",
+            type(error).__name__, str(error)[:200], run.folder,
+        )  # fmt: skip
+
+
+KEEPS_NO_FOLDER = (Task.predict, Task.report, Task.compare)
+"""Tasks that leave nothing but their output: no folder, no job.log."""
+
+
+def without_folder(config: DictConfig, overrides: list[str]) -> None:
+    """One of the tasks that keep no folder."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, logging.FileHandler):
             root.removeHandler(handler)
             handler.close()
-    prepare_libraries()
-    from summarizer.tasks.predict import predict
+    if config.task == Task.predict:
+        prepare_libraries()
+        from summarizer.tasks.predict import predict
 
-    predict(config, overrides)
+        predict(config, overrides)
+        return
+    from summarizer.tasks.report import compare, report
+
+    (report if config.task == Task.report else compare)(config)
 
 
 def as_interruption(error: BaseException, run: Run, config: DictConfig) -> BaseException:

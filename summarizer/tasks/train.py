@@ -44,6 +44,10 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     record = partial(run.record_start, config, overrides, facts, provenance.changes() if facts["dirty"] else "")
     if is_new:  # at once, so that a job that is killed while it prepares can be resumed
         provenance_file = record()
+        for name, content in (provenance.new_files() if facts["dirty"] else {}).items():
+            path = run.folder / provenance.NEW_FILES / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
     with stages.during(Stage.tokenizing):
         prepared = prepare_data(config, needed_splits(config), tokenizer=job_tokenizer(run))
     refuse_foreign_checkpoints(run, config, prepared)

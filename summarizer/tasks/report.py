@@ -1,0 +1,122 @@
+"""task=report and task=compare: finished runs side by side, as a page and as a table on the terminal."""
+
+from __future__ import annotations
+
+import logging
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from summarizer.evaluation.report import print_table
+from summarizer.report.axes import number
+from summarizer.report.build import compared, write_comparison
+from summarizer.report.comparison_page import Comparison
+from summarizer.report.differences import show, value_of
+from summarizer.report.significance import compare as compare_pair
+from summarizer.report.significance import resampled_means, same_rows
+from summarizer.run import REPORT
+
+log = logging.getLogger(__name__)
+KEYS_SHOWN = 4
+"""Differing settings in the terminal's table; the page has all of them."""
+
+
+def patterns_of(runs: str) -> list[str]:
+    """Folders and patterns of `runs`, which is one path where a path of that name exists."""
+    return [runs] if Path(runs).expanduser().exists() else [part.strip() for part in runs.split(",") if part.strip()]
+
+
+def comparison_of(config: DictConfig) -> Comparison:
+    """The runs that a command names, by the metric it names."""
+    return compared(patterns_of(config.runs), str(config.sweep.metric), str(config.sweep.direction) == "maximize")
+
+
+def report(config: DictConfig) -> Path:
+    """Write the page; returns its path.
+
+    Raises:
+        ConfigError: no run, or none with the metric.
+        OutputError: the page cannot be written.
+    """
+    c = comparison_of(config)
+    first = Path(patterns_of(config.runs)[0].split("*")[0]).expanduser()
+    target = Path(config.output).expanduser() if config.output else (first if first.is_dir() else Path()) / REPORT
+    if target.is_dir():
+        target = target / REPORT
+    title = config.report.title or f"{len(c.runs)} runs of {first.name or 'this folder'}"
+    written = write_comparison(c, target.resolve(), title)
+    name_left_out(c.left_out)
+    print(f"Report: {written} ({written.stat().st_size / 1e3:,.0f} kB, {len(c.runs)} runs)")
+    if config.report.open and not webbrowser.open(written.as_uri()):
+        log.warning("no browser could be started here: open %s yourself.", written)
+    return written
+
+
+def compare(config: DictConfig) -> Comparison:
+    """Print the table of runs, best first, and a paired test of the best two.
+
+    Raises:
+        ConfigError: no run, or none with the metric.
+    """
+    c = comparison_of(config)
+    show_comparison(c)
+    name_left_out(c.left_out)
+    return c
+
+
+def show_comparison(c: Comparison) -> None:
+    """The table on the terminal: what differs, the metric, test figures, minutes, dollars, folder."""
+    keys = c.keys[:KEYS_SHOWN]
+    others = [key for key in ("test/rouge1", "test/rouge2", "test/rougeL") if key != c.metric]
+    header = [*keys, c.metric, *others, "minutes", "$", "folder"]
+    rows = []
+    for run in c.runs:
+        figures = [f"{run.metrics[key]:.2f}" if key in run.metrics else "-" for key in others]
+        minutes = "-" if run.minutes is None else f"{run.minutes:.1f}"
+        dollars = "-" if run.dollars is None else f"{run.dollars:.2f}"
+        rows.append(
+            [
+                *(show(value_of(run, key)) for key in keys),
+                number(c.value(run)),
+                *figures,
+                minutes,
+                dollars,
+                short(run.folder),
+            ]
+        )
+    print_table(f"{len(c.runs)} runs by {c.metric}, best first", header, rows)
+    if len(c.keys) > KEYS_SHOWN:
+        print(f"  {len(c.keys) - KEYS_SHOWN} more settings differ: {', '.join(c.keys[KEYS_SHOWN:][:8])}")
+    if len(c.runs) > 1:
+        print(f"  {paired_words(c)}")
+
+
+def paired_words(c: Comparison) -> str:
+    """Whether the best run beats the next one on the same test rows."""
+    first, second = c.runs[:2]
+    scores = same_rows([first, second])
+    if scores is None:
+        return "no paired test: the best two runs were not evaluated on the same rows"
+    found = compare_pair(resampled_means(scores), scores, 0, 1)
+    verdict = "differs" if found.differs else "does not differ"
+    return (
+        f"on the same {found.rows:,} test rows the first run {verdict} from the second: {found.difference:+.2f} ROUGE-L "
+        f"(95 % interval {found.low:+.2f} to {found.high:+.2f}, p = {found.p:.2g})"
+    )
+
+
+def name_left_out(left_out: Sequence[tuple[str, str]], most: int = 10) -> None:
+    for path, reason in left_out[:most]:
+        log.warning("left out %s: %s.", path, reason)
+    if len(left_out) > most:
+        log.warning("left out %d more folders; the page names them all.", len(left_out) - most)
+
+
+def short(folder: Path) -> str:
+    """The path from here where that is shorter."""
+    try:
+        return str(folder.relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)
