@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -46,14 +47,19 @@ def hydra_started() -> Iterator[None]:
         running.hydra = hydra_before
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
+def composed(overrides: Sequence[str], *, hydra: bool = False, config_dirs: Sequence[Path] = ()) -> DictConfig:
     """What a job of these overrides gets, as `python -m summarizer` would compose it.
+
+    Args:
+        hydra: with Hydra's own settings.
+        config_dirs: further folders of options, as `--config-dir` names them.
 
     Raises:
         ConfigError: an override that cannot be meant.
     """
+    search = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in config_dirs)}]"] if config_dirs else []
     with hydra_started():
-        return compose("config", shape(list(overrides)))
+        return compose("config", [*shape(list(overrides)), *search], return_hydra_config=hydra)
 
 
 def run_jobs(overrides: Sequence[str]) -> list[Any]:
