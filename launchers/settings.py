@@ -57,7 +57,7 @@ class RentalSettings:
     """Times one job may be moved to a new machine after it lost one."""
     sync_every_s: float = MISSING
     detach: bool = MISSING
-    """Return when the job runs; `python -m launchers attach` brings it home."""
+    """Return when the job runs; `python -m launchers attach` downloads the results."""
     dry_run: bool = MISSING
     """Print the plan and rent nothing."""
     entry_point: str | None = None
