@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from summarizer.report.axes import Scale, number, scale_for, spans_decades
 
 WIDTH, HEIGHT = 640.0, 300.0
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 12.0, 42.0
+LEFT, RIGHT, TOP, BOTTOM = 76.0, 14.0, 12.0, 42.0
 COLORS = 8
 POINTS = 400
 """Points of a line beyond which it is thinned: more than pixels to show them."""
