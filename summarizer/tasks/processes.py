@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -96,6 +97,16 @@ def _process(rank: int, body: Callable[[str], None], folder: str, place: dict[st
     except Exception:
         reports.put((rank, traceback.format_exc()))
         raise SystemExit(1) from None
+    _end()
+
+
+def _end() -> NoReturn:
+    """End a process that has done its work, without the destructors of libraries: threads of gloo that are still there abort it
+    now and then ("terminate called without an active exception"), and a whole job would count as failed."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _leave(number: int, frame: Any) -> NoReturn:
