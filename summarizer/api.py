@@ -119,9 +119,8 @@ def load(source: str | Path | None = None, *, overrides: Sequence[str] = ()) -> 
         ConfigError: an override or hub id that cannot be used.
     """
     from summarizer.checks import check
-    from summarizer.hardware import resolve, set_threads
     from summarizer.tasks import prepare_libraries, settle
-    from summarizer.tasks.predict import load as load_model
+    from summarizer.tasks.predict import load_ready
 
     named = list(overrides)
     folder = Path(str(source)).expanduser() if source is not None else None
@@ -136,13 +135,8 @@ def load(source: str | Path | None = None, *, overrides: Sequence[str] = ()) -> 
     config = settle(composed(["task=predict", "input=-", *named]), named)
     check(config)
     prepare_libraries()
-    device = resolve(config, named)
-    set_threads(config.trainer.threads)
-    network: Any
-    network, tokenizer = load_model(config)
-    limit = getattr(network.config, "max_source_positions", config.model.max_source_tokens)
-    config.model.max_source_tokens = min(config.model.max_source_tokens, limit)
-    return Summarizer(network.to(device.accelerator).eval(), tokenizer, config, str(source or "default model"))
+    network, tokenizer = load_ready(config, named)
+    return Summarizer(network, tokenizer, config, str(source or "default model"))
 
 
 def train(overrides: Sequence[str] = ()) -> Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -34,6 +34,24 @@ def load(config: DictConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return finished_model(build_model(config.model, tokenizer, config.hardware.attention)).eval(), tokenizer
 
 
+def load_ready(config: DictConfig, overrides: list[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model on this machine's device, in eval mode; `config` gets the limits that the model itself has.
+
+    Raises:
+        HardwareError: the device is not here.
+        ConfigError: more new tokens than the model has positions.
+    """
+    device = resolve(config, overrides)
+    set_threads(config.trainer.threads)
+    model, tokenizer = load(config)
+    refuse_missing_new_tokens(model, config)
+    # a model's own limit holds whatever the config says: the shipped one was trained at the local size
+    own_limit = getattr(model.config, "max_source_positions", config.model.max_source_tokens)
+    config.model.max_source_tokens = min(config.model.max_source_tokens, own_limit)
+    on_device: Any = model
+    return on_device.to(device.accelerator).eval(), tokenizer
+
+
 def predict(config: DictConfig, overrides: list[str]) -> None:
     """Summarize `config.input`; the summaries go to `config.predict.output`."""
     # before the model: a misspelt path should not cost its loading
@@ -42,11 +60,5 @@ def predict(config: DictConfig, overrides: list[str]) -> None:
     from summarizer.prediction.summarize import predict_texts
 
     check_output(config)
-    device = resolve(config, overrides)
-    set_threads(config.trainer.threads)
-    model, tokenizer = load(config)
-    refuse_missing_new_tokens(model, config)
-    # a model's own limit holds whatever the config says: the shipped one was trained at the local size
-    own_limit = getattr(model.config, "max_source_positions", config.model.max_source_tokens)
-    config.model.max_source_tokens = min(config.model.max_source_tokens, own_limit)
-    write_predictions(predict_texts(model.to(device.accelerator), tokenizer, documents, config), config)
+    model, tokenizer = load_ready(config, overrides)
+    write_predictions(predict_texts(model, tokenizer, documents, config), config)
