@@ -182,8 +182,12 @@ class Warden:
             self._end(guard)
         except StillBilled as error:
             guard.problem = error
-        except Exception as error:
-            log.error("%s could not be destroyed: %s", guard.label, error)
+        except Exception as error:  # whatever it is, nobody has seen the machine gone
+            guard.problem = StillBilled(
+                f"STILL BILLED: {guard.label} could not be destroyed ({type(error).__name__}: {error}). Run "
+                f"`python -m launchers stop {guard.office.launch}`, or `python -m launchers reap`."
+            )
+            log.error("%s", guard.problem)
         finally:
             guard.done.set()
 
