@@ -87,7 +87,7 @@ class Bench:
 
     def by_hand(self, number: int) -> tuple[float, float]:
         """The same two, with the tools of everyone."""
-        instance = self.rented()
+        instance = self.lease()
         address = f"root@127.0.0.1:{FOLDER}"
         options = ["-i", str(self.key), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-q"]
         ssh = ["ssh", *options, "-p", str(instance.cage.port)]
@@ -117,7 +117,7 @@ class Bench:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
         return path
 
-    def rented(self) -> Instance:
+    def lease(self) -> Instance:
         offer = next(row for row in self.market.offers if not row["rented"])
         instance = self.market.create(offer, {"label": "by hand"})
         instance.cage.authorize(self.key.with_suffix(".pub").read_text())

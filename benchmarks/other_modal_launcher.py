@@ -35,7 +35,7 @@ hydra: {launcher: {function: {gpu: A100}}}
 REPEATS = 5
 
 
-class Desk:
+class UserEnv:
     def __init__(self, folder: Path, modal: Modal) -> None:
         self.folder, self.modal = folder, modal
         source = (ROOT / "tests/launchers/example/descent/__main__.py").read_text()
@@ -72,29 +72,29 @@ class Desk:
         time.sleep(seconds)
 
 
-def disturbed(desk: Desk, act: Callable[[], None], *arguments: str) -> subprocess.Popen[str]:
-    process = desk.start("-m", "steps=20", *arguments)
-    desk.running_for(1.6)
+def disturbed(user_env: UserEnv, act: Callable[[], None], *arguments: str) -> subprocess.Popen[str]:
+    process = user_env.start("-m", "steps=20", *arguments)
+    user_env.running_for(1.6)
     act()
     return process
 
 
-def killed(desk: Desk) -> None:
-    process = desk.start("-m", "steps=5000")
-    desk.running_for(1.6)
+def killed(user_env: UserEnv) -> None:
+    process = user_env.start("-m", "steps=5000")
+    user_env.running_for(1.6)
     process.kill()
-    desk.show("client killed", process)
+    user_env.show("client killed", process)
     began = time.monotonic()
-    while desk.modal.running():
+    while user_env.modal.running():
         time.sleep(0.5)
     print(f"    the container was ended {time.monotonic() - began:.0f} s later", flush=True)
 
 
-def timed(desk: Desk) -> tuple[float, float, float]:
+def timed(user_env: UserEnv) -> tuple[float, float, float]:
     """Seconds to the first line of the job, from its last line, and altogether."""
     began = time.perf_counter()
     first = last = 0.0
-    process = desk.start("-m")
+    process = user_env.start("-m")
     assert process.stdout is not None
     for line in process.stdout:
         if "starts at step" in line:
@@ -107,17 +107,17 @@ def timed(desk: Desk) -> tuple[float, float, float]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, Modal(Path(scratch) / "modal") as modal:
-        desk = Desk(Path(scratch) / "project", modal)
-        desk.show("without --multirun", desk.start("steps=2"))
-        desk.show("sweep of three, one of which fails", desk.start("-m", "steps=3,4,5", "fail_at=4"))
-        desk.show("unknown card", desk.start("-m", "hydra.launcher.function.gpu=A1000"))
-        desk.show("no token", desk.start("-m", MODAL_TOKEN_ID="", MODAL_TOKEN_SECRET=""))
-        desk.show("timeout", desk.start("-m", "steps=50", "hydra.launcher.function.timeout=1"))
-        desk.show("preemption", disturbed(desk, modal.preempt))
-        desk.show("crash", disturbed(desk, modal.crash))
-        desk.show("crash, retries=1", disturbed(desk, modal.crash, "hydra.launcher.function.retries=1"))
-        killed(desk)
-        rows = [timed(desk) for _ in range(REPEATS + 1)][1:]
+        user_env = UserEnv(Path(scratch) / "project", modal)
+        user_env.show("without --multirun", user_env.start("steps=2"))
+        user_env.show("sweep of three, one of which fails", user_env.start("-m", "steps=3,4,5", "fail_at=4"))
+        user_env.show("unknown card", user_env.start("-m", "hydra.launcher.function.gpu=A1000"))
+        user_env.show("no token", user_env.start("-m", MODAL_TOKEN_ID="", MODAL_TOKEN_SECRET=""))
+        user_env.show("timeout", user_env.start("-m", "steps=50", "hydra.launcher.function.timeout=1"))
+        user_env.show("preemption", disturbed(user_env, modal.preempt))
+        user_env.show("crash", disturbed(user_env, modal.crash))
+        user_env.show("crash, retries=1", disturbed(user_env, modal.crash, "hydra.launcher.function.retries=1"))
+        killed(user_env)
+        rows = [timed(user_env) for _ in range(REPEATS + 1)][1:]
         first, rest, whole = (statistics.median(column) for column in zip(*rows, strict=True))
         print(f"to the first line {first:.2f} s, from the last line {rest:.2f} s, whole {whole:.2f} s")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from launchers.capsule import CARRIED, SOURCE, SUPPORT
 from launchers.job import JobSpec
+from launchers.snapshot import CARRIED, SOURCE, SUPPORT
 
 RETURN_VALUE = "+hydra.callbacks.launchers_return_value._target_=launchers.callbacks.WriteReturnValue"
 """Makes any Hydra app write down what its task returned."""

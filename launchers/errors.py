@@ -5,7 +5,7 @@
     │   ├── CredentialError      a wrong key, or a key file that others can read
     │   │   └── NoKey                none at all
     │   ├── NoOffer              nothing on the market fits the caps
-    │   ├── CapsuleRefused       the working tree may not travel as it is
+    │   ├── SnapshotRefused       the working tree may not travel as it is
     │   └── UnknownJob           no such job in the ledger
     ├── RetryLater           the provider does not answer now; nothing was lost
     │   └── Unreachable          no connection to the provider or the machine
@@ -57,7 +57,7 @@ class NoOffer(MendInput):
     """No offer fits what was asked for within the caps."""
 
 
-class CapsuleRefused(MendInput):
+class SnapshotRefused(MendInput):
     """The working tree holds a secret, or is larger than may be shipped."""
 
 

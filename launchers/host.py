@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Required, TypedDict
 
-from launchers.capsule import Capsule
 from launchers.job import JobSpec
 from launchers.remote.files import is_digest
+from launchers.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -95,16 +95,16 @@ class Host(Protocol):
     def lease(self, terms: dict[str, Any]) -> None:
         """Set the terms under which the machine ends itself; see `launchers/remote/watchdog.py`."""
 
-    def ship(self, capsule: Capsule) -> int:
+    def upload(self, snapshot: Snapshot) -> int:
         """Bring a working tree there; returns how many bytes had to travel."""
 
-    def prepare(self, capsule: Capsule, python: str | None, apt: Sequence[str] = ()) -> str:
+    def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
         """Make the environment and return the path of its Python."""
 
     def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:
         """Put the files of `folder` into the job's output folder there."""
 
-    def start(self, job: JobSpec, python: str, capsule: Capsule, secrets: dict[str, str], grace: float) -> None:
+    def start(self, job: JobSpec, python: str, snapshot: Snapshot, secrets: dict[str, str], grace: float) -> None:
         """Start the job, unless it runs already."""
 
     def job_status(self, job: JobSpec) -> JobStatus: ...

@@ -153,7 +153,7 @@ class JobSpec:
     """The job's folder on this machine."""
     entry_point: str
     overrides: tuple[str, ...]
-    capsule: str
+    snapshot: str
     """Digest of the working tree that it runs in."""
     settings: dict[str, Any]
     timing: dict[str, Any]

@@ -24,8 +24,8 @@ class Forecast:
 
     hours: float
     """Of the job itself, on the card asked for."""
-    exact: bool
-    """false: nothing better was known than the upper bound."""
+    is_upper_bound: bool
+    """Nothing better was known than provider.max_hours."""
     download_gb: float
     """Image, packages, models and data that the machine fetches, plus what we send."""
     upload_gb: float = 0.0
@@ -77,7 +77,9 @@ class Plan:
                 f"The account holds ${balance:.2f} and this job is expected to cost ${best.cost:.2f} "
                 f"({best.hours:.1f} h at ${best.offer.price:.3f}/h): add credit, or plan fewer hours with provider.max_hours."
             )
-        within = tuple(c for c in self.candidates if max_cost is None or not self.forecast.exact or c.cost <= max_cost)
+        within = tuple(
+            c for c in self.candidates if max_cost is None or self.forecast.is_upper_bound or c.cost <= max_cost
+        )
         if not within:
             raise NoOffer(
                 f"The cheapest fitting offer costs ${best.cost:.2f} for this job ({best.hours:.1f} h at "

@@ -17,7 +17,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "max_hours": (_POSITIVE, 2000), "num_gpus": (1, 64), "machines": (1, 1000), "max_restarts": (0, 1000),
     "sync_every_s": (_POSITIVE, 86400), "disk_gb": (1, 100_000), "min_disk_gb": (0, 100_000),
     "min_gpu_memory_gib": (0, 10_000), "min_download_mbps": (0, 1_000_000), "max_carry_mb": (0, 1_000_000),
-    "expected_download_gb": (0, 100_000), "max_capsule_mb": (0, 1_000_000), "min_reliability": (0, 1),
+    "expected_download_gb": (0, 100_000), "max_snapshot_mb": (0, 1_000_000), "min_reliability": (0, 1),
     "min_cuda": (0, 1000), "bid_factor": (_POSITIVE, 100), "cpu": (_POSITIVE, 1000), "memory_mib": (1, 100_000_000),
     "max_attempts": (1, 1000), "max_results_gb": (_POSITIVE, 1_000_000), "max_log_mb": (_POSITIVE, 1_000_000),
 }  # fmt: skip

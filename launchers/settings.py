@@ -64,7 +64,7 @@ class RentalSettings:
     """Module the machine runs with `python -m`; null: the one this process was started with."""
     remote_overrides: list[str] = field(default_factory=list)
     """Overrides that make the job run in place on the machine, such as provider=local."""
-    ship_keys: list[str] = field(default_factory=list)
+    local_paths: list[str] = field(default_factory=list)
     """Config keys whose value is a file or folder of this machine: it travels, and the key names the copy."""
     sync_early: list[str] = field(default_factory=list)
     """Patterns, relative to the job's folder, of what comes home while the job still runs."""
@@ -86,7 +86,7 @@ class RentalSettings:
     max_carry_mb: float = 0.0
     expected_download_gb: float = MISSING
     """What the machine fetches by itself before it can start: image, packages, models, data."""
-    max_capsule_mb: float = MISSING
+    max_snapshot_mb: float = MISSING
 
 
 @dataclass

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers.capsule import pack
+from launchers.snapshot import pack
 from tests.emulators import cage
 from tests.emulators.jarvis import Jarvis
 from tests.emulators.modal import containers
@@ -62,8 +62,8 @@ def assert_home(folder: Path, output: str, checkout: Path, corpus: list[str]) ->
 
 
 def test_the_project_itself_holds_nothing_that_may_not_travel(tmp_path):
-    capsule, _ = pack(ROOT, tmp_path, max_bytes=20_000_000)
-    paths = {entry.path for entry in capsule.entries}
+    snapshot, _ = pack(ROOT, tmp_path, max_bytes=20_000_000)
+    paths = {entry.path for entry in snapshot.entries}
     assert {"summarizer/__main__.py", "conf/config.yaml", "pyproject.toml"} <= paths
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from launchers.cli.places import url_for
+from launchers.cli.endpoints import url_for
 from launchers.cli.tables import Sheet, show
 from launchers.errors import LaunchError, MendInput
 from launchers.job import Billing

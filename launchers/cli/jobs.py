@@ -7,20 +7,20 @@ import contextlib
 import time
 from pathlib import Path
 
-from launchers.capsule import load
 from launchers.cli.tables import Sheet, jobs_table, show, show_ended
 from launchers.errors import LaunchError, MendInput, StillBilled
 from launchers.job import Billing, MachineState, Outcome
+from launchers.launcher import close_if_done, open_context
 from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
-from launchers.lifecycle.fleet import Fleet
-from launchers.lifecycle.office import Office
-from launchers.lifecycle.rental import Excluded, Rented
+from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.machines import Excluded, Lease
+from launchers.lifecycle.reconnect import claimed, held_machines
+from launchers.lifecycle.scheduler import Scheduler
 from launchers.lifecycle.stops import counted_stops
-from launchers.lifecycle.takeover import claimed, held_machines
 from launchers.lifecycle.task import Task
 from launchers.lifecycle.warden import Warden
-from launchers.rented import close_if_done, open_office
 from launchers.settings import JarvisSettings, ModalSettings, RentalSettings, Timing, VastSettings, typed
+from launchers.snapshot import load
 from launchers.transport import sync
 from launchers.transport.logs import Console, LineCutter, LogMirror, LogStream
 from launchers.transport.names import LOG_NAME
@@ -67,15 +67,15 @@ def logs(options: argparse.Namespace) -> int:
         try:
             with claimed(launchers_home(), record.launch):
                 # Nobody else keeps the local log growing.
-                rented = _rented(ledger, record)
+                lease = _rented(ledger, record)
                 mirror = LogMirror(record.spec, record.log_base, there=record.spec.output_there)
-                office = _office(ledger, record)
-                stream = LogStream(rented.host, record.spec, mirror, office.clock, office.timing.retry_first)
-                while rented.host.job_status(record.spec)["state"] == "running":
-                    time.sleep(office.timing.status)
+                context = _context(ledger, record)
+                stream = LogStream(lease.host, record.spec, mirror, context.clock, context.timing.retry_first)
+                while lease.host.job_status(record.spec)["state"] == "running":
+                    time.sleep(context.timing.status)
                 stream.drained(30)
                 stream.finish()
-                rented.host.close()
+                lease.host.close()
                 return 0
         except MendInput:
             shown = _print_from(path, shown)
@@ -86,16 +86,16 @@ def logs(options: argparse.Namespace) -> int:
 def _catch_up(ledger: Ledger, record: JobRecord) -> None:
     """Bring and show what the log of a job without a client holds by now."""
     with claimed(launchers_home(), record.launch):
-        rented = _rented(ledger, record)
+        lease = _rented(ledger, record)
         mirror = LogMirror(record.spec, record.log_base)
-        size = rented.host.job_status(record.spec).get("log_size", 0)
+        size = lease.host.job_status(record.spec).get("log_size", 0)
         if mirror.offset < size:
-            for chunk in rented.host.follow(record.spec, mirror.offset):
+            for chunk in lease.host.follow(record.spec, mirror.offset):
                 mirror.feed(chunk)
                 if mirror.offset >= size:
                     break
         mirror.close()
-        rented.host.close()
+        lease.host.close()
 
 
 def _print_from(path: Path, offset: int) -> int:
@@ -126,25 +126,25 @@ def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
         records = ledger.jobs(launch)
         tasks = [_task(ledger, record) for record in records if not record.outcome.ended]
         for task in tasks:
-            task.office.settings.detach = False
-            task.office.warden = warden
+            task.context.settings.detach = False
+            task.context.warden = warden
         still: list[StillBilled] = []
         excluded = Excluded()
         if tasks or any(m.billing is not Billing.gone for m in ledger.machines(launch)):
             try:
-                first = tasks[0].office if tasks else _office(ledger, records[0])
+                first = tasks[0].context if tasks else _context(ledger, records[0])
                 held, waiting = held_machines(first, tasks, excluded)
             except StillBilled as error:
                 held, waiting = [], tasks
                 still.append(error)
             machines, several = records[0].spec.settings["machines"], len(records) > 1
             with counted_stops() as stops:
-                fleet = Fleet(waiting, machines, several, excluded, stops, warden)
+                scheduler = Scheduler(waiting, machines, several, excluded, stops, warden)
                 try:
-                    fleet.run(held)
+                    scheduler.run(held)
                 finally:
                     close_if_done(ledger, launch)
-            still += fleet.still_billed
+            still += scheduler.still_billed
     records = ledger.jobs(launch)
     show_ended(records, time.time(), as_json)
     if still:
@@ -157,10 +157,10 @@ def fetch(options: argparse.Namespace) -> int:
     rows = []
     for record in ledger.find(options.job):
         with claimed(launchers_home(), record.launch):
-            rented = _rented(ledger, record)
-            report = sync.pull(rented.host, record.spec)
+            lease = _rented(ledger, record)
+            report = sync.pull(lease.host, record.spec)
             sync.say_refused(report, record.spec)
-            rented.host.close()
+            lease.host.close()
         rows.append(
             {"job": record.spec.id, "files": report.files, "MB": report.bytes / 1e6, "folder": record.spec.folder}
         )
@@ -194,35 +194,35 @@ def _one(ledger: Ledger, name: str) -> JobRecord:
     return records[0]
 
 
-def _office(ledger: Ledger, record: JobRecord) -> Office:
+def _context(ledger: Ledger, record: JobRecord) -> LaunchContext:
     settings = typed(SCHEMAS[record.spec.settings["name"]], record.spec.settings, "provider")
     timing = typed(Timing, record.spec.timing, "timing")
-    return open_office(record.launch, settings, timing, launchers_home(), ledger)
+    return open_context(record.launch, settings, timing, launchers_home(), ledger)
 
 
 def _task(ledger: Ledger, record: JobRecord) -> Task:
-    return Task(record.spec, _office(ledger, record), load(record.spec.capsule, launchers_home()))
+    return Task(record.spec, _context(ledger, record), load(record.spec.snapshot, launchers_home()))
 
 
-def _rented(ledger: Ledger, record: JobRecord) -> Rented:
+def _rented(ledger: Ledger, record: JobRecord) -> Lease:
     """The machine that a job is on.
 
     Raises:
         MendInput: it is on none.
     """
-    office = _office(ledger, record)
+    context = _context(ledger, record)
     machine = ledger.machine(record.machine) if record.machine else None
     if machine is not None and machine.instance is not None and machine.offer.per_job:
-        guard = office.warden.guard(office, machine.label, per_job=True)
-        return Rented(machine, office.open_host(office, machine, None), guard)
+        guard = context.warden.guard(context, machine.label, per_job=True)
+        return Lease(machine, context.open_host(context, machine, None), guard)
     if machine is None or machine.instance is None or machine.billing is Billing.gone:
         raise MendInput(
             f"Job {record.spec.id} is on no machine ({record.outcome.value}); what is here lies in {record.spec.folder}."
         )
-    status = office.retry(lambda: office.provider.status(machine.instance or ""))
+    status = context.retry(lambda: context.provider.status(machine.instance or ""))
     if status.state is not MachineState.running:
         raise LaunchError(
             f"The machine of job {record.spec.id} does not run ({status.detail}): `python -m launchers attach` moves it."
         )
-    guard = office.warden.guard(office, machine.label, per_job=False)
-    return Rented(machine, office.open_host(office, machine, status), guard)
+    guard = context.warden.guard(context, machine.label, per_job=False)
+    return Lease(machine, context.open_host(context, machine, status), guard)

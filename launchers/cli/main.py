@@ -19,7 +19,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 something may still be
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m launchers",
-        description="Rented machines and the jobs on them: what they would cost, what runs, what is still billed.",
+        description="Lease machines and the jobs on them: what they would cost, what runs, what is still billed.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

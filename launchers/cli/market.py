@@ -11,14 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from launchers.cli.places import url_for
+from launchers.cli.endpoints import url_for
 from launchers.cli.tables import Sheet, candidate_row, show
 from launchers.errors import CredentialError, LaunchError, MendInput, NoKey
 from launchers.gpus import find_card
+from launchers.launcher import ESTIMATE_FILE
 from launchers.plan import Forecast, make_plan
 from launchers.providers import NAMES, open_provider, sign_up
 from launchers.providers.base import Need
-from launchers.rented import ESTIMATE_FILE
 
 
 def offers(options: argparse.Namespace) -> int:
@@ -35,7 +35,7 @@ def offers(options: argparse.Namespace) -> int:
         except LaunchError as error:
             problems.append(error)
             continue
-        plan = make_plan(need, found, Forecast(1.0, False, 0.0))
+        plan = make_plan(need, found, Forecast(1.0, True, 0.0))
         kinds = plan.candidates if options.spot else (*plan.candidates, *plan.alternatives)
         rows += [candidate_row(c) for c in kinds]
         if not kinds and found:

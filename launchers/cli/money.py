@@ -8,18 +8,18 @@ import sys
 import time
 from collections.abc import Sequence
 
-from launchers.cli.jobs import MACHINE_COLUMNS, _office, machine_row
-from launchers.cli.places import url_for
+from launchers.cli.endpoints import url_for
+from launchers.cli.jobs import MACHINE_COLUMNS, _context, machine_row
 from launchers.cli.tables import Sheet, show
 from launchers.clock import WallClock, pauses
 from launchers.errors import CredentialError, LaunchError, MendInput, StillBilled
 from launchers.job import Billing, JobSpec, MachineStatus, Outcome, is_our_label
+from launchers.launcher import close_if_done
 from launchers.ledger import SETTLE_S, Ledger, MachineRecord, launchers_home
-from launchers.lifecycle.ending import give_back, still_billed
-from launchers.lifecycle.takeover import claimed
+from launchers.lifecycle.reconnect import claimed
+from launchers.lifecycle.release import release, still_billed
 from launchers.providers import NAMES, open_provider
 from launchers.providers.base import Provider, stop_command
-from launchers.rented import close_if_done
 from launchers.settings import Timing
 
 DESTROY_TOTAL_S = 60.0
@@ -37,12 +37,12 @@ def stop(options: argparse.Namespace) -> int:
     show(Sheet("Ends now", MACHINE_COLUMNS, [machine_row(m, time.time()) for m in machines]), options.json)
     if not _agreed(options, "End these machines without fetching anything?"):
         return 1
-    office = _office(ledger, records[0])
+    context = _context(ledger, records[0])
     for record in ledger.jobs(launch):
         if not record.outcome.ended:
             ledger.update_job(record.spec.id, cancel=1)
     for machine in machines:
-        give_back(office, machine.label)
+        release(context, machine.label)
     for record in ledger.jobs(launch):
         if not record.outcome.ended:
             ledger.update_job(record.spec.id, outcome=Outcome.cancelled, note="stopped", ended=time.time())

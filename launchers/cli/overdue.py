@@ -11,15 +11,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from launchers.cli.jobs import _office
+from launchers.cli.jobs import _context
 from launchers.cli.money import _is_attended, deadline_of
 from launchers.errors import LaunchError, MendInput
 from launchers.job import Billing
+from launchers.launcher import close_if_done
 from launchers.ledger import Ledger, MachineRecord, launchers_home
-from launchers.lifecycle.ending import give_back, still_billed
-from launchers.lifecycle.takeover import claimed
+from launchers.lifecycle.reconnect import claimed
+from launchers.lifecycle.release import release, still_billed
 from launchers.providers.base import SelfDestruct
-from launchers.rented import close_if_done
 
 log = logging.getLogger("launchers")
 PATIENCE_S = 20.0
@@ -53,20 +53,20 @@ def _look_after(ledger: Ledger, machine: MachineRecord) -> None:
     overdue = time.time() >= deadline_of(machine, records[0].spec)
     if not machine.unsettled and not overdue and not all(record.outcome.ended for record in records):
         return
-    office = _office(ledger, records[0])
-    if isinstance(office.provider, SelfDestruct) and not machine.unsettled:
+    context = _context(ledger, records[0])
+    if isinstance(context.provider, SelfDestruct) and not machine.unsettled:
         return
-    office.timing = replace(office.timing, retry_total=min(office.timing.retry_total, PATIENCE_S))
+    context.timing = replace(context.timing, retry_total=min(context.timing.retry_total, PATIENCE_S))
     try:
         with _claimed_if_alive(machine.launch):
             if machine.unsettled:
-                give_back(office, machine.label, looks=1)
+                release(context, machine.label, looks=1)
                 machine = ledger.machine(machine.label)
                 if machine.unsettled:
                     log.warning("%s", still_billed(machine, "and it is not listed yet"))
             else:
-                office.say(machine.label, "is past its time and attended to by nobody: ending it", logging.WARNING)
-                give_back(office, machine.label)
+                context.say(machine.label, "is past its time and attended to by nobody: ending it", logging.WARNING)
+                release(context, machine.label)
             close_if_done(ledger, machine.launch)
     except LaunchError as error:
         log.warning("%s", error)

@@ -78,9 +78,13 @@ def plan_table(plan: Plan, most: int = 12) -> Sheet:
     ranked = sorted([*plan.candidates, *plan.alternatives], key=lambda c: c.cost)[:most]
     chosen = plan.candidates[0] if plan.candidates else None
     rows = [candidate_row(c) | {"chosen": c is chosen} for c in ranked]
-    upper = "" if plan.forecast.exact else "Hours are the upper bound provider.max_hours: nothing better is known. "
+    upper = (
+        "Hours are the upper bound provider.max_hours: nothing better is known. "
+        if plan.forecast.is_upper_bound
+        else ""
+    )
     kind = "spot" if plan.need.spot else "on-demand"
-    note = f"{upper}{'* would be rented (' + kind + '). ' if chosen else ''}{len(plan.refusals)} offers do not fit."
+    note = f"{upper}{'* would be lease (' + kind + '). ' if chosen else ''}{len(plan.refusals)} offers do not fit."
     if any(c.offer.per_job for c in ranked):
         note += " What is billed by running job is priced by a dated list: an estimate."
     for row in rows:
@@ -135,7 +139,8 @@ def estimate_rows(plan: Plan, hardware: str | None, provider: str) -> list[dict[
     rows = []
     for best in (plan.candidates[:1], plan.alternatives[:1]):
         rows += [
-            candidate_row(c) | {"hardware": hardware, "note": None if plan.forecast.exact else "at most"} for c in best
+            candidate_row(c) | {"hardware": hardware, "note": "at most" if plan.forecast.is_upper_bound else None}
+            for c in best
         ]
     if not rows:
         rows.append({"hardware": hardware, "provider": provider, "card": plan.need.gpu, "note": plan.why_none()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from launchers.errors import MendInput
-from launchers.lifecycle.rental import Excluded, Rented, rent
+from launchers.lifecycle.machines import Excluded, Lease, acquire
 from launchers.lifecycle.task import Task, forecast_of
 from launchers.providers.base import Serverless
 
@@ -15,22 +15,22 @@ class Applications:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[tuple[object, ...], Rented] = {}
+        self._open: dict[tuple[object, ...], Lease] = {}
         self._users: dict[str, int] = {}
         self._refused: dict[tuple[object, ...], MendInput] = {}
 
-    def find_or_rent(self, task: Task, excluded: Excluded) -> Rented:
+    def find_or_acquire(self, task: Task, excluded: Excluded) -> Lease:
         """The application for this kind of job, made by the first one that asks, or a new machine."""
-        office = task.office
-        forecast = forecast_of(task.job, office.settings, task.capsule)
-        if not isinstance(office.provider, Serverless):
-            return rent(office, forecast, excluded, task.job.id)
+        context = task.context
+        forecast = forecast_of(task.job, context.settings, task.snapshot)
+        if not isinstance(context.provider, Serverless):
+            return acquire(context, forecast, excluded, task.job.id)
         with self._lock:
             if task.kind in self._refused:
                 raise self._refused[task.kind]
             if task.kind not in self._open:
                 try:
-                    self._open[task.kind] = rent(office, forecast, excluded, task.job.id, task.capsule)
+                    self._open[task.kind] = acquire(context, forecast, excluded, task.job.id, task.snapshot)
                 except MendInput as error:
                     self._refused[task.kind] = error
                     raise
@@ -38,14 +38,14 @@ class Applications:
             self._users[shared.record.label] = self._users.get(shared.record.label, 0) + 1
             return shared
 
-    def join(self, rented: Rented) -> None:
+    def join(self, lease: Lease) -> None:
         """Use one that exists."""
         with self._lock:
-            self._users[rented.record.label] = self._users.get(rented.record.label, 0) + 1
+            self._users[lease.record.label] = self._users.get(lease.record.label, 0) + 1
 
-    def leave(self, rented: Rented, lost: bool = False) -> bool:
+    def leave(self, lease: Lease, lost: bool = False) -> bool:
         """Whether nobody uses it any more. A lost one is not handed out again."""
-        label = rented.record.label
+        label = lease.record.label
         with self._lock:
             self._users[label] = self._users.get(label, 1) - 1
             if lost:

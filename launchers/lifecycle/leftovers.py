@@ -9,9 +9,9 @@ import threading
 from launchers.errors import LaunchError, StillBilled
 from launchers.job import Billing, Outcome
 from launchers.ledger import MachineRecord
-from launchers.lifecycle.ending import give_back, settle_intents, still_billed
-from launchers.lifecycle.office import Office
-from launchers.lifecycle.rental import Rented
+from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.machines import Lease
+from launchers.lifecycle.release import release, settle_intents, still_billed
 from launchers.lifecycle.task import Task
 
 log = logging.getLogger("launchers")
@@ -30,15 +30,15 @@ class Leftovers:
         with self._lock:
             self.still_billed.append(error)
 
-    def keep(self, task: Task, rented: Rented, error: Exception) -> str:
+    def keep(self, task: Task, lease: Lease, error: Exception) -> str:
         """This computer is in trouble, and results lie on a machine: it stays, within its lease. Returns what to tell."""
-        office, record = task.office, rented.record
+        context, record = task.context, lease.record
         log.debug("why the machine is kept:", exc_info=error)
         with self._lock:
             self._kept.add(record.label)
         why = f"{type(error).__name__}: {error}".rstrip(".")
         what = f"the results of job {task.job.id} could not be downloaded to this computer ({why})"
-        attach, stop = f"python -m launchers attach {office.launch}", f"python -m launchers stop {office.launch}"
+        attach, stop = f"python -m launchers attach {context.launch}", f"python -m launchers stop {context.launch}"
         if record.offer.per_job:
             text = f"NOT DOWNLOADED: {what}; they stay at {record.provider}. Mend that, then download them with `{attach}`."
         else:
@@ -48,40 +48,40 @@ class Leftovers:
                 f"or destroy it without them with `{stop}`."
             )
         with contextlib.suppress(Exception):  # the ledger's own disk may be the full one
-            office.ledger.update_job(task.job.id, note=f"not downloaded: {why}; `{attach}` tries again")
-        office.say(task.job.id, text, logging.ERROR)
+            context.ledger.update_job(task.job.id, note=f"not downloaded: {why}; `{attach}` tries again")
+        context.say(task.job.id, text, logging.ERROR)
         return text
 
-    def settle(self, office: Office, in_time: bool) -> None:
+    def settle(self, context: LaunchContext, in_time: bool) -> None:
         """At the end of the launch. `in_time`: false where the user did not wait for the workers."""
         if self.mistakes or not in_time:
-            self._settle_forgotten(office, in_time)
+            self._settle_forgotten(context, in_time)
         if in_time:
-            for machine in unsettled(office):
+            for machine in unsettled(context):
                 log.warning("%s", still_billed(machine, "and it is not listed yet"))
 
-    def _settle_forgotten(self, office: Office, in_time: bool) -> None:
+    def _settle_forgotten(self, context: LaunchContext, in_time: bool) -> None:
         """What a worker left that ended by a mistake of ours, or that the user did not wait for."""
         kept = set(self._kept)
-        for record in office.ledger.jobs(office.launch):
+        for record in context.ledger.jobs(context.launch):
             if record.outcome.ended or record.machine in self._kept:
                 continue
-            if record.spec.settings["detach"] or office.leaving.is_set():
+            if record.spec.settings["detach"] or context.leaving.is_set():
                 kept.add(record.machine or "")
                 continue
             note, outcome = "cancelled by the user", Outcome.cancelled
             if in_time:
                 mistake = self.mistakes[-1]
                 outcome, note = Outcome.failed, f"ended here by {type(mistake).__name__}: {mistake}"
-            office.ledger.update_job(record.spec.id, outcome=outcome, note=note, ended=office.clock.now())
-        for machine in office.ledger.machines(office.launch):
+            context.ledger.update_job(record.spec.id, outcome=outcome, note=note, ended=context.clock.now())
+        for machine in context.ledger.machines(context.launch):
             if machine.billing is Billing.gone or machine.label in kept or (machine.unsettled and in_time):
                 continue
             if not in_time:
                 self._name(machine)
                 continue
             try:
-                give_back(office, machine.label)
+                release(context, machine.label)
             except StillBilled as error:
                 self.note(error)
 
@@ -91,8 +91,8 @@ class Leftovers:
         self.note(StillBilled(text))
 
 
-def unsettled(office: Office) -> list[MachineRecord]:
+def unsettled(context: LaunchContext) -> list[MachineRecord]:
     """Machines of a launch whose create call was never answered, and that no list has settled yet."""
     with contextlib.suppress(LaunchError):
-        return settle_intents(office)
-    return [machine for machine in office.ledger.machines(office.launch) if machine.unsettled]
+        return settle_intents(context)
+    return [machine for machine in context.ledger.machines(context.launch) if machine.unsettled]

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from launchers.lifecycle.office import Office
+    from launchers.lifecycle.context import LaunchContext
     from launchers.lifecycle.warden import Warden
 
 log = logging.getLogger("launchers")
@@ -63,14 +63,14 @@ def counted_stops() -> Iterator[Stops]:
 
 
 def wait_out(
-    workers: list[threading.Event], offices: list[Office], stops: Stops, warden: Warden, may_leave: bool
+    workers: list[threading.Event], contexts: list[LaunchContext], stops: Stops, warden: Warden, may_leave: bool
 ) -> bool:
     """Wait for the workers of a launch, while each Ctrl-C makes it shorter; false when the user did not wait to the end.
 
     The first asks the jobs to save (or leaves them alone, where that `may_leave` costs nothing but the jobs), the next one
     destroys their machines, and one more ends this process, though not before there was time to confirm it.
     """
-    office = offices[0]
+    context = contexts[0]
 
     def done() -> bool:
         return all(worker.is_set() for worker in workers)
@@ -82,35 +82,35 @@ def wait_out(
     wait_for(lambda: stops.count > 0)
     if done():
         return True
-    if may_leave and stops.interrupted and not _asked_twice(office, stops):
-        for each in offices:
+    if may_leave and stops.interrupted and not _asked_twice(context, stops):
+        for each in contexts:
             each.leaving.set()
         wait_for(lambda: stops.count > 1)
     if not done():
         log.warning(
             "Stopping: jobs have %.0f s to save a checkpoint, then results are downloaded and machines destroyed. "
-            "What runs no job yet is destroyed now. Ctrl-C again destroys all machines at once.", office.timing.grace,
+            "What runs no job yet is destroyed now. Ctrl-C again destroys all machines at once.", context.timing.grace,
         )  # fmt: skip
         presses = stops.count
-        for each in offices:
+        for each in contexts:
             each.stopping.set()
-        warden.stop(office.clock.now())
+        warden.stop(context.clock.now())
         wait_for(lambda: stops.count > presses)
     if not done():
-        log.warning("Destroying all machines of %s now, until they are confirmed gone.", office.launch)
+        log.warning("Destroying all machines of %s now, until they are confirmed gone.", context.launch)
         presses, end = stops.count, time.monotonic() + LAST_CHANCE_S
         warden.hurried.set()
         wait_for(lambda: stops.count > presses and time.monotonic() >= end)
     return done()
 
 
-def _asked_twice(office: Office, stops: Stops) -> bool:
+def _asked_twice(context: LaunchContext, stops: Stops) -> bool:
     """Whether Ctrl-C comes again soon: once leaves the jobs alone, twice ends them."""
     log.warning(
         "Interrupted: the jobs run on without this client, and `python -m launchers attach %s` brings them home; "
-        "Ctrl-C again within %.0f s ends them now.", office.launch, office.timing.second_interrupt,
+        "Ctrl-C again within %.0f s ends them now.", context.launch, context.timing.second_interrupt,
     )  # fmt: skip
-    end = time.monotonic() + office.timing.second_interrupt
+    end = time.monotonic() + context.timing.second_interrupt
     while time.monotonic() < end and stops.count < 2:
         time.sleep(0.05)
     return stops.count > 1

@@ -17,7 +17,7 @@ from launchers.errors import Cancelled, Capped, StillBilled
 from launchers.plan import reserve
 
 if TYPE_CHECKING:
-    from launchers.lifecycle.office import Office
+    from launchers.lifecycle.context import LaunchContext
 
 log = logging.getLogger("launchers")
 TICK_S = 0.25
@@ -50,7 +50,7 @@ class Guard:
     """The deadline of one machine."""
 
     label: str
-    office: Office
+    context: LaunchContext
     per_job: bool
     phase: Phase = Phase.idle
     deadline: float = float("inf")
@@ -74,7 +74,7 @@ class Guard:
 
     def limit(self, stopped_at: float | None) -> tuple[float, str]:
         """When it ends whatever it says, and why."""
-        timing = self.office.timing
+        timing = self.context.timing
         limits = [(self.deadline, self.why)]
         asked = self.asked if stopped_at is None or self.asked is None else min(stopped_at, self.asked)
         asked = stopped_at if asked is None else asked
@@ -112,20 +112,20 @@ class Warden:
         self._closed = threading.Event()
         self._next_settle = 0.0
 
-    def start(self, office: Office, end: Callable[[Guard], None], settle: Callable[[], object]) -> None:
+    def start(self, context: LaunchContext, end: Callable[[Guard], None], settle: Callable[[], object]) -> None:
         """Begin to watch. `end` destroys a machine and confirms it; `settle` looks for lost create calls now and then."""
         self._end, self._settle = end, settle
-        self._next_settle = office.clock.now() + SETTLE_EVERY_S
-        threading.Thread(target=self._watch, args=(office,), name="warden", daemon=True).start()
+        self._next_settle = context.clock.now() + SETTLE_EVERY_S
+        threading.Thread(target=self._watch, args=(context,), name="warden", daemon=True).start()
 
     def close(self) -> None:
         self._closed.set()
 
-    def guard(self, office: Office, label: str, per_job: bool) -> Guard:
+    def guard(self, context: LaunchContext, label: str, per_job: bool) -> Guard:
         """The guard of a machine, made at the first call."""
         with self._lock:
             if label not in self._guards:
-                self._guards[label] = Guard(label, office, per_job)
+                self._guards[label] = Guard(label, context, per_job)
             return self._guards[label]
 
     def find(self, label: str) -> Guard | None:
@@ -141,17 +141,17 @@ class Warden:
         if self._stopped_at is None:
             self._stopped_at = now
 
-    def _watch(self, office: Office) -> None:
+    def _watch(self, context: LaunchContext) -> None:
         told = False
         while not self._closed.wait(TICK_S):
             try:
-                self._look(office, office.clock.now())
+                self._look(context, context.clock.now())
             except Exception as error:
                 if not told:
                     log.warning("The deadlines can't be read from the ledger (%s); the last ones hold.", error)
                 told = True
 
-    def _look(self, office: Office, now: float) -> None:
+    def _look(self, context: LaunchContext, now: float) -> None:
         with self._lock:
             guards = [guard for guard in self._guards.values() if guard.over is None]
         for guard in guards:
@@ -163,8 +163,8 @@ class Warden:
         if now >= self._next_settle:
             self._next_settle = now + SETTLE_EVERY_S
             threading.Thread(target=self._settle, daemon=True).start()
-        cap = office.settings.max_total_cost
-        if cap is not None and office.ledger.exposure(office.launch, now) >= cap:
+        cap = context.settings.max_total_cost
+        if cap is not None and context.ledger.exposure(context.launch, now) >= cap:
             for guard in guards:
                 self._expire(guard, MAX_TOTAL_COST)
 
@@ -185,14 +185,14 @@ class Warden:
         except Exception as error:  # whatever it is, nobody has seen the machine gone
             guard.problem = StillBilled(
                 f"STILL BILLED: {guard.label} could not be destroyed ({type(error).__name__}: {error}). Run "
-                f"`python -m launchers stop {guard.office.launch}`, or `python -m launchers reap`."
+                f"`python -m launchers stop {guard.context.launch}`, or `python -m launchers reap`."
             )
             log.error("%s", guard.problem)
         finally:
             guard.done.set()
 
 
-def is_over_total(office: Office) -> bool:
+def is_over_total(context: LaunchContext) -> bool:
     """Whether the launch has come so near to its cap that no job may go on."""
-    cap = office.settings.max_total_cost
-    return cap is not None and office.ledger.exposure(office.launch, office.clock.now()) >= SOFT_SHARE * cap
+    cap = context.settings.max_total_cost
+    return cap is not None and context.ledger.exposure(context.launch, context.clock.now()) >= SOFT_SHARE * cap

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from launchers.job import MachineStatus, Offer
 
 if TYPE_CHECKING:
-    from launchers.capsule import Capsule
     from launchers.host import Host
     from launchers.settings import RentalSettings
+    from launchers.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CreateRequest:
     """Of the key pair that must be able to log in."""
     max_hours: float
     """After which the machine may end itself, should nobody ever have spoken to it."""
-    capsule: Capsule | None = None
+    snapshot: Snapshot | None = None
     settings: RentalSettings | None = None
     """Of the launch, for a provider that builds what runs before it starts."""
 

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from launchers.capsule import Capsule
 from launchers.command import arguments_of, environment_of
 from launchers.errors import BadMachine, RemoteError, SetupFailed
 from launchers.host import JobStatus, Manifest, Probe, RemoteFile
 from launchers.job import JobPaths, JobSpec
+from launchers.snapshot import Snapshot
 from launchers.transport import messages
 from launchers.transport.agent import Agent
 from launchers.transport.ssh import Connection
@@ -43,17 +43,17 @@ class SshHost:
     def lease(self, terms: dict[str, Any]) -> None:
         self._ask("lease", terms)
 
-    def ship(self, capsule: Capsule) -> int:
-        sizes = {entry.digest: entry.size for entry in capsule.entries if entry.link is None}
+    def upload(self, snapshot: Snapshot) -> int:
+        sizes = {entry.digest: entry.size for entry in snapshot.entries if entry.link is None}
         wanted = messages.missing(self._ask("missing", sorted(sizes)), sizes)
-        blobs = [(digest, capsule.blob(digest)) for digest in wanted]
+        blobs = [(digest, snapshot.blob(digest)) for digest in wanted]
         if blobs:
             self._send_blobs(blobs)
-        self._ask("checkout", capsule.digest, [asdict(entry) for entry in capsule.entries])
+        self._ask("checkout", snapshot.digest, [asdict(entry) for entry in snapshot.entries])
         return sum(sizes[digest] for digest in wanted)
 
-    def prepare(self, capsule: Capsule, python: str | None, apt: Sequence[str] = ()) -> str:
-        request = {"tree": str(self._directory(capsule)), "python": python, "apt": list(apt)}
+    def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
+        request = {"tree": str(self._directory(snapshot)), "python": python, "apt": list(apt)}
         try:
             return messages.prepared(self._ask("prepare", request, timeout=self._setup_timeout))
         except RemoteError as error:
@@ -67,11 +67,11 @@ class SshHost:
         self._send_blobs([(digest, paths[digest]) for digest in wanted])
         self._ask("place", job.id, [{"path": f.path, "digest": f.digest} for f in files])
 
-    def start(self, job: JobSpec, python: str, capsule: Capsule, secrets: dict[str, str], grace: float) -> None:
-        directory = self._directory(capsule)
+    def start(self, job: JobSpec, python: str, snapshot: Snapshot, secrets: dict[str, str], grace: float) -> None:
+        directory = self._directory(snapshot)
         output = self._paths(job).output
         command = [python, *arguments_of(job, output)]
-        environment = environment_of(self._tree(capsule)) | secrets
+        environment = environment_of(self._tree(snapshot)) | secrets
         request = {
             "job": job.id, "command": command, "directory": str(directory), "environment": environment, "grace": grace,
         }  # fmt: skip
@@ -113,11 +113,11 @@ class SshHost:
     def _paths(self, job: JobSpec) -> JobPaths:
         return JobPaths(self._root, job.id)
 
-    def _tree(self, capsule: Capsule) -> PurePosixPath:
-        return self._root / "trees" / capsule.digest
+    def _tree(self, snapshot: Snapshot) -> PurePosixPath:
+        return self._root / "trees" / snapshot.digest
 
-    def _directory(self, capsule: Capsule) -> PurePosixPath:
-        return self._tree(capsule) / capsule.directory
+    def _directory(self, snapshot: Snapshot) -> PurePosixPath:
+        return self._tree(snapshot) / snapshot.directory
 
     def _send_blobs(self, blobs: list[tuple[str, Path]]) -> None:
         try:

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from launchers.capsule import matches
 from launchers.errors import RetryLater
 from launchers.host import Host, Refused, RemoteFile
 from launchers.job import JobSpec
 from launchers.remote.files import is_digest
 from launchers.settings import RentalSettings
+from launchers.snapshot import matches
 from launchers.text import shown
 from launchers.transport.folder import CHUNK, Folder
 from launchers.transport.names import LOCK_NAME, SCRATCH, twins, why_refused

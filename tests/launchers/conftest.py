@@ -62,7 +62,7 @@ KEY_VARIABLES = {"vast": "VAST_API_KEY", "jarvis": "JL_API_KEY"}
 
 
 @dataclass
-class Desk:
+class UserEnv:
     """A user's place of work: a project, an emulated market, and a ledger of its own."""
 
     folder: Path
@@ -154,21 +154,21 @@ def steps_in(text: str) -> list[int]:
     return [int(step) for step in re.findall(r"step (\d+) weight", text)]
 
 
-def assert_only_needed_variables(desk: Desk) -> None:
+def assert_only_needed_variables(user_env: UserEnv) -> None:
     """Two jobs of one sweep, of which the app says that only the second can't do without a token."""
-    (desk.project / "descent" / "needs.py").write_text(
+    (user_env.project / "descent" / "needs.py").write_text(
         "def named(config):\n    return ['CANARY_TOKEN'] if config.steps == 2 else []\n"
     )
-    source = desk.project / "descent" / "__main__.py"
+    source = user_env.project / "descent" / "__main__.py"
     shows = (
         "    import os; print('has', *sorted(n for n in os.environ if n in ('CANARY_TOKEN', 'HF_TOKEN')))\n    loss ="
     )
     source.write_text(source.read_text().replace("    loss =", shows))
-    done = desk.run(
+    done = user_env.run(
         "-m", "steps=1,2", "provider.pass_environment=[]", "provider.needed_environment=descent.needs:named"
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    said = [(desk.output(number) / "remote.log").read_text() for number in (0, 1)]
+    said = [(user_env.output(number) / "remote.log").read_text() for number in (0, 1)]
     assert [re.findall("^has ?(.*)$", text, re.MULTILINE) for text in said] == [[""], ["CANARY_TOKEN"]]
 
 
@@ -187,28 +187,28 @@ def files_below(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def opened(desk: Desk) -> Iterator[Desk]:
-    """A desk while its market is open; what it started is ended."""
-    with desk.market:
+def opened(user_env: UserEnv) -> Iterator[UserEnv]:
+    """A user_env while its market is open; what it started is ended."""
+    with user_env.market:
         try:
-            yield desk
+            yield user_env
         finally:
-            for process in desk.processes:
+            for process in user_env.processes:
                 process.kill()
                 process.wait()
 
 
 MARKETS: dict[str, Callable[[Path], Any]] = {"vast": Vast, "jarvis": Jarvis}
-on_every_market = pytest.mark.parametrize("desk", list(MARKETS), indirect=True)
+on_every_market = pytest.mark.parametrize("user_env", list(MARKETS), indirect=True)
 """What every provider of machines must pass."""
 
 
 @pytest.fixture
-def desk(project: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
+def user_env(project: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[UserEnv]:
     """On an emulated market: Vast.ai, unless the test asks for another."""
     reason = cage.why_not()
     if reason:
         pytest.skip(reason)
     provider = getattr(request, "param", "vast")
-    with opened(Desk(tmp_path, project, MARKETS[provider](tmp_path / "market"), provider)) as desk:
-        yield desk
+    with opened(UserEnv(tmp_path, project, MARKETS[provider](tmp_path / "market"), provider)) as user_env:
+        yield user_env

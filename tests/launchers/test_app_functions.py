@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.conftest import Desk
+from tests.launchers.conftest import UserEnv
 
 MARK = "import pathlib; pathlib.Path('OWNED').touch()"
 
@@ -55,9 +55,9 @@ def test_a_function_of_the_app_is_asked(descent, project: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["forecast", "carry", "needed_environment"])
 @pytest.mark.parametrize("name", ["os:system", "descent.tools:system"])
-def test_no_knob_of_a_provider_calls_another_program(desk: Desk, key: str, name: str):
-    plant(desk.project)
-    done = desk.run("steps=1", f"provider.{key}={name}")
+def test_no_knob_of_a_provider_calls_another_program(user_env: UserEnv, key: str, name: str):
+    plant(user_env.project)
+    done = user_env.run("steps=1", f"provider.{key}={name}")
     assert done.returncode != 0
     assert f"provider.{key} names '{name}', which is no function of descent" in done.stdout + done.stderr
-    assert desk.market.history == []
+    assert user_env.market.history == []

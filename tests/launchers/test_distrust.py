@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.launchers.conftest import Desk, files_below
+from tests.launchers.conftest import UserEnv, files_below
 
 pytestmark = pytest.mark.slow
 
@@ -23,31 +23,33 @@ LEMONS: list[tuple[str, dict[str, Any], list[str], str]] = [
 
 @pytest.mark.parametrize(("lemon", "arguments", "sentence"), [case[1:] for case in LEMONS], ids=[c[0] for c in LEMONS])
 def test_a_machine_that_is_not_what_was_paid_for_goes_back_and_the_next_is_taken(
-    desk: Desk, lemon: dict[str, Any], arguments: list[str], sentence: str
+    user_env: UserEnv, lemon: dict[str, Any], arguments: list[str], sentence: str
 ):
-    desk.market.gpu_on_machine = GOOD
-    desk.market.lemons.append(lemon)
-    done = desk.run("steps=1", "provider.check_gpu=true", *arguments)
+    user_env.market.gpu_on_machine = GOOD
+    user_env.market.lemons.append(lemon)
+    done = user_env.run("steps=1", "provider.check_gpu=true", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sentence in done.stdout
-    first, second = desk.market.history
+    first, second = user_env.market.history
     assert first.offer["machine_id"] != second.offer["machine_id"]
     assert first.ended is not None
     assert first.ended < second.created
-    assert desk.market.billed() == []
+    assert user_env.market.billed() == []
 
 
-def test_after_four_bad_machines_the_launch_gives_up_in_one_sentence(desk: Desk):
-    desk.market.gpu_on_machine = GOOD
-    desk.market.offers += [row | {"id": row["id"] + 10, "machine_id": row["id"] + 90} for row in desk.market.offers[:3]]
-    desk.market.lemons += [{"gpu_on_machine": None}] * 9
-    done = desk.run("steps=1", "provider.check_gpu=true")
+def test_after_four_bad_machines_the_launch_gives_up_in_one_sentence(user_env: UserEnv):
+    user_env.market.gpu_on_machine = GOOD
+    user_env.market.offers += [
+        row | {"id": row["id"] + 10, "machine_id": row["id"] + 90} for row in user_env.market.offers[:3]
+    ]
+    user_env.market.lemons += [{"gpu_on_machine": None}] * 9
+    done = user_env.run("steps=1", "provider.check_gpu=true")
     assert done.returncode == 1
     said = done.stdout + done.stderr
     assert "No machine could be had after 4 tries; the last problem: nvidia-smi finds no card on it" in said
     assert "Traceback" not in said
-    assert len(desk.market.history) == 4
-    assert desk.market.billed() == []
+    assert len(user_env.market.history) == 4
+    assert user_env.market.billed() == []
 
 
 HOSTILE = """
@@ -67,15 +69,15 @@ ACTS.update(manifest=hostile_manifest, content=hostile_content)
 """
 
 
-def test_a_hostile_manifest_writes_nothing_outside_the_folder_of_the_job(desk: Desk):
-    source = desk.project / "descent" / "__main__.py"
+def test_a_hostile_manifest_writes_nothing_outside_the_folder_of_the_job(user_env: UserEnv):
+    source = user_env.project / "descent" / "__main__.py"
     link = '    (folder / "passwords").symlink_to("/etc/passwd")\n    loss ='
     source.write_text(source.read_text().replace("    loss =", link))
-    process = desk.start("steps=60", "seconds_per_step=0.1")
-    desk.wait_for_step(5)
-    outside = desk.folder / "outside"
+    process = user_env.start("steps=60", "seconds_per_step=0.1")
+    user_env.wait_for_step(5)
+    outside = user_env.folder / "outside"
     outside.mkdir()
-    (desk.output() / "here").symlink_to(outside)  # a way out that is on this machine already
+    (user_env.output() / "here").symlink_to(outside)  # a way out that is on this machine already
     evil = [
         str(outside / "absolute"),
         "../../../outside/parent",
@@ -83,30 +85,30 @@ def test_a_hostile_manifest_writes_nothing_outside_the_folder_of_the_job(desk: D
         "here/through-a-link",
         ".sync/known.json",
     ]
-    (agent,) = desk.market.folder.glob("instance-*/private/launchers/agent/*/agent.py")
+    (agent,) = user_env.market.folder.glob("instance-*/private/launchers/agent/*/agent.py")
     agent.write_text(agent.read_text().replace("def serve(", HOSTILE.format(paths=evil) + "def serve("))
-    desk.wait_for(lambda: desk.market.history[0].cage.cut())  # the client comes back to the changed agent
+    user_env.wait_for(lambda: user_env.market.history[0].cage.cut())  # the client comes back to the changed agent
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     for path in [*evil, "passwords"]:
         assert f"not downloaded: '{path}'" in output
     assert list(outside.iterdir()) == []
-    assert [file for file in files_below(desk.folder / "project") if file.read_bytes() == b"evil"] == []
-    assert not (desk.output() / "passwords").exists()
-    assert (desk.output() / "metrics.json").exists()
-    assert desk.market.billed() == []
+    assert [file for file in files_below(user_env.folder / "project") if file.read_bytes() == b"evil"] == []
+    assert not (user_env.output() / "passwords").exists()
+    assert (user_env.output() / "metrics.json").exists()
+    assert user_env.market.billed() == []
 
 
-def test_a_machine_whose_files_do_not_match_its_manifest_is_left_for_another(desk: Desk):
-    process = desk.start("steps=60", "seconds_per_step=0.1")
-    desk.wait_for_step(5)
-    (agent,) = desk.market.folder.glob("instance-*/private/launchers/agent/*/agent.py")
+def test_a_machine_whose_files_do_not_match_its_manifest_is_left_for_another(user_env: UserEnv):
+    process = user_env.start("steps=60", "seconds_per_step=0.1")
+    user_env.wait_for_step(5)
+    (agent,) = user_env.market.folder.glob("instance-*/private/launchers/agent/*/agent.py")
     changed = HOSTILE.format(paths=["metrics.json"]).replace("manifest=hostile_manifest, ", "")
     agent.write_text(agent.read_text().replace("def serve(", changed + "def serve("))
-    desk.wait_for(lambda: desk.market.history[0].cage.cut())
+    user_env.wait_for(lambda: user_env.market.history[0].cage.cut())
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert "keep changing on the machine (metrics.json)" in output
-    assert json.loads((desk.output() / "metrics.json").read_text())["loss"] == pytest.approx((7 * 0.5**60) ** 2)
-    assert len(desk.market.history) == 2
-    assert desk.market.billed() == []
+    assert json.loads((user_env.output() / "metrics.json").read_text())["loss"] == pytest.approx((7 * 0.5**60) ** 2)
+    assert len(user_env.market.history) == 2
+    assert user_env.market.billed() == []

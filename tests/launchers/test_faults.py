@@ -23,7 +23,7 @@ from tests.emulators import cage
 from tests.emulators.jarvis import Jarvis
 from tests.emulators.served import Delays
 from tests.emulators.vast import Vast
-from tests.launchers.conftest import EXAMPLE, Desk
+from tests.launchers.conftest import EXAMPLE, UserEnv
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +34,8 @@ JOB = (
 FINAL_LOSS = (7 * 0.5**STEPS) ** 2
 CELLS_AT_ONCE = 4
 
-STAGES = ("plan", "create", "boot", "login", "capsule", "run", "sync", "fetch", "destroy")
-ON_A_MACHINE = ("login", "capsule", "run", "sync", "fetch")
+STAGES = ("plan", "create", "boot", "login", "snapshot", "run", "sync", "fetch", "destroy")
+ON_A_MACHINE = ("login", "snapshot", "run", "sync", "fetch")
 ASKED = ("plan", "create", "boot", "destroy")
 ANSWERS: dict[str, int | str] = {
     "429": 429, "500": 500, "502": 502, "no answer": "drop", "reply lost": "lost", "not JSON": "text",
@@ -46,7 +46,7 @@ ANYWHERE = {
     "client killed": ("create", "boot", *ON_A_MACHINE, "destroy"),
     "connection cut": ON_A_MACHINE,
     "preempted": ("boot", *ON_A_MACHINE),
-    "disk full": ("capsule", "run"),
+    "disk full": ("snapshot", "run"),
     "offer taken": ("create",),
     **dict.fromkeys(ANSWERS, ASKED),
     "success: false": ("create", "destroy"),
@@ -101,21 +101,21 @@ class Result:
     problems: list[str]
 
 
-def desk_in(folder: Path, place: Place) -> Desk:
+def desk_in(folder: Path, place: Place) -> UserEnv:
     project = folder / "project"
     shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(["git", "init", "--quiet", str(project)], check=True)
-    return Desk(folder, project, place.open(folder / "market"), place.provider)
+    return UserEnv(folder, project, place.open(folder / "market"), place.provider)
 
 
-def seen(desk: Desk, place: Place, stage: str) -> bool:
+def seen(user_env: UserEnv, place: Place, stage: str) -> bool:
     """Whether the job has come to a stage; from the outside, never from the client's own word."""
-    market = desk.market
+    market = user_env.market
     first = market.history[0] if market.history else None
     if first is None:
         return False
     machine = Path(f"/proc/{first.cage.process.pid}/root{cage.PRIVATE}/launchers") if first.cage.process else None
-    log = desk.output() / "remote.log"
+    log = user_env.output() / "remote.log"
     match stage:
         case "create":
             return True
@@ -123,12 +123,12 @@ def seen(desk: Desk, place: Place, stage: str) -> bool:
             return first.booting
         case "login":
             return bool(first.cage.process and first.cage.sessions())
-        case "capsule":
+        case "snapshot":
             return bool(machine and machine.is_dir() and any(machine.glob("blobs/*")))
         case "run":
             return log.exists() and "step 3 " in log.read_text()
         case "sync":
-            return (desk.output() / ".sync" / "known.json").exists() and desk.synced_step() > 0
+            return (user_env.output() / ".sync" / "known.json").exists() and user_env.synced_step() > 0
         case "fetch":
             ended = list(machine.glob("jobs/*/status.json")) if machine and machine.is_dir() else []
             return any('"ended"' in path.read_text() for path in ended)
@@ -138,8 +138,8 @@ def seen(desk: Desk, place: Place, stage: str) -> bool:
     raise AssertionError(stage)
 
 
-def fill_disk(desk: Desk) -> None:
-    first = desk.market.history[0].cage
+def fill_disk(user_env: UserEnv) -> None:
+    first = user_env.market.history[0].cage
     assert first.process is not None
     target = Path(f"/proc/{first.process.pid}/root{cage.PRIVATE}/filler")
     try:
@@ -147,11 +147,11 @@ def fill_disk(desk: Desk) -> None:
             while True:
                 file.write(b"\0" * (1 << 16))
     except OSError:
-        desk.market.disk_mb = None  # the next machine has room
+        user_env.market.disk_mb = None  # the next machine has room
 
 
-def strike(desk: Desk, fault: str, client: subprocess.Popen[str]) -> None:
-    market = desk.market
+def strike(user_env: UserEnv, fault: str, client: subprocess.Popen[str]) -> None:
+    market = user_env.market
     first = market.history[0] if market.history else None
     if fault == "client killed":
         client.kill()
@@ -166,23 +166,23 @@ def strike(desk: Desk, fault: str, client: subprocess.Popen[str]) -> None:
     elif fault == "host lost" and first and first.ended is None:
         market.lose_host(first.id)
     elif fault == "disk full":
-        fill_disk(desk)
+        fill_disk(user_env)
 
 
 def run_cell(folder: Path, place: Place, stage: str, fault: str) -> Result:
-    desk = desk_in(folder, place)
-    plant(desk, place, stage, fault)
+    user_env = desk_in(folder, place)
+    plant(user_env, place, stage, fault)
     said: list[str] = []
     step_at_fault = 0
-    with desk.market:
-        client = desk.start(*JOB)
+    with user_env.market:
+        client = user_env.start(*JOB)
         assert client.stdout is not None
         reader = threading.Thread(target=lambda: said.extend(client.stdout), daemon=True)  # type: ignore[arg-type]
         reader.start()
         if fault not in PLANTED:
-            wait(lambda: seen(desk, place, stage) or client.poll() is not None, 40)
-            step_at_fault = desk.synced_step()
-            strike(desk, fault, client)
+            wait(lambda: seen(user_env, place, stage) or client.poll() is not None, 40)
+            step_at_fault = user_env.synced_step()
+            strike(user_env, fault, client)
         try:
             client.wait(60)
             problems = []
@@ -190,17 +190,17 @@ def run_cell(folder: Path, place: Place, stage: str, fault: str) -> Result:
             client.kill()
             problems = ["the client never ended"]
         reader.join(10)
-        problems += after_client_died(desk, said) if fault == "client killed" else []
+        problems += after_client_died(user_env, said) if fault == "client killed" else []
         # A job whose disk is full writes a traceback of its own into its log, which is shown.
         told = "".join(line for line in said if fault != "disk full" or "Traceback" not in line)
-        problems += judge(desk, told, step_at_fault)
-        finished = (desk.output() / "metrics.json").exists()
+        problems += judge(user_env, told, step_at_fault)
+        finished = (user_env.output() / "metrics.json").exists()
     shutil.rmtree(folder, ignore_errors=True)
     return Result(stage, fault, "finished" if finished else "told", problems)
 
 
-def plant(desk: Desk, place: Place, stage: str, fault: str) -> None:
-    faults = desk.market.faults
+def plant(user_env: UserEnv, place: Place, stage: str, fault: str) -> None:
+    faults = user_env.market.faults
     times = {"create": 1, "destroy": place.destroys_failing}.get(stage, 3)
     if fault in ANSWERS:
         faults.plant(*place.requests[stage], ANSWERS[fault], times=times)
@@ -210,38 +210,38 @@ def plant(desk: Desk, place: Place, stage: str, fault: str) -> None:
     elif fault == "success: false":
         faults.plant(*place.requests[stage], "refuse", times=min(times, 2))
     elif fault == "no capacity":
-        desk.market.boots.append("capacity")
+        user_env.market.boots.append("capacity")
     elif fault == "disk full":
-        desk.market.disk_mb = 6
+        user_env.market.disk_mb = 6
 
 
-def after_client_died(desk: Desk, said: list[str]) -> list[str]:
+def after_client_died(user_env: UserEnv, said: list[str]) -> list[str]:
     """Reap, see the bill stop, then take the launch up again."""
-    reaped = desk.launchers("reap", "--yes")
+    reaped = user_env.launchers("reap", "--yes")
     problems = [] if reaped.returncode == 0 else [f"reap: {reaped.stderr[-300:]}"]
-    if desk.market.billed():
-        problems.append(f"billed after reap: {desk.market.billed()}")
-    attached = desk.launchers("attach", desk.launch)
+    if user_env.market.billed():
+        problems.append(f"billed after reap: {user_env.market.billed()}")
+    attached = user_env.launchers("attach", user_env.launch)
     said.append(attached.stdout + attached.stderr)
     if attached.returncode != 0:
         problems.append(f"attach ended with {attached.returncode}")
     return problems
 
 
-def judge(desk: Desk, said: str, step_at_fault: int) -> list[str]:
+def judge(user_env: UserEnv, said: str, step_at_fault: int) -> list[str]:
     problems = []
-    if desk.market.billed():
-        problems.append(f"still billed: {desk.market.billed()}")
+    if user_env.market.billed():
+        problems.append(f"still billed: {user_env.market.billed()}")
     if "Traceback" in said:
         problems.append("a traceback")
-    metrics, log = desk.output() / "metrics.json", desk.output() / "remote.log"
+    metrics, log = user_env.output() / "metrics.json", user_env.output() / "remote.log"
     if metrics.exists():
         if json.loads(metrics.read_text())["loss"] != pytest.approx(FINAL_LOSS):
             problems.append("other metrics than an undisturbed run")
         begins = [int(step) for step in re.findall(r"starts at step (\d+)", log.read_text())]
         if len(begins) > 1 and begins[-1] < step_at_fault:
             problems.append(f"began again at step {begins[-1]}, {step_at_fault} was synced")
-    elif desk.synced_step() < step_at_fault:
+    elif user_env.synced_step() < step_at_fault:
         problems.append("a synced checkpoint is gone")
     elif not re.search(r"(Job \S+ is|No machine could be had|disk is full)", said):
         problems.append("did not finish and did not say why")

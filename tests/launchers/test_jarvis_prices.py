@@ -11,7 +11,7 @@ from launchers.errors import NoOffer
 from launchers.job import MachineState, Offer
 from launchers.plan import Forecast, make_plan
 from launchers.providers.base import Need
-from launchers.providers.jarvis import wire
+from launchers.providers.jarvis import mapping
 from launchers.providers.jarvis.client import region_codes
 from tests.emulators.jarvis import row
 
@@ -24,7 +24,7 @@ def need(gpu: str | None, **changes: Any) -> Need:
 
 
 def offers(wanted: Need, *rows: dict[str, Any]) -> dict[str, Offer]:
-    found = wire.offers_of_rows([ServerMetaGPU(**r) for r in rows], wanted, region_codes())
+    found = mapping.offers_of_rows([ServerMetaGPU(**r) for r in rows], wanted, region_codes())
     return {offer.id: offer for offer in found}
 
 
@@ -62,7 +62,7 @@ def test_a_card_that_is_not_offered_is_refused_with_the_nearest_free_ones():
         row("L4", "in1", 0.44), row("L4", "in2", 0.46), row("A100", "in2", 0.89, vram="40"),
     ]  # fmt: skip
     wanted = need("RTX 4090")
-    plan = make_plan(wanted, list(offers(wanted, *rows).values()), Forecast(1, True, 1))
+    plan = make_plan(wanted, list(offers(wanted, *rows).values()), Forecast(1, False, 1))
     with pytest.raises(NoOffer) as refused:
         plan.require(None, None)
     assert str(refused.value) == (
@@ -72,12 +72,12 @@ def test_a_card_that_is_not_offered_is_refused_with_the_nearest_free_ones():
 
 
 def test_an_unknown_status_is_a_machine_on_its_way():
-    assert wire.state_of("Warming") is MachineState.pending
-    assert wire.state_of("Pausing") is wire.state_of("Paused") is MachineState.stopped
+    assert mapping.state_of("Warming") is MachineState.pending
+    assert mapping.state_of("Pausing") is mapping.state_of("Paused") is MachineState.stopped
 
 
 def test_a_machine_is_asked_for_again_as_the_kind_it_was():
     class Row:
         machine_id, gpu_type, num_gpus, storage_gb, name, fs_id = 5001, "L4", 1, 20, "launchers-a-b-0", None
 
-    assert wire.resume_payload(Row, spot=True)["is_spot"] is True
+    assert mapping.resume_payload(Row, spot=True)["is_spot"] is True

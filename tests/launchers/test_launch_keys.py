@@ -12,7 +12,7 @@ from launchers.errors import CredentialError
 from launchers.ledger import Ledger
 from launchers.lifecycle.launch_keys import keys_of
 from launchers.transport.keys import blob, forget, launch_keys
-from tests.launchers.conftest import KEY_VARIABLES, Desk, on_every_market
+from tests.launchers.conftest import KEY_VARIABLES, UserEnv, on_every_market
 
 SLOW = ("steps=3000", "seconds_per_step=0.1")
 
@@ -49,15 +49,17 @@ def test_a_launch_of_an_earlier_version_is_opened_with_the_pair_that_its_machine
     ledger.close()
 
 
-def private_keys(desk: Desk) -> list[Path]:
+def private_keys(user_env: UserEnv) -> list[Path]:
     return [
-        path for path in desk.home.rglob("*") if path.is_file() and b"BEGIN OPENSSH PRIVATE KEY" in path.read_bytes()
+        path
+        for path in user_env.home.rglob("*")
+        if path.is_file() and b"BEGIN OPENSSH PRIVATE KEY" in path.read_bytes()
     ]
 
 
-def may_log_in(desk: Desk, key: Path) -> bool:
+def may_log_in(user_env: UserEnv, key: Path) -> bool:
     """Whether a private key opens the newest machine."""
-    port = desk.market.history[-1].cage.port
+    port = user_env.market.history[-1].cage.port
     options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"]
     done = subprocess.run(
         ["ssh", "-i", str(key), *options, "-p", str(port), "root@127.0.0.1", "true"], capture_output=True, timeout=30
@@ -67,45 +69,49 @@ def may_log_in(desk: Desk, key: Path) -> bool:
 
 @pytest.mark.slow
 @on_every_market
-def test_a_launchs_key_opens_no_other_launchs_machine_and_is_gone_at_its_end(desk: Desk):
-    desk.start(*SLOW)
-    desk.wait_for_step(2)
-    (first,) = private_keys(desk)
-    kept = desk.folder / "kept"
+def test_a_launchs_key_opens_no_other_launchs_machine_and_is_gone_at_its_end(user_env: UserEnv):
+    user_env.start(*SLOW)
+    user_env.wait_for_step(2)
+    (first,) = private_keys(user_env)
+    kept = user_env.folder / "kept"
     kept.write_bytes(first.read_bytes())
     kept.chmod(0o600)
-    assert may_log_in(desk, kept)
-    assert desk.launchers("stop", desk.launch, "--yes").returncode == 0
-    desk.processes[-1].wait(60)
-    desk.wait_for(lambda: not private_keys(desk), what="the end of the launch's key")
-    assert desk.market.account_keys == []
-    desk.start(*SLOW, "hydra.sweep.dir=outputs/second")
-    desk.wait_for(lambda: len(desk.market.history) == 2 and desk.market.history[-1].cage.alive, what="a second machine")
-    desk.wait_for(lambda: private_keys(desk) and may_log_in(desk, private_keys(desk)[0]), what="a login")
-    assert not may_log_in(desk, kept)
+    assert may_log_in(user_env, kept)
+    assert user_env.launchers("stop", user_env.launch, "--yes").returncode == 0
+    user_env.processes[-1].wait(60)
+    user_env.wait_for(lambda: not private_keys(user_env), what="the end of the launch's key")
+    assert user_env.market.account_keys == []
+    user_env.start(*SLOW, "hydra.sweep.dir=outputs/second")
+    user_env.wait_for(
+        lambda: len(user_env.market.history) == 2 and user_env.market.history[-1].cage.alive, what="a second machine"
+    )
+    user_env.wait_for(
+        lambda: private_keys(user_env) and may_log_in(user_env, private_keys(user_env)[0]), what="a login"
+    )
+    assert not may_log_in(user_env, kept)
 
 
 @pytest.mark.slow
 @on_every_market
-def test_attach_uses_the_launchs_own_key(desk: Desk):
-    process = desk.start("steps=40", "seconds_per_step=0.1")
-    desk.wait_for_step(3)
+def test_attach_uses_the_launchs_own_key(user_env: UserEnv):
+    process = user_env.start("steps=40", "seconds_per_step=0.1")
+    user_env.wait_for_step(3)
     process.kill()
     process.wait()
-    assert len(private_keys(desk)) == 1
-    done = desk.launchers("attach", desk.launch)
+    assert len(private_keys(user_env)) == 1
+    done = user_env.launchers("attach", user_env.launch)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert private_keys(desk) == []
-    assert desk.market.account_keys == []
+    assert private_keys(user_env) == []
+    assert user_env.market.account_keys == []
 
 
 @pytest.mark.slow
 @on_every_market
-def test_rotate_key_removes_keys_of_ours_that_no_open_launch_needs_and_no_others(desk: Desk):
-    assert desk.run("steps=1").returncode == 0
-    with sqlite3.connect(desk.home / "ledger.sqlite") as ledger:
+def test_rotate_key_removes_keys_of_ours_that_no_open_launch_needs_and_no_others(user_env: UserEnv):
+    assert user_env.run("steps=1").returncode == 0
+    with sqlite3.connect(user_env.home / "ledger.sqlite") as ledger:
         client = ledger.execute("SELECT id FROM client").fetchone()[0]
-    former = desk.home / "ssh" / "id_ed25519"
+    former = user_env.home / "ssh" / "id_ed25519"
     former.parent.mkdir()
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(former), "-C", "launchers"], check=True)
     names = {
@@ -114,55 +120,66 @@ def test_rotate_key_removes_keys_of_ours_that_no_open_launch_needs_and_no_others
         "user's": "ssh-ed25519 AAAAusers me@laptop",
         "colleague's": "ssh-ed25519 AAAAother launchers-ffffff-20200101-000000-aaaa",
     }
-    desk.market.account_keys += [
+    user_env.market.account_keys += [
         {"id": number, "key_id": str(number), "public_key": key, "ssh_key": key, "key_name": key.split()[2]}
         for number, key in enumerate(names.values())
     ]
-    done = desk.launchers("doctor", "--rotate-key", "--provider", desk.provider, "--api-url", desk.market.url)
+    done = user_env.launchers(
+        "doctor", "--rotate-key", "--provider", user_env.provider, "--api-url", user_env.market.url
+    )
     assert done.returncode == 0, done.stdout
     assert "2 removed from the account" in done.stdout
-    left = {key["public_key"] for key in desk.market.account_keys}
+    left = {key["public_key"] for key in user_env.market.account_keys}
     assert left == {names["user's"], names["colleague's"]}
     assert not former.exists()
 
 
 @pytest.mark.slow
 @on_every_market
-def test_a_machine_is_not_asked_about_with_another_key_until_the_user_says_that_it_is_the_same_account(desk: Desk):
-    process = desk.start(*SLOW)
-    desk.wait_for_step(2)
+def test_a_machine_is_not_asked_about_with_another_key_until_the_user_says_that_it_is_the_same_account(
+    user_env: UserEnv,
+):
+    process = user_env.start(*SLOW)
+    user_env.wait_for_step(2)
     process.kill()
     process.wait()
-    launch = desk.launch
-    right, desk.market.key = desk.market.key, "emulated-of-another-account"
-    hidden, desk.market.instances = desk.market.instances, {}  # the other account has no machines
-    asked = len(desk.market.requests)
-    done = desk.launchers("attach", launch)
+    launch = user_env.launch
+    right, user_env.market.key = user_env.market.key, "emulated-of-another-account"
+    hidden, user_env.market.instances = user_env.market.instances, {}  # the other account has no machines
+    asked = len(user_env.market.requests)
+    done = user_env.launchers("attach", launch)
     assert done.returncode == 1
     assert "was rented with another" in done.stderr
-    assert desk.market.requests[asked:] == []
-    desk.launchers("reap", "--yes", "--api-url", desk.market.url)
-    machines = desk.launchers("ps", "--json").stdout
+    assert user_env.market.requests[asked:] == []
+    user_env.launchers("reap", "--yes", "--api-url", user_env.market.url)
+    machines = user_env.launchers("ps", "--json").stdout
     assert '"billing": "billed"' in machines  # the empty answer of another account settles nothing
-    desk.market.instances, desk.market.key = hidden, "emulated-replaced"
-    done = desk.launchers("doctor", "--same-account", "--provider", desk.provider, "--api-url", desk.market.url)
+    user_env.market.instances, user_env.market.key = hidden, "emulated-replaced"
+    done = user_env.launchers(
+        "doctor", "--same-account", "--provider", user_env.provider, "--api-url", user_env.market.url
+    )
     assert "1 machine(s) are asked about with this key" in done.stdout
-    assert desk.launchers("stop", launch, "--yes").returncode == 0
-    assert desk.market.billed() == []
+    assert user_env.launchers("stop", launch, "--yes").returncode == 0
+    assert user_env.market.billed() == []
     assert right
 
 
 @pytest.mark.slow
 @on_every_market
-def test_what_is_left_of_a_rehearsal_never_gets_the_accounts_key(desk: Desk):
-    process = desk.start(*SLOW)
-    desk.wait_for_step(2)
+def test_what_is_left_of_a_rehearsal_never_gets_the_accounts_key(user_env: UserEnv):
+    process = user_env.start(*SLOW)
+    user_env.wait_for_step(2)
     process.kill()
     process.wait()
-    asked = len(desk.market.requests)
-    desk.variables[KEY_VARIABLES[desk.provider]] = "0123456789abcdef-of-the-account"
-    for command in (["reap", "--yes"], ["ps"], ["attach", desk.launch], ["offers", "--api-url", desk.market.url]):
-        said = desk.launchers(*command)
+    asked = len(user_env.market.requests)
+    user_env.variables[KEY_VARIABLES[user_env.provider]] = "0123456789abcdef-of-the-account"
+    for command in (
+        ["reap", "--yes"],
+        ["ps"],
+        ["attach", user_env.launch],
+        ["offers", "--api-url", user_env.market.url],
+    ):
+        said = user_env.launchers(*command)
         assert "Traceback" not in said.stdout + said.stderr
-    assert desk.market.requests[asked:] == []
-    assert '"billing": "billed"' in desk.launchers("ps", "--json").stdout
+    assert user_env.market.requests[asked:] == []
+    assert '"billing": "billed"' in user_env.launchers("ps", "--json").stdout

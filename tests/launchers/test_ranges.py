@@ -20,7 +20,7 @@ from tests.launchers.test_reserving import offer
 NUMBERS: dict[str, Any] = {
     "max_price": 0.5, "max_cost": 3.0, "max_total_cost": 10.0, "max_hours": 12.0, "num_gpus": 1, "disk_gb": 100, "machines": 1,
     "min_gpu_memory_gib": 8.0, "min_disk_gb": 50, "min_download_mbps": 100.0, "max_restarts": 3, "sync_every_s": 60.0,
-    "max_carry_mb": 100.0, "expected_download_gb": 8.0, "max_capsule_mb": 500.0, "min_reliability": 0.9, "min_cuda": 12.8,
+    "max_carry_mb": 100.0, "expected_download_gb": 8.0, "max_snapshot_mb": 500.0, "min_reliability": 0.9, "min_cuda": 12.8,
     "bid_factor": 1.1, "parallelism": 3, "timeout_s": 86400, "startup_timeout_s": 600, "retry_delay_s": 5.0, "grace_s": 20.0,
     "cpu": 2.0, "memory_mib": 4000,
 }  # fmt: skip
@@ -62,13 +62,13 @@ NEED = Need(None, 1, 0.0, 10.0, 0.0, None, False, max_price=0.5)
     "change", [{"price": math.nan}, {"price": -1.0}, {"disk_gb": math.nan}, {"download_price": math.inf}]
 )
 def test_an_offer_whose_numbers_are_none_is_no_offer(change: dict[str, float]):
-    plan = make_plan(NEED, [offer(1, **change), offer(2)], Forecast(1.0, True, 1.0))
+    plan = make_plan(NEED, [offer(1, **change), offer(2)], Forecast(1.0, False, 1.0))
     assert [candidate.offer.id for candidate in plan.candidates] == ["2"]
     assert plan.refusals == ()
 
 
 def test_a_balance_that_is_no_number_rents_nothing():
-    plan = make_plan(NEED, [offer(1)], Forecast(1.0, True, 1.0))
+    plan = make_plan(NEED, [offer(1)], Forecast(1.0, False, 1.0))
     with pytest.raises(NoOffer):
         plan.require(None, math.nan)
 

@@ -13,7 +13,7 @@ import pytest
 from launchers.job import Billing, Offer
 from launchers.ledger import Ledger
 from tests.emulators.market import offer as market_offer
-from tests.launchers.conftest import Desk, on_every_market
+from tests.launchers.conftest import UserEnv, on_every_market
 
 
 def offer(number: int, **changes: Any) -> Offer:
@@ -69,52 +69,52 @@ def test_a_label_that_the_account_carries_already_is_left_out(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_launch_with_eight_machines_gets_them_all(desk: Desk):
-    desk.market.offers = [market_offer(500 + n, dph_total=0.30 + n / 1000) for n in range(24)]
+def test_a_launch_with_eight_machines_gets_them_all(user_env: UserEnv):
+    user_env.market.offers = [market_offer(500 + n, dph_total=0.30 + n / 1000) for n in range(24)]
     steps = ",".join(str(n) for n in range(1, 9))
-    done = desk.run("-m", f"steps={steps}", "provider.machines=8", timeout=280)
+    done = user_env.run("-m", f"steps={steps}", "provider.machines=8", timeout=280)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
-    assert len(desk.market.history) == 8
+    assert len(user_env.market.history) == 8
     assert "taken by someone else" not in said
-    assert sorted(i.offer["id"] for i in desk.market.history) == list(range(500, 508))  # the cheapest
-    assert desk.market.billed() == []
+    assert sorted(i.offer["id"] for i in user_env.market.history) == list(range(500, 508))  # the cheapest
+    assert user_env.market.billed() == []
 
 
 @pytest.mark.slow
-def test_a_launch_with_thirty_two_machines_gets_them_all(desk: Desk):
-    desk.market.offers = [market_offer(500 + n, dph_total=0.30 + n / 1000) for n in range(40)]
-    desk.market.boots = ["stuck"] * 32  # rented, and that is all that is asked for here
+def test_a_launch_with_thirty_two_machines_gets_them_all(user_env: UserEnv):
+    user_env.market.offers = [market_offer(500 + n, dph_total=0.30 + n / 1000) for n in range(40)]
+    user_env.market.boots = ["stuck"] * 32  # rented, and that is all that is asked for here
     steps = ",".join(str(n) for n in range(1, 33))
-    process = desk.start("-m", f"steps={steps}", "provider.machines=32", "hydra.launcher.timing.boot=200")
-    desk.wait_for(lambda: len(desk.market.billed()) == 32, seconds=120, what="32 machines")
-    assert len({i.offer["id"] for i in desk.market.history}) == 32
-    assert len({i.label for i in desk.market.history}) == 32
+    process = user_env.start("-m", f"steps={steps}", "provider.machines=32", "hydra.launcher.timing.boot=200")
+    user_env.wait_for(lambda: len(user_env.market.billed()) == 32, seconds=120, what="32 machines")
+    assert len({i.offer["id"] for i in user_env.market.history}) == 32
+    assert len({i.label for i in user_env.market.history}) == 32
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     assert "could not be had" not in output
-    assert desk.market.billed() == []
+    assert user_env.market.billed() == []
 
 
 @pytest.mark.slow
-def test_jobs_for_which_the_market_has_no_machine_wait_for_the_others(desk: Desk):
-    desk.market.offers = [market_offer(500 + n, dph_total=0.30) for n in range(2)]
-    done = desk.run("-m", "steps=21,22,23,24", "seconds_per_step=0.1", "provider.machines=4")
+def test_jobs_for_which_the_market_has_no_machine_wait_for_the_others(user_env: UserEnv):
+    user_env.market.offers = [market_offer(500 + n, dph_total=0.30) for n in range(2)]
+    done = user_env.run("-m", "steps=21,22,23,24", "seconds_per_step=0.1", "provider.machines=4")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(desk.market.history) == 2
+    assert len(user_env.market.history) == 2
     assert "waits for a machine of the other jobs" in done.stdout
 
 
 # --- lost create calls
 
 
-def lose_a_create_call(desk: Desk, unlisted_s: float) -> dict[str, float]:
+def lose_a_create_call(user_env: UserEnv, unlisted_s: float) -> dict[str, float]:
     """The next create call acts, its answer is lost, and the list does not show that machine for a while."""
-    path = {"vast": ("PUT", "asks"), "jarvis": ("POST", "/create$")}[desk.provider]
-    desk.market.faults.plant(*path, "lost")
+    path = {"vast": ("PUT", "asks"), "jarvis": ("POST", "/create$")}[user_env.provider]
+    user_env.market.faults.plant(*path, "lost")
     lag = {"seconds": unlisted_s}
-    kept = desk.market.instances
+    kept = user_env.market.instances
     first: list[int] = []
 
     class Lagging(dict):  # type: ignore[type-arg]
@@ -126,38 +126,38 @@ def lose_a_create_call(desk: Desk, unlisted_s: float) -> dict[str, float]:
             hidden = [n for n in first if n in kept and time.time() < kept[n].created + lag["seconds"]]
             return [(n, i) for n, i in dict.items(self) if n not in hidden]
 
-    desk.market.instances = kept = Lagging(kept)
+    user_env.market.instances = kept = Lagging(kept)
     return lag
 
 
 @pytest.mark.slow
 @on_every_market
-def test_a_machine_whose_create_call_was_never_answered_is_destroyed_when_it_shows_up(desk: Desk):
-    lose_a_create_call(desk, unlisted_s=4)
-    done = desk.run("steps=60", "seconds_per_step=0.1")
+def test_a_machine_whose_create_call_was_never_answered_is_destroyed_when_it_shows_up(user_env: UserEnv):
+    lose_a_create_call(user_env, unlisted_s=4)
+    done = user_env.run("steps=60", "seconds_per_step=0.1")
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "it may be billed, and is looked for" in said
-    assert len(desk.market.history) == 2
-    assert desk.market.billed() == []
+    assert len(user_env.market.history) == 2
+    assert user_env.market.billed() == []
 
 
 @pytest.mark.slow
 @on_every_market
-def test_a_machine_whose_create_call_was_never_answered_is_named_until_a_command_finds_it(desk: Desk):
-    lag = lose_a_create_call(desk, unlisted_s=3600)
-    done = desk.run("steps=1")
+def test_a_machine_whose_create_call_was_never_answered_is_named_until_a_command_finds_it(user_env: UserEnv):
+    lag = lose_a_create_call(user_env, unlisted_s=3600)
+    done = user_env.run("steps=1")
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "MAY BE BILLED" in said
     assert "python -m launchers reap" in said
-    lost = desk.market.billed()
+    lost = user_env.market.billed()
     assert len(lost) == 1
-    shown = desk.launchers("ps")
+    shown = user_env.launchers("ps")
     assert "MAY BE BILLED" in shown.stderr
     assert "intended" in shown.stdout
-    assert desk.launchers("reap", "--yes", "--api-url", desk.market.url).returncode == 3
+    assert user_env.launchers("reap", "--yes", "--api-url", user_env.market.url).returncode == 3
     lag["seconds"] = 0
-    assert desk.launchers("ps").returncode == 0
-    assert desk.market.billed() == []
-    assert "intended" not in desk.launchers("ps", "--all").stdout
+    assert user_env.launchers("ps").returncode == 0
+    assert user_env.market.billed() == []
+    assert "intended" not in user_env.launchers("ps", "--all").stdout

@@ -5,7 +5,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from launchers.rented import RentedJobs
+from launchers.launcher import RemoteLauncher
 from launchers.settings import JarvisSettings, Timing
 
 
@@ -18,7 +18,7 @@ class JarvisLauncherConfig:
     """A function of the app, "package.module.function", that checks each job's composed config before anything starts."""
 
 
-class JarvisLauncher(RentedJobs):
+class JarvisLauncher(RemoteLauncher):
     """Rents at JarvisLabs, runs the jobs there, brings the results home, and stops paying."""
 
     provider = "jarvis"

@@ -5,7 +5,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from launchers.rented import RentedJobs
+from launchers.launcher import RemoteLauncher
 from launchers.settings import ModalSettings, RentalSettings, Timing
 
 
@@ -18,7 +18,7 @@ class ModalLauncherConfig:
     """A function of the app, "package.module.function", that checks each job's composed config before anything starts."""
 
 
-class ModalLauncher(RentedJobs):
+class ModalLauncher(RemoteLauncher):
     """Runs the jobs at Modal, each in a container of its own, and brings the results home."""
 
     provider = "modal"

@@ -1,1 +1,1 @@
-"""JarvisLabs through its official SDK: `wire.py` translates words, `client.py` calls, `provider.py` is the interface."""
+"""JarvisLabs through its official SDK: `mapping.py` translates words, `client.py` calls, `provider.py` is the interface."""

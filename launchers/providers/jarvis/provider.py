@@ -11,7 +11,7 @@ from launchers.credentials import check_address, fingerprint, key_from_environme
 from launchers.errors import CredentialError, MendInput, NoKey, OfferTaken, RetryLater
 from launchers.job import MachineState, MachineStatus, Offer
 from launchers.providers.base import AccountKey, CreateRequest, Need
-from launchers.providers.jarvis import wire
+from launchers.providers.jarvis import mapping
 from launchers.providers.jarvis.client import JarvisClient, NotThere, Refused, address_of, region_codes
 from launchers.transport.keys import blob
 
@@ -84,16 +84,16 @@ class Jarvis:
                 f"The JarvisLabs account pays in {currency} and provider.max_price is in $: "
                 "use an account that pays in $, or another provider."
             )
-        return wire.offers_of_rows(self._rows(0.0), need, region_codes())
+        return mapping.offers_of_rows(self._rows(0.0), need, region_codes())
 
     def create(self, request: CreateRequest) -> str:
-        if len(request.label) > wire.NAME_LENGTH:
+        if len(request.label) > mapping.NAME_LENGTH:
             raise MendInput(
-                f"JarvisLabs takes names of at most {wire.NAME_LENGTH} characters and {request.label} is longer: "
+                f"JarvisLabs takes names of at most {mapping.NAME_LENGTH} characters and {request.label} is longer: "
                 "start a new launch."
             )
-        region, _ = wire.region_and_type(request.offer)
-        payload = wire.create_payload(request.offer, request.label, request.disk_gb)
+        region, _ = mapping.region_and_type(request.offer)
+        payload = mapping.create_payload(request.offer, request.label, request.disk_gb)
         try:
             instance = str(self._client.create(request.image, region, payload))
         except Refused as refused:
@@ -121,7 +121,7 @@ class Jarvis:
         return status
 
     def _status_of(self, row: Any) -> MachineStatus:
-        state = wire.state_of(row.status)
+        state = mapping.state_of(row.status)
         address = address_of(row.ssh_command) if row.ssh_command else None
         return MachineStatus(
             instance=str(row.machine_id),
@@ -130,7 +130,7 @@ class Jarvis:
             detail=row.status,
             price=self._rate(row, state),
             spot=bool(row.is_spot),
-            gpu=wire.card_of(row.gpu_type),
+            gpu=mapping.card_of(row.gpu_type),
             host=f"{row.region}/{row.gpu_type}",
             addresses=(address,) if address else (),
         )
@@ -139,10 +139,10 @@ class Jarvis:
         """$ per hour now. A machine's own row tells what it cost so far, not its rate: that is in the catalogue."""
         disk = float(row.storage_gb or 0)
         if state is MachineState.stopped:
-            return round(wire.storage_price(disk), 4)
+            return round(mapping.storage_price(disk), 4)
         for sold in self._rows(CATALOGUE_S):
             if (sold.gpu_type, sold.region) == (row.gpu_type, row.region) and sold.workload_type in (None, "container"):
-                return wire.price_of(sold, row.num_gpus or 1, disk, bool(row.is_spot)) or 0.0
+                return mapping.price_of(sold, row.num_gpus or 1, disk, bool(row.is_spot)) or 0.0
         return 0.0
 
     def destroy(self, instance: str) -> None:
@@ -192,7 +192,7 @@ class Jarvis:
         if row.status != "Paused":
             raise OfferTaken(f"JarvisLabs' machine {instance} can't be resumed ({row.status}).")
         try:
-            return str(self._client.resume(row.template, row.region, wire.resume_payload(row, spot)))
+            return str(self._client.resume(row.template, row.region, mapping.resume_payload(row, spot)))
         except Refused as refused:
             raise refused.of_create() from None
         except NotThere as error:

@@ -1,7 +1,7 @@
 """What a newcomer does to rent at JarvisLabs."""
 
 from launchers.providers.base import SignUp
-from launchers.providers.jarvis import wire
+from launchers.providers.jarvis import mapping
 
 SIGN_UP = SignUp(
     title="JarvisLabs",
@@ -11,8 +11,8 @@ SIGN_UP = SignUp(
     key="make a key at https://jarvislabs.ai/settings/api-keys and `export JL_API_KEY=...`, or run `jl setup`",
     ssh="nothing to do: each launch makes a key pair, registers it, and removes it at its end (the account holds about ten keys)",
     prices=(
-        f"live catalogue, plus storage at ${wire.STORAGE_PER_GB_MONTH:.2f} per GB and month from the public price page of "
-        f"{wire.STORAGE_AS_OF}; {wire.ASSUMED_MBPS:.0f} Mbit/s are assumed and no reliability is known"
+        f"live catalogue, plus storage at ${mapping.STORAGE_PER_GB_MONTH:.2f} per GB and month from the public price page of "
+        f"{mapping.STORAGE_AS_OF}; {mapping.ASSUMED_MBPS:.0f} Mbit/s are assumed and no reliability is known"
     ),
     try_it="python -m summarizer provider=jarvis hardware=a100 provider.max_price=1 provider.dry_run=true",
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from launchers.providers.modal.words import translated
+from launchers.providers.modal.exceptions import translated
 from launchers.text import shown
 
 

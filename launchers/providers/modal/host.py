@@ -12,7 +12,6 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from launchers.capsule import Capsule
 from launchers.command import arguments_of, environment_of
 from launchers.errors import BadMachine, RetryLater
 from launchers.host import JobStatus, Manifest, Probe, Refused, RemoteFile
@@ -20,10 +19,11 @@ from launchers.job import JobPaths, JobSpec
 from launchers.providers.base import JobHandles
 from launchers.providers.modal import prices, worker
 from launchers.providers.modal.calls import CallEnd, end_of_call
+from launchers.providers.modal.exceptions import translated
 from launchers.providers.modal.logs import LogPieces
-from launchers.providers.modal.words import translated
 from launchers.remote.files import MAX_ROWS
 from launchers.settings import ModalSettings
+from launchers.snapshot import Snapshot
 from launchers.transport import messages
 
 TREE = "tree"
@@ -59,11 +59,11 @@ class ModalHost:
     def lease(self, terms: dict[str, Any]) -> None:
         """Every call has its timeout, and the worker its hours."""
 
-    def ship(self, capsule: Capsule) -> int:
+    def upload(self, snapshot: Snapshot) -> int:
         """It came with the application."""
         return 0
 
-    def prepare(self, capsule: Capsule, python: str | None, apt: Sequence[str] = ()) -> str:
+    def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
         """The image has it all."""
         return python or ""
 
@@ -78,7 +78,7 @@ class ModalHost:
                 for file in files:
                     batch.put_file(str(folder / file.path), f"/{self._path(job, 'output')}/{file.path}")
 
-    def start(self, job: JobSpec, python: str, capsule: Capsule, secrets: dict[str, str], grace: float) -> None:
+    def start(self, job: JobSpec, python: str, snapshot: Snapshot, secrets: dict[str, str], grace: float) -> None:
         """Secrets went to Modal with the application: a payload may be read by whoever sees the call."""
         if self.function is None:
             raise BadMachine("this client did not make the application, so that it can't start jobs in it")
@@ -90,7 +90,7 @@ class ModalHost:
         payload = {
             "job": job.id, "application": self.instance, "root": settings.mount_path,
             "volume": settings.volume, "cache_volume": settings.cache_volume,
-            "directory": f"{TREE}/{capsule.directory}", "python": settings.python,
+            "directory": f"{TREE}/{snapshot.directory}", "python": settings.python,
             # Relative: where the tree lies is the container's knowledge.
             "paths": environment_of(PurePosixPath(TREE)),
             "arguments": arguments_of(job, paths.output), "grace": min(grace, settings.grace_s),

@@ -16,7 +16,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from launchers.capsule import Capsule
 from launchers.credentials import checked, fingerprint, key_from_environment
 from launchers.errors import CredentialError, MendInput, NoKey
 from launchers.job import MachineState, MachineStatus, Offer
@@ -24,11 +23,12 @@ from launchers.ledger import launchers_home
 from launchers.providers.base import CreateRequest, JobHandles, Need
 from launchers.providers.modal import prices
 from launchers.providers.modal.checks import retries_of
+from launchers.providers.modal.exceptions import LOGIN, translated
 from launchers.providers.modal.host import TREE, ModalHost
-from launchers.providers.modal.words import LOGIN, translated
 from launchers.remote.setup import CONSTRAINTS, UV
 from launchers.secrecy import remember
 from launchers.settings import ModalSettings, RentalSettings
+from launchers.snapshot import Snapshot
 
 log = logging.getLogger("launchers")
 PACKAGE = Path(__file__).parents[2]
@@ -111,16 +111,16 @@ class Modal:
         """Build the image, upload the working tree, and make the application with its one Function."""
         import modal
 
-        settings, capsule = request.settings, request.capsule
+        settings, snapshot = request.settings, request.snapshot
         assert isinstance(settings, ModalSettings)
-        assert capsule is not None
+        assert snapshot is not None
         self._environment = settings.environment
         self._greet()
         with tempfile.TemporaryDirectory(prefix="launchers-") as folder, translated():
             tree = Path(folder) / TREE
-            unpack(capsule, tree)
-            image = self._image(settings, tree / capsule.directory)
-            recipe = _recipe(settings, tree / capsule.directory)
+            unpack(snapshot, tree)
+            image = self._image(settings, tree / snapshot.directory)
+            recipe = _recipe(settings, tree / snapshot.directory)
             if not recipe.exists():
                 _build(image)
             image = image.add_local_dir(PACKAGE, "/root/launchers", ignore=lambda path: not _is_of_worker(path))
@@ -268,16 +268,16 @@ def _is_of_worker(path: Path) -> bool:
     return path.suffix == ".py" and (path.parts[:-1] == ("remote",) or path.as_posix() in _WORKER)
 
 
-def unpack(capsule: Capsule, folder: Path) -> None:
+def unpack(snapshot: Snapshot, folder: Path) -> None:
     """The working tree as files."""
     folder.mkdir(parents=True)
-    for entry in capsule.entries:
+    for entry in snapshot.entries:
         path = folder / entry.path
         path.parent.mkdir(parents=True, exist_ok=True)
         if entry.link is not None:
             path.symlink_to(entry.link)
-        elif entry.executable or not _linked(capsule.blob(entry.digest), path):
-            shutil.copyfile(capsule.blob(entry.digest), path)
+        elif entry.executable or not _linked(snapshot.blob(entry.digest), path):
+            shutil.copyfile(snapshot.blob(entry.digest), path)
             path.chmod(0o755 if entry.executable else 0o644)
 
 

@@ -1,1 +1,1 @@
-"""Vast.ai through its official SDK: `wire.py` translates words, `client.py` calls, `provider.py` is the interface."""
+"""Vast.ai through its official SDK: `mapping.py` translates words, `client.py` calls, `provider.py` is the interface."""

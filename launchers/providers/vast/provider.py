@@ -16,7 +16,7 @@ from launchers.credentials import check_address, fingerprint, key_from_environme
 from launchers.errors import CredentialError, MendInput, NoKey, OfferTaken, RetryLater, Unreachable
 from launchers.job import MachineState, MachineStatus, Offer
 from launchers.providers.base import BETWEEN, AccountKey, CreateRequest, Need, SelfDestructRequest
-from launchers.providers.vast import wire
+from launchers.providers.vast import mapping
 
 KEY_VARIABLE = "VAST_API_KEY"
 DOMAIN = "vast.ai"
@@ -71,14 +71,14 @@ class Vast:
             client.timeout = REQUEST_TIMEOUT_S
 
     def offers(self, need: Need) -> list[Offer]:
-        query = wire.offer_query(need)
+        query = mapping.offer_query(need)
         found = []
         for spot in (False, True):
             with _translated():
                 rows = self._reader.search_offers(
                     dict(query), type="bid" if spot else "on-demand", order="dph_total", storage=need.disk_gb
                 )
-            found += [offer for row in rows if (offer := wire.offer_of_row(row, need, spot))]
+            found += [offer for row in rows if (offer := mapping.offer_of_row(row, need, spot))]
         return found
 
     def create(self, request: CreateRequest) -> str:
@@ -121,7 +121,7 @@ class Vast:
             if refused.status == 404:
                 return gone
             raise refused.translated() from None
-        return wire.status_of_row(row) if row else gone
+        return mapping.status_of_row(row) if row else gone
 
     def _raw(self, instance: str) -> dict[str, Any] | None:
         # Not `show_instance`: it crashes on the fields that a starting instance lacks.
@@ -149,7 +149,7 @@ class Vast:
                 page = self._reader.show_instances_v1(dict(params))
             rows += page.get("instances") or []
             if not page.get("next_token"):
-                return [wire.status_of_row(row) for row in rows]
+                return [mapping.status_of_row(row) for row in rows]
             params["after_token"] = page["next_token"]
         raise RetryLater(f"Vast.ai's list of instances did not end after {MOST_PAGES} pages.")
 

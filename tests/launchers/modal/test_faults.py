@@ -15,7 +15,7 @@ import pytest
 from tests.emulators.modal import containers
 from tests.emulators.modal.server import Modal
 from tests.launchers.conftest import EXAMPLE
-from tests.launchers.modal.desk import ModalDesk
+from tests.launchers.modal.user_env import ModalUserEnv
 
 pytestmark = pytest.mark.slow
 
@@ -43,20 +43,22 @@ FAULTS = {
 """Fault -> the stages in which it can happen."""
 
 
-def seen(desk: ModalDesk, stage: str) -> bool:
+def seen(user_env: ModalUserEnv, stage: str) -> bool:
     """Whether the job has come to a stage, by what Modal was asked and holds."""
     if stage == "run":
-        return any('"step": 3' in path.read_text() for path in desk.volume.glob("jobs/*/output/checkpoints/last.json"))
+        return any(
+            '"step": 3' in path.read_text() for path in user_env.volume.glob("jobs/*/output/checkpoints/last.json")
+        )
     if stage == "fetch":
-        return any('"ended"' in path.read_text() for path in desk.volume.glob("jobs/*/status.json"))
-    return desk.modal.counts()[RPC_OF[stage]] > 0
+        return any('"ended"' in path.read_text() for path in user_env.volume.glob("jobs/*/status.json"))
+    return user_env.modal.counts()[RPC_OF[stage]] > 0
 
 
-def strike(desk: ModalDesk, fault: str, client: subprocess.Popen[str]) -> None:
+def strike(user_env: ModalUserEnv, fault: str, client: subprocess.Popen[str]) -> None:
     if fault == "client killed":
         client.kill()
-    elif desk.modal.running():
-        desk.modal.preempt() if fault == "preempted" else desk.modal.crash()
+    elif user_env.modal.running():
+        user_env.modal.preempt() if fault == "preempted" else user_env.modal.crash()
 
 
 def run_cell(folder: Path, stage: str, fault: str) -> tuple[str, list[str]]:
@@ -66,24 +68,24 @@ def run_cell(folder: Path, stage: str, fault: str) -> tuple[str, list[str]]:
     subprocess.run(["git", "init", "--quiet", str(project)], check=True)
     problems = []
     with Modal(folder / "modal") as modal:
-        desk = ModalDesk(folder, project, None, modal=modal)  # type: ignore[arg-type]
+        user_env = ModalUserEnv(folder, project, None, modal=modal)  # type: ignore[arg-type]
         if fault in BURSTS:
             modal.faults.plant("rpc", f"^{RPC_OF[stage]}$", BURSTS[fault][0], times=BURSTS[fault][1])
-        client = desk.start(*JOB)
+        client = user_env.start(*JOB)
         if fault not in BURSTS:
             deadline = time.monotonic() + 40
-            while not seen(desk, stage) and client.poll() is None and time.monotonic() < deadline:
+            while not seen(user_env, stage) and client.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.02)
-            strike(desk, fault, client)
+            strike(user_env, fault, client)
         try:
             said, _ = client.communicate(timeout=90)
         except subprocess.TimeoutExpired:
             client.kill()
             said, problems = client.communicate()[0], ["the client never ended"]
         if fault == "client killed":
-            done = desk.launchers("attach", desk.launch)
+            done = user_env.launchers("attach", user_env.launch)
             said += done.stdout + done.stderr
-        metrics = desk.output() / "metrics.json"
+        metrics = user_env.output() / "metrics.json"
         finished = metrics.exists()
         if finished and json.loads(metrics.read_text())["loss"] != pytest.approx(FINAL_LOSS):
             problems.append("other metrics than an undisturbed run")
@@ -93,7 +95,7 @@ def run_cell(folder: Path, stage: str, fault: str) -> tuple[str, list[str]]:
             problems.append("a traceback")
         if modal.live_apps():
             problems.append("an application is left")
-        lines = (desk.output() / "remote.log").read_text() if (desk.output() / "remote.log").exists() else ""
+        lines = (user_env.output() / "remote.log").read_text() if (user_env.output() / "remote.log").exists() else ""
         begins = [int(step) for step in re.findall(r"starts at step (\d+)", lines)]
         if begins[1:] and fault != "client killed" and fault not in BURSTS and begins[-1] == 0 and stage == "run":
             problems.append("began again although a commit was there")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from modal_proto import api_pb2
 
-from tests.launchers.modal.desk import ModalDesk
+from tests.launchers.modal.user_env import ModalUserEnv
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +24,9 @@ class Program:
         return Path.touch, (self.path,)
 
 
-def write(desk: ModalDesk, text: str) -> None:
+def write(user_env: ModalUserEnv, text: str) -> None:
     """Let the job do more at its end."""
-    source = desk.project / "descent/__main__.py"
+    source = user_env.project / "descent/__main__.py"
     source.write_text(
         source.read_text()
         .replace("    loss =", f"    {text}\n    loss =")
@@ -35,7 +35,7 @@ def write(desk: ModalDesk, text: str) -> None:
 
 
 @pytest.mark.parametrize("is_error", [False, True], ids=["result", "exception"])
-def test_what_a_container_returns_is_not_unpickled(desk: ModalDesk, tmp_path: Path, is_error: bool):
+def test_what_a_container_returns_is_not_unpickled(user_env: ModalUserEnv, tmp_path: Path, is_error: bool):
     owned = tmp_path / "owned"
     evil = pickle.dumps(Program(owned))
 
@@ -46,37 +46,37 @@ def test_what_a_container_returns_is_not_unpickled(desk: ModalDesk, tmp_path: Pa
             item.result.exception = "evil \x1b[2J"
             item.result.serialized_tb = item.result.tb_line_cache = evil
 
-    desk.modal.control.tamper = tamper
-    done = desk.run("steps=3", "provider.max_restarts=0")
+    user_env.modal.control.tamper = tamper
+    done = user_env.run("steps=3", "provider.max_restarts=0")
     assert not owned.exists()
     assert done.returncode == is_error, done.stdout + done.stderr
     assert "\x1b" not in done.stdout + done.stderr
-    assert desk.loss() > 0
+    assert user_env.loss() > 0
 
 
-def test_names_that_are_code_stay_on_the_volume(desk: ModalDesk):
-    write(desk, "[(os.makedirs(folder / p, exist_ok=True), (folder / p / n).write_text('evil')) for p, n in (('.git', 'config'), "
+def test_names_that_are_code_stay_on_the_volume(user_env: ModalUserEnv):
+    write(user_env, "[(os.makedirs(folder / p, exist_ok=True), (folder / p / n).write_text('evil')) for p, n in (('.git', 'config'), "
                 "('bare', 'HEAD'), ('.', 'rich.py'), ('.', 'remote.log'), ('.', 'x\\x1b[2J'), ('good', 'notes'))]")  # fmt: skip
-    done = desk.run("steps=3")
+    done = user_env.run("steps=3")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (desk.output() / "good/notes").exists()
+    assert (user_env.output() / "good/notes").exists()
     for name in (".git/config", "bare/HEAD", "rich.py", "remote.log", "x\\x1b[2J"):
         assert f"not downloaded: '{name}'" in done.stdout
-    assert not (desk.output() / ".git/config").exists()
-    assert "step 3 " in (desk.output() / "remote.log").read_text()
+    assert not (user_env.output() / ".git/config").exists()
+    assert "step 3 " in (user_env.output() / "remote.log").read_text()
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "status.json", "attempts.json", "return.json"])
-def test_what_a_container_writes_about_itself_is_checked(desk: ModalDesk, name: str):
+def test_what_a_container_writes_about_itself_is_checked(user_env: ModalUserEnv, name: str):
     def tamper(item: Any) -> None:
-        for path in desk.volume.glob(f"jobs/*/{name}"):
+        for path in user_env.volume.glob(f"jobs/*/{name}"):
             path.write_text('{"path": 5, "state": ["running"]}')
 
-    desk.modal.control.tamper = tamper
-    done = desk.run("steps=3", "provider.max_restarts=0")
+    user_env.modal.control.tamper = tamper
+    done = user_env.run("steps=3", "provider.max_restarts=0")
     said = done.stdout + done.stderr
     assert done.returncode == 1
     assert "an answer that makes no sense" in said
     assert "mistake" not in said
     assert "Traceback" not in said
-    assert desk.modal.live_apps() == []
+    assert user_env.modal.live_apps() == []

@@ -7,30 +7,30 @@ from collections.abc import Callable
 import pytest
 
 from tests.launchers.conftest import CANARIES
-from tests.launchers.modal.desk import ModalDesk
+from tests.launchers.modal.user_env import ModalUserEnv
 
 pytestmark = pytest.mark.slow
 
 
-def no_token(desk: ModalDesk) -> None:
-    desk.variables |= {"MODAL_TOKEN_ID": "", "MODAL_TOKEN_SECRET": ""}
+def no_token(user_env: ModalUserEnv) -> None:
+    user_env.variables |= {"MODAL_TOKEN_ID": "", "MODAL_TOKEN_SECRET": ""}
 
 
-def wrong_token(desk: ModalDesk) -> None:
-    desk.variables |= {"MODAL_TOKEN_SECRET": "as-not-the-secret"}
+def wrong_token(user_env: ModalUserEnv) -> None:
+    user_env.variables |= {"MODAL_TOKEN_SECRET": "as-not-the-secret"}
 
 
-def unknown_profile(desk: ModalDesk) -> None:
-    (desk.folder / "modal.toml").write_text('[other]\ntoken_id = "a"\ntoken_secret = "b"\n')
-    no_token(desk)
-    desk.variables |= {"MODAL_PROFILE": "nosuch", "MODAL_CONFIG_PATH": str(desk.folder / "modal.toml")}
+def unknown_profile(user_env: ModalUserEnv) -> None:
+    (user_env.folder / "modal.toml").write_text('[other]\ntoken_id = "a"\ntoken_secret = "b"\n')
+    no_token(user_env)
+    user_env.variables |= {"MODAL_PROFILE": "nosuch", "MODAL_CONFIG_PATH": str(user_env.folder / "modal.toml")}
 
 
-def token_and_oauth(desk: ModalDesk) -> None:
-    desk.variables |= {"MODAL_OAUTH_REFRESH_TOKEN": "refresh-me"}
+def token_and_oauth(user_env: ModalUserEnv) -> None:
+    user_env.variables |= {"MODAL_OAUTH_REFRESH_TOKEN": "refresh-me"}
 
 
-def nothing(desk: ModalDesk) -> None:
+def nothing(user_env: ModalUserEnv) -> None:
     pass
 
 
@@ -49,13 +49,13 @@ CASES = [
 
 @pytest.mark.parametrize(("spoil", "arguments", "sentence"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_bad_input_is_refused_in_one_sentence_and_nothing_runs(
-    desk: ModalDesk, spoil: Callable[[ModalDesk], None], arguments: list[str], sentence: str
+    user_env: ModalUserEnv, spoil: Callable[[ModalUserEnv], None], arguments: list[str], sentence: str
 ):
-    spoil(desk)
-    done = desk.run("steps=1", *arguments)
+    spoil(user_env)
+    done = user_env.run("steps=1", *arguments)
     said = done.stdout + done.stderr
     assert done.returncode != 0
     assert sentence in said
     assert "Traceback" not in said
-    assert desk.modal.counts()["FunctionMap"] == 0
-    assert desk.modal.live_apps() == []
+    assert user_env.modal.counts()["FunctionMap"] == 0
+    assert user_env.modal.live_apps() == []

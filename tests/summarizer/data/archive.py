@@ -45,7 +45,7 @@ def description(number: int) -> tuple[str, str]:
     rng = random.Random(number)
     kind, field = rng.choice(KINDS), rng.choice(FIELDS)
     filler = [" ".join(rng.choices(WORDS, k=12)) for _ in range(3)]
-    synopsis = f"{rng.choice(WORDS)}{number} {kind} for {field} on the desk"
+    synopsis = f"{rng.choice(WORDS)}{number} {kind} for {field} on the user_env"
     body = [f" Some {rng.choice(WORDS)} {kind} {filler[0]} {field}.", f" It {filler[1]}.", " .", f" Also {filler[2]}."]
     return synopsis, "\n".join(body)
 

@@ -1,7 +1,7 @@
-"""`RentedJobs`: what a Hydra launcher for rented machines does, whoever rents them out.
+"""`RemoteLauncher`: what a Hydra launcher for rented machines does, whoever rents them out.
 
 Checks everything a user can get wrong for all jobs first, packs the working tree once, writes the launch into the ledger,
-and then lets the fleet run it.
+and then lets the scheduler run it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from launchers.text import shown
 
 if TYPE_CHECKING:
     from launchers.ledger import JobRecord, Ledger
-    from launchers.lifecycle.fleet import Fleet
-    from launchers.lifecycle.office import Office
+    from launchers.lifecycle.context import LaunchContext
+    from launchers.lifecycle.scheduler import Scheduler
     from launchers.lifecycle.task import Task
     from launchers.plan import Plan
 
@@ -66,7 +66,7 @@ def without_collections() -> Iterator[None]:
             gc.enable()
 
 
-class RentedJobs(DispatchingLauncher):
+class RemoteLauncher(DispatchingLauncher):
     """A launcher subclass names its provider and the schema of its settings."""
 
     provider: str
@@ -94,7 +94,7 @@ class RentedJobs(DispatchingLauncher):
             check_config_holds_no_secret(job)
             settings.pass_environment = needed_variables(job, settings)
             _entry_point(settings)
-            _ship_paths(job, settings)
+            _local_paths(job, settings)
         open_provider(self.provider, self._settings(jobs[0]).api_url)
         self._ledger = Ledger.open()
 
@@ -122,9 +122,9 @@ class RentedJobs(DispatchingLauncher):
         home, ledger = launchers_home(), self._ledger
         with without_collections():
             from launchers.job import new_launch_id
-            from launchers.lifecycle.fleet import Fleet
+            from launchers.lifecycle.reconnect import claimed
+            from launchers.lifecycle.scheduler import Scheduler
             from launchers.lifecycle.stops import counted_stops
-            from launchers.lifecycle.takeover import claimed
 
             launch = new_launch_id(_now())
             tasks = self._tasks(jobs, launch, home, ledger)
@@ -134,12 +134,12 @@ class RentedJobs(DispatchingLauncher):
                 "launch %s: `python -m launchers attach %s` takes it up again should this process die", launch, launch
             )
             log.info("at most $%.2f: %s", *self._most(jobs))
-            fleet = Fleet(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1, stops=stops)
+            scheduler = Scheduler(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1, stops=stops)
             try:
-                fleet.run()
+                scheduler.run()
             finally:
                 close_if_done(ledger, launch)
-        _raise_if_still_billed(fleet)  # before the table: nothing that it shows may cost this sentence
+        _raise_if_still_billed(scheduler)  # before the table: nothing that it shows may cost this sentence
         records = {record.spec.number: record for record in ledger.jobs(launch)}
         _show_summary(list(records.values()), ledger)
         ledger.close()
@@ -161,17 +161,17 @@ class RentedJobs(DispatchingLauncher):
         ), what
 
     def _tasks(self, jobs: Sequence[ComposedJob], launch: str, home: Path, ledger: Ledger) -> list[Task]:
-        from launchers.capsule import pack
         from launchers.job import JobSpec
         from launchers.lifecycle.task import Task
+        from launchers.snapshot import pack
 
-        ships = [_ship_paths(job, self._settings(job)) for job in jobs]
+        ships = [_local_paths(job, self._settings(job)) for job in jobs]
         own_configs = _own_configs(jobs[0])
         data = tuple(dict.fromkeys(path for ship in ships for path in ship.values()))
         first = self._settings(jobs[0])
         # All jobs of a sweep get the same tree, as it is now.
-        capsule, places = pack(
-            Path.cwd(), home, first.max_capsule_mb * 1e6, _results(jobs), data, _carried(jobs, first),
+        snapshot, places = pack(
+            Path.cwd(), home, first.max_snapshot_mb * 1e6, _results(jobs), data, _carried(jobs, first),
             tuple(own_configs),
         )  # fmt: skip
         tasks = []
@@ -185,17 +185,19 @@ class RentedJobs(DispatchingLauncher):
                 overrides=_remote_overrides(
                     job, settings, {key: places[path] for key, path in ship.items()}, [places[p] for p in own_configs]
                 ),
-                capsule=capsule.digest,
+                snapshot=snapshot.digest,
                 settings=asdict(settings),
                 timing=asdict(timing),
                 hours=_expected_hours(job, settings),
                 config=job.text,
             )
-            tasks.append(Task(spec, self._office(launch, settings, timing, home, ledger), capsule))
+            tasks.append(Task(spec, self._context(launch, settings, timing, home, ledger), snapshot))
         return tasks
 
-    def _office(self, launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger) -> Office:
-        return open_office(launch, settings, timing, home, ledger)
+    def _context(
+        self, launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger
+    ) -> LaunchContext:
+        return open_context(launch, settings, timing, home, ledger)
 
     def _dry_run(self, job: ComposedJob) -> JobReturn:
         """Print the plan of one job and create nothing; for `launchers estimate`, append it to the file instead."""
@@ -203,43 +205,43 @@ class RentedJobs(DispatchingLauncher):
 
         from launchers.cli.tables import estimate_rows, plan_table, show
         from launchers.ledger import launchers_home
-        from launchers.lifecycle.rental import balance_of
+        from launchers.lifecycle.machines import balance_of
 
         settings = self._settings(job)
-        office = self._office("dry-run", settings, self._timing(job), launchers_home(), self._ledger)
+        context = self._context("dry-run", settings, self._timing(job), launchers_home(), self._ledger)
         file = os.environ.get(ESTIMATE_FILE)
         if not file:
-            plan = self._plan(job, office)
+            plan = self._plan(job, context)
             show(plan_table(plan))
             log.info("at most $%.2f: %s", *self._most([job]))
-            plan.require(settings.max_cost, balance_of(office))
+            plan.require(settings.max_cost, balance_of(context))
             return finished(job, JobStatus.COMPLETED, None)
         hardware = _choice(job, "hardware")
         try:
             self.check_settings(settings, 1)
-            rows = estimate_rows(self._plan(job, office), hardware, self.provider)
+            rows = estimate_rows(self._plan(job, context), hardware, self.provider)
         except MendInput as error:
             rows = [{"hardware": hardware, "provider": self.provider, "card": settings.gpu, "note": str(error)}]
         with open(file, "a") as rows_file:
             rows_file.writelines(json.dumps(row) + "\n" for row in rows)
         return finished(job, JobStatus.COMPLETED, None)
 
-    def _plan(self, job: ComposedJob, office: Office) -> Plan:
-        from launchers.lifecycle.rental import plan_for
+    def _plan(self, job: ComposedJob, context: LaunchContext) -> Plan:
+        from launchers.lifecycle.machines import plan_for
         from launchers.plan import Forecast
 
-        settings, hours = office.settings, _expected_hours(job, office.settings)
-        return plan_for(office, Forecast(hours, hours < settings.max_hours, settings.expected_download_gb))
+        settings, hours = context.settings, _expected_hours(job, context.settings)
+        return plan_for(context, Forecast(hours, hours >= settings.max_hours, settings.expected_download_gb))
 
 
-def open_office(launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger) -> Office:
+def open_context(launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger) -> LaunchContext:
     """The surroundings of a launch, with the real provider, clock and keys.
 
     Raises:
         CredentialError: its machines were rented with another key.
     """
+    from launchers.lifecycle.context import LaunchContext, open_serverless_host, open_ssh_host
     from launchers.lifecycle.launch_keys import check_account, keys_of
-    from launchers.lifecycle.office import Office, open_serverless_host, open_ssh_host
     from launchers.providers import open_provider
     from launchers.providers.base import Serverless
     from launchers.transport.keys import NO_KEYS
@@ -247,16 +249,16 @@ def open_office(launch: str, settings: RentalSettings, timing: Timing, home: Pat
     provider = open_provider(settings.name, settings.api_url)
     check_account(ledger, launch, provider)
     if isinstance(provider, Serverless):
-        return Office(launch, provider, ledger, settings, timing, home, NO_KEYS, open_serverless_host)
-    return Office(launch, provider, ledger, settings, timing, home, keys_of(ledger, launch, home), open_ssh_host)
+        return LaunchContext(launch, provider, ledger, settings, timing, home, NO_KEYS, open_serverless_host)
+    return LaunchContext(launch, provider, ledger, settings, timing, home, keys_of(ledger, launch, home), open_ssh_host)
 
 
 def close_if_done(ledger: Ledger, launch: str) -> None:
     """A launch whose jobs have all ended and whose machines are all gone needs no one any more."""
-    from launchers.capsule import forget_all_but
     from launchers.job import Billing
     from launchers.ledger import launchers_home
     from launchers.lifecycle.launch_keys import retire
+    from launchers.snapshot import forget_all_but
 
     done = all(job.outcome.ended for job in ledger.jobs(launch))
     if done and all(machine.billing is Billing.gone for machine in ledger.machines(launch)):
@@ -264,7 +266,7 @@ def close_if_done(ledger: Ledger, launch: str) -> None:
         ledger.close_launch(launch, _now())
         # The tree of this one stays, until another launch ends: the next one packs what has changed since.
         needed = [launch, *ledger.launches(only_open=True)]
-        wanted = {job.spec.capsule for name in needed for job in ledger.jobs(name)}
+        wanted = {job.spec.snapshot for name in needed for job in ledger.jobs(name)}
         forget_all_but(wanted, launchers_home())
 
 
@@ -282,10 +284,10 @@ def _entry_point(settings: RentalSettings) -> str:
     raise MendInput("It is not clear what the machine should run: set provider.entry_point to your package's name.")
 
 
-def _ship_paths(job: ComposedJob, settings: RentalSettings) -> dict[str, Path]:
+def _local_paths(job: ComposedJob, settings: RentalSettings) -> dict[str, Path]:
     """Config key -> the file or folder of this machine that it names."""
     found = {}
-    for key in settings.ship_keys:
+    for key in settings.local_paths:
         value = OmegaConf.select(job.config, key)
         if value is None or not isinstance(value, (str, Path)) or "://" in str(value) or str(value) == "-":
             continue
@@ -329,7 +331,7 @@ def _is_local(override: str) -> bool:
 
 def _carried(jobs: Sequence[ComposedJob], settings: RentalSettings) -> dict[str, Path]:
     """What the app asks to carry for any of the jobs, as far as it stays under the limit."""
-    from launchers.capsule import size_below
+    from launchers.snapshot import size_below
 
     chosen: dict[str, Path] = {}
     if not settings.carry:
@@ -355,9 +357,9 @@ def _show_summary(records: list[JobRecord], ledger: Ledger) -> None:
     show_ended(records, _now())
 
 
-def _raise_if_still_billed(fleet: Fleet) -> None:
-    if fleet.still_billed:
-        raise StillBilled(" ".join(str(error) for error in fleet.still_billed))
+def _raise_if_still_billed(scheduler: Scheduler) -> None:
+    if scheduler.still_billed:
+        raise StillBilled(" ".join(str(error) for error in scheduler.still_billed))
 
 
 def _job_return(job: ComposedJob, record: JobRecord) -> JobReturn:

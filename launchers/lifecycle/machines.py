@@ -10,7 +10,6 @@ import logging
 import threading
 from dataclasses import dataclass, field
 
-from launchers.capsule import Capsule
 from launchers.errors import (
     BadMachine,
     Cancelled,
@@ -27,9 +26,9 @@ from launchers.gpus import find_card
 from launchers.host import Host, Probe
 from launchers.job import Billing, MachineState, MachineStatus, Offer
 from launchers.ledger import MachineRecord
-from launchers.lifecycle.ending import LOOKS, find_by_label, give_back
+from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.inspection import check_machine
-from launchers.lifecycle.office import Office
+from launchers.lifecycle.release import LOOKS, find_by_label, release
 from launchers.lifecycle.warden import MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Guard, Phase, is_over_total
 from launchers.plan import Forecast, Plan, make_plan, reserve
 from launchers.providers.base import (
@@ -43,6 +42,7 @@ from launchers.providers.base import (
     Serverless,
 )
 from launchers.settings import RentalSettings
+from launchers.snapshot import Snapshot
 
 RATE_TOLERANCE = 1.05
 """Billed over quoted price above which a machine is given back."""
@@ -54,7 +54,7 @@ _register_lock = threading.Lock()
 
 
 @dataclass
-class Rented:
+class Lease:
     """A machine that is up and takes jobs."""
 
     record: MachineRecord
@@ -91,21 +91,23 @@ def need_of(settings: RentalSettings) -> Need:
     )
 
 
-def plan_for(office: Office, forecast: Forecast, excluded: Excluded | None = None) -> Plan:
+def plan_for(context: LaunchContext, forecast: Forecast, excluded: Excluded | None = None) -> Plan:
     """Today's offers, priced for a job. Creates nothing."""
-    need = need_of(office.settings)
-    offers = office.retry(lambda: office.provider.offers(need), stoppable=True)
+    need = need_of(context.settings)
+    offers = context.retry(lambda: context.provider.offers(need), stoppable=True)
     left = [offer for offer in offers if excluded is None or offer.id not in excluded.offers]
     return make_plan(need, left, forecast, frozenset(excluded.hosts if excluded else ()))
 
 
-def balance_of(office: Office) -> float | None:
+def balance_of(context: LaunchContext) -> float | None:
     """$ on the account, where the provider knows such a thing."""
-    provider = office.provider
-    return office.retry(provider.balance) if isinstance(provider, KnowsBalance) else None
+    provider = context.provider
+    return context.retry(provider.balance) if isinstance(provider, KnowsBalance) else None
 
 
-def rent(office: Office, forecast: Forecast, excluded: Excluded, job: str, capsule: Capsule | None = None) -> Rented:
+def acquire(
+    context: LaunchContext, forecast: Forecast, excluded: Excluded, job: str, snapshot: Snapshot | None = None
+) -> Lease:
     """Rent the best machine that comes up and is what was paid for, on the account of a job.
 
     Raises:
@@ -114,88 +116,88 @@ def rent(office: Office, forecast: Forecast, excluded: Excluded, job: str, capsu
         StillBilled: a machine that was no good could not be confirmed gone.
     """
     problem: LaunchError | None = None
-    for _ in range(office.timing.max_attempts):
-        check_caps(office, job)
-        plan = plan_for(office, forecast, excluded)
+    for _ in range(context.timing.max_attempts):
+        check_caps(context, job)
+        plan = plan_for(context, forecast, excluded)
         if problem is not None and not plan.candidates:
             break
-        candidates = plan.require(office.settings.max_cost, balance_of(office))
-        record = _intend(office, [candidate.offer for candidate in candidates], job)
+        candidates = plan.require(context.settings.max_cost, balance_of(context))
+        record = _intend(context, [candidate.offer for candidate in candidates], job)
         try:
-            return _rent_offer(office, record, job, capsule)
+            return _acquire_offer(context, record, job, snapshot)
         except OfferTaken as error:
             problem = error
             excluded.offers.add(record.offer.id)
-            office.say(office.launch, f"offer {record.offer.id} could not be had: {error}")
+            context.say(context.launch, f"offer {record.offer.id} could not be had: {error}")
         except (BadMachine, RetryLater) as error:
             problem = error
-            if isinstance(office.provider, Serverless):
+            if isinstance(context.provider, Serverless):
                 # There is no other host to go to.
-                office.say(office.launch, f"trying again: {error}")
-                office.rest(office.timing.poll)
+                context.say(context.launch, f"trying again: {error}")
+                context.rest(context.timing.poll)
                 continue
             excluded.hosts.add(record.offer.host)
-            office.say(office.launch, f"host {record.offer.host} is left out from now on: {error}")
-    raise NoOffer(f"No machine could be had after {office.timing.max_attempts} tries; the last problem: {problem}")
+            context.say(context.launch, f"host {record.offer.host} is left out from now on: {error}")
+    raise NoOffer(f"No machine could be had after {context.timing.max_attempts} tries; the last problem: {problem}")
 
 
-def check_caps(office: Office, job: str) -> None:
+def check_caps(context: LaunchContext, job: str) -> None:
     """
     Raises:
         Capped: nothing more may be rented for this job.
     """
-    record, settings = office.ledger.job(job), office.settings
+    record, settings = context.ledger.job(job), context.settings
     if settings.max_cost is not None and record.cost >= settings.max_cost:
         raise Capped(MAX_COST)
     if record.seconds >= settings.max_hours * 3600:
         raise Capped(MAX_HOURS)
-    if is_over_total(office):
+    if is_over_total(context):
         raise Capped(MAX_TOTAL_COST)
 
 
-def _intend(office: Office, offers: list[Offer], job: str) -> MachineRecord:
+def _intend(context: LaunchContext, offers: list[Offer], job: str) -> MachineRecord:
     """The intent to rent the first offer that none of our own threads and processes holds; written before it is asked for."""
-    provider = office.provider
+    provider = context.provider
     if isinstance(provider, DirectSsh):
         with _register_lock:
-            office.retry(lambda: provider.register_key(office.keys.public), stoppable=True)
-    taken = {machine.label for machine in office.retry(office.provider.list_mine, stoppable=True)}
-    ledger, now = office.ledger, office.clock.now()
+            context.retry(lambda: provider.register_key(context.keys.public), stoppable=True)
+    taken = {machine.label for machine in context.retry(context.provider.list_mine, stoppable=True)}
+    ledger, now = context.ledger, context.clock.now()
     record = ledger.intend_machine(
-        office.launch, office.settings.api_url, offers, taken, job, now, office.provider.account
+        context.launch, context.settings.api_url, offers, taken, job, now, context.provider.account
     )
     if record is None:
         raise NoOffer(
             f"All {len(offers)} offers that fit are held by other machines of this ledger: lower provider.machines, "
             "or raise provider.max_price."
         )
-    set_terms(office, record.label, job)
+    set_terms(context, record.label, job)
     return record
 
 
-def _rent_offer(office: Office, record: MachineRecord, job: str, capsule: Capsule | None) -> Rented:
+def _acquire_offer(context: LaunchContext, record: MachineRecord, job: str, snapshot: Snapshot | None) -> Lease:
     label, offer = record.label, record.offer
     try:
-        instance = _create(office, offer, label, capsule)
-        office.ledger.update_machine(label, instance=instance, billing=Billing.billed)
-        if isinstance(office.provider, DirectSsh):
+        instance = _create(context, offer, label, snapshot)
+        context.ledger.update_machine(label, instance=instance, billing=Billing.billed)
+        if isinstance(context.provider, DirectSsh):
             from launchers.transport import ssh
 
             threading.Thread(target=ssh.preload, daemon=True).start()
         what, price = offer.gpu or "a machine", f"${offer.price:.3f}/h"
         if offer.per_job:
-            office.say(label, f"{offer.provider} application {instance}: {what}, about {price} for each running job")
+            context.say(label, f"{offer.provider} application {instance}: {what}, about {price} for each running job")
         else:
-            office.say(label, f"rented {what} as {offer.provider} instance {instance} at {price}")
-        return _bring_up(office, label, offer, job)
+            context.say(label, f"rented {what} as {offer.provider} instance {instance} at {price}")
+        return _bring_up(context, label, offer, job)
     except NeverAnswered as error:
-        office.warden.forget(label)  # nobody waits for it: it is looked for by its label
+        context.warden.forget(label)  # nobody waits for it: it is looked for by its label
         raise OfferTaken(str(error)) from None
     except BaseException as error:
         try:
             # A plain refusal is believed after one look at the list.
             refused = isinstance(error, OfferTaken | MendInput)
-            give_back(office, label, looks=1 if refused else LOOKS, refused=refused)
+            release(context, label, looks=1 if refused else LOOKS, refused=refused)
         except StillBilled as still:
             raise still from error
         raise
@@ -205,150 +207,150 @@ class NeverAnswered(LaunchError):
     """A create call that may have been carried out: its intent stays open, and is looked for again."""
 
 
-def _create(office: Office, offer: Offer, label: str, capsule: Capsule | None) -> str:
+def _create(context: LaunchContext, offer: Offer, label: str, snapshot: Snapshot | None) -> str:
     """One create call. When its answer is an error or never comes, the label tells whether it acted all the same."""
-    provider = office.provider
+    provider = context.provider
     request = CreateRequest(
-        offer, label, office.settings.image, office.settings.disk_gb, office.keys.public, office.settings.max_hours,
-        capsule, office.settings,
+        offer, label, context.settings.image, context.settings.disk_gb, context.keys.public, context.settings.max_hours,
+        snapshot, context.settings,
     )  # fmt: skip
-    guard = office.warden.guard(office, label, offer.per_job)
+    guard = context.warden.guard(context, label, offer.per_job)
     guard.phase = Phase.creating
     try:
         return provider.create(request)
     except RetryLater as error:
         if isinstance(provider, Serverless):
             raise  # half an application is of no use: the caller ends what carries the label
-        found = find_by_label(office, label, LOOKS)
+        found = find_by_label(context, label, LOOKS)
         if found is None and error.may_have_acted:
             text = f"no answer to the create call of {label} ({str(error).rstrip('.')}): it may be billed, and is looked for"
             raise NeverAnswered(f"{text}, and destroyed when it shows up") from error
         if found is None:
             raise OfferTaken(f"the provider did not rent it ({error})") from error
-        office.say(label, f"the answer to the create call was lost; found it as instance {found.instance}")
+        context.say(label, f"the answer to the create call was lost; found it as instance {found.instance}")
         return found.instance
     finally:
         guard.phase = Phase.idle
 
 
-def resume(office: Office, record: MachineRecord, job: str, excluded: Excluded) -> Rented | None:
+def resume(context: LaunchContext, record: MachineRecord, job: str, excluded: Excluded) -> Lease | None:
     """A machine that was paused under its job, taken up again with its disk at no more than its old price.
 
     None when it can't be: the provider has no pauses, the account is empty, there is no card free for it, or what came up
     is not what was rented (its host is excluded then). It exists as before then, and somebody must give it back.
     """
-    provider, label, instance = office.provider, record.label, record.instance
+    provider, label, instance = context.provider, record.label, record.instance
     if not isinstance(provider, Resumes) or instance is None:
         return None
     try:
-        if office.retry(lambda: provider.status(instance)).state is not MachineState.stopped:
+        if context.retry(lambda: provider.status(instance)).state is not MachineState.stopped:
             return None
-        left = balance_of(office)
+        left = balance_of(context)
         if left is not None and left <= 0:
             return None
         try:
-            new = office.retry(lambda: provider.resume(instance, record.offer.spot))
+            new = context.retry(lambda: provider.resume(instance, record.offer.spot))
         except (OfferTaken, RetryLater):
-            found = find_by_label(office, label, LOOKS)
+            found = find_by_label(context, label, LOOKS)
             if found is None or found.state is MachineState.stopped:
                 raise
             new = found.instance
         # Another container of the same disk: it has other host keys, and most likely another address.
-        office.ledger.update_machine(label, instance=new, host_key=None)
-        office.say(label, f"resumed as instance {new}")
-        return _bring_up(office, label, record.offer, job)
+        context.ledger.update_machine(label, instance=new, host_key=None)
+        context.say(label, f"resumed as instance {new}")
+        return _bring_up(context, label, record.offer, job)
     except (Cancelled, Capped):
         return None
     except LaunchError as error:
-        office.say(label, f"could not be resumed: {error}", logging.WARNING)
+        context.say(label, f"could not be resumed: {error}", logging.WARNING)
         if isinstance(error, BadMachine):
             excluded.hosts.add(record.offer.host)
         return None
 
 
-def _bring_up(office: Office, label: str, offer: Offer, job: str) -> Rented:
-    record = office.ledger.machine(label)
+def _bring_up(context: LaunchContext, label: str, offer: Offer, job: str) -> Lease:
+    record = context.ledger.machine(label)
     assert record.instance is not None
-    provider, instance = office.provider, record.instance
-    guard = office.warden.guard(office, label, offer.per_job)
+    provider, instance = context.provider, record.instance
+    guard = context.warden.guard(context, label, offer.per_job)
     if isinstance(provider, Serverless):
-        return Rented(record, office.open_host(office, record, None), guard)
+        return Lease(record, context.open_host(context, record, None), guard)
     if isinstance(provider, DirectSsh):
-        office.retry(lambda: provider.authorize(instance, office.keys.public), stoppable=True)
-    status = _wait_until_running(office, instance, guard)
+        context.retry(lambda: provider.authorize(instance, context.keys.public), stoppable=True)
+    status = _wait_until_running(context, instance, guard)
     if offer.spot and not status.spot:
         raise BadMachine(f"instance {instance} is on-demand although a spot machine was asked for")
     if not status.price <= offer.price * RATE_TOLERANCE:
         raise BadMachine(f"instance {instance} is billed at ${status.price:.3f}/h, quoted was ${offer.price:.3f}/h")
     # a market that can't tell what it bills now has at least told what it would
-    office.ledger.update_machine(label, price=status.price or offer.price)
-    host = office.open_host(office, office.ledger.machine(label), status)
+    context.ledger.update_machine(label, price=status.price or offer.price)
+    host = context.open_host(context, context.ledger.machine(label), status)
     guard.cut = host.cut
     try:
-        check_machine(_first_contact(office, host, instance, guard), office.settings)
-        extend_lease(office, host, label, job)
+        check_machine(_first_contact(context, host, instance, guard), context.settings)
+        extend_lease(context, host, label, job)
     except BaseException:
         host.close()
         raise
-    office.say(label, "up and checked")
-    return Rented(office.ledger.machine(label), host, guard)
+    context.say(label, "up and checked")
+    return Lease(context.ledger.machine(label), host, guard)
 
 
-def _wait_until_running(office: Office, instance: str, guard: Guard) -> MachineStatus:
-    end = office.clock.now() + office.timing.boot
+def _wait_until_running(context: LaunchContext, instance: str, guard: Guard) -> MachineStatus:
+    end = context.clock.now() + context.timing.boot
     status: MachineStatus | None = None
-    pause = min(office.timing.poll, FIRST_POLL_S)
-    while office.clock.now() < end:
+    pause = min(context.timing.poll, FIRST_POLL_S)
+    while context.clock.now() < end:
         with contextlib.suppress(RetryLater):
-            status = office.provider.status(instance)
+            status = context.provider.status(instance)
             if status.state is MachineState.running and status.addresses:
                 return status
             if status.state in (MachineState.failed, MachineState.stopped, MachineState.gone):
                 raise BadMachine(f"instance {instance} did not come up ({status.detail})")
-        office.rest(pause, guard)
-        pause = min(pause * 1.5, office.timing.poll)
+        context.rest(pause, guard)
+        pause = min(pause * 1.5, context.timing.poll)
     words = status.detail if status else "no answer"
-    raise BadMachine(f"instance {instance} did not run after {office.timing.boot:.0f} s ({words})")
+    raise BadMachine(f"instance {instance} did not run after {context.timing.boot:.0f} s ({words})")
 
 
-def _first_contact(office: Office, host: Host, instance: str, guard: Guard) -> Probe:
+def _first_contact(context: LaunchContext, host: Host, instance: str, guard: Guard) -> Probe:
     """The probe of a machine whose ssh may come up later than its container."""
-    end = office.clock.now() + office.timing.ssh
+    end = context.clock.now() + context.timing.ssh
     while True:
         try:
             return host.probe()
         except Unreachable as error:
-            if office.clock.now() >= end:
+            if context.clock.now() >= end:
                 raise BadMachine(
-                    f"instance {instance} runs but let nobody in for {office.timing.ssh:.0f} s ({error})"
+                    f"instance {instance} runs but let nobody in for {context.timing.ssh:.0f} s ({error})"
                 ) from None
-            office.rest(min(office.timing.poll, LOGIN_PAUSE_S), guard)
+            context.rest(min(context.timing.poll, LOGIN_PAUSE_S), guard)
 
 
-def set_terms(office: Office, label: str, job: str) -> float:
+def set_terms(context: LaunchContext, label: str, job: str) -> float:
     """A machine's deadline for the next job, by what is left to that job; returns the seconds it has, without the reserve."""
-    record, now, settings = office.ledger.machine(label), office.clock.now(), office.settings
-    guard = office.warden.guard(office, label, record.offer.per_job)
+    record, now, settings = context.ledger.machine(label), context.clock.now(), context.settings
+    guard = context.warden.guard(context, label, record.offer.per_job)
     if record.offer.per_job:
         return settings.max_hours * 3600  # billed by what jobs run: each is ended by its own meter
     if record.job not in (None, job):
-        office.ledger.charge(label, now)  # until here it was the last job's
-        record = office.ledger.machine(label)
-    spent = office.ledger.job(job)
+        context.ledger.charge(label, now)  # until here it was the last job's
+        record = context.ledger.machine(label)
+    spent = context.ledger.job(job)
     left = [(settings.max_hours * 3600 - spent.seconds, MAX_HOURS)]
     if settings.max_cost is not None and record.price > 0:
         left.append(((settings.max_cost - spent.cost) / record.price * 3600, MAX_COST))
     seconds, guard.why = min(left)
     seconds = max(seconds - (now - (record.accounted or record.created)), 0.0)
-    guard.asked, guard.deadline = None, now + seconds + reserve(office.timing)
-    office.ledger.update_machine(label, deadline=guard.deadline, job=job)
+    guard.asked, guard.deadline = None, now + seconds + reserve(context.timing)
+    context.ledger.update_machine(label, deadline=guard.deadline, job=job)
     return seconds
 
 
-def extend_lease(office: Office, host: Host, label: str, job: str) -> None:
+def extend_lease(context: LaunchContext, host: Host, label: str, job: str) -> None:
     """Tell the machine until when it may live; it ends itself if this client is gone by then."""
-    left = set_terms(office, label, job)
-    provider: Provider = office.provider
+    left = set_terms(context, label, job)
+    provider: Provider = context.provider
     destruct = vars(provider.self_destruct()) if isinstance(provider, SelfDestruct) else None
-    seconds = left + min(office.timing.fetch, office.timing.idle)
-    host.lease({"seconds": seconds, "idle": office.timing.idle, "destruct": destruct})
+    seconds = left + min(context.timing.fetch, context.timing.idle)
+    host.lease({"seconds": seconds, "idle": context.timing.idle, "destruct": destruct})

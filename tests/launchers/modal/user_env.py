@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.emulators.modal.server import Modal
-from tests.launchers.conftest import CANARIES, Desk, environment
+from tests.launchers.conftest import CANARIES, UserEnv, environment
 
 SLOW = ("steps=30", "seconds_per_step=0.1")
 """A job that lasts long enough for something to happen to it."""
@@ -16,7 +16,7 @@ FINAL_LOSS = (7 * 0.5**30) ** 2
 
 
 @dataclass
-class ModalDesk(Desk):
+class ModalUserEnv(UserEnv):
     modal: Modal = field(kw_only=True)
 
     @property

@@ -11,9 +11,9 @@ from pathlib import Path
 from launchers.errors import MendInput
 from launchers.job import Billing, MachineState, Outcome
 from launchers.ledger import JobRecord, MachineRecord
-from launchers.lifecycle.ending import find_by_label, give_back
-from launchers.lifecycle.office import Office
-from launchers.lifecycle.rental import Excluded, Rented, resume, set_terms
+from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.machines import Excluded, Lease, resume, set_terms
+from launchers.lifecycle.release import find_by_label, release
 from launchers.lifecycle.task import Task
 
 
@@ -37,61 +37,63 @@ def claimed(home: Path, launch: str) -> Iterator[None]:
 
 
 def held_machines(
-    office: Office, tasks: list[Task], excluded: Excluded
-) -> tuple[list[tuple[Rented, Task]], list[Task]]:
+    context: LaunchContext, tasks: list[Task], excluded: Excluded
+) -> tuple[list[tuple[Lease, Task]], list[Task]]:
     """What a dead client left: machines that live with the jobs that were on them, and the jobs that must begin anew.
 
     Settles intents whose answer was never seen, and gives back machines that hold no job. Adds to `excluded` the hosts
     of machines that did not come back as what was rented.
     """
-    unfinished = [record for record in office.ledger.jobs(office.launch) if not record.outcome.ended]
+    unfinished = [record for record in context.ledger.jobs(context.launch) if not record.outcome.ended]
     by_machine = {record.machine: record for record in unfinished}
     by_id = {task.job.id: task for task in tasks}
-    held: list[tuple[Rented, Task]] = []
-    for machine in office.ledger.machines(office.launch):
+    held: list[tuple[Lease, Task]] = []
+    for machine in context.ledger.machines(context.launch):
         job = by_machine.get(machine.label)
         if machine.offer.per_job and machine.instance is not None and job is not None:
             # Whether the application still exists or not: each job's call tells what became of it.
             on_it = [record for record in unfinished if record.machine == machine.label]
-            host = office.open_host(office, machine, None)
-            guard = office.warden.guard(office, machine.label, per_job=True)
-            held += [(Rented(machine, host, guard), by_id.pop(record.spec.id)) for record in on_it]
+            host = context.open_host(context, machine, None)
+            guard = context.warden.guard(context, machine.label, per_job=True)
+            held += [(Lease(machine, host, guard), by_id.pop(record.spec.id)) for record in on_it]
             continue
         if machine.billing is Billing.gone:
             continue
-        rented = _reconnect(office, machine, job, excluded)
-        if rented is not None and job is not None:
-            held.append((rented, by_id.pop(job.spec.id)))
+        lease = _reconnect(context, machine, job, excluded)
+        if lease is not None and job is not None:
+            held.append((lease, by_id.pop(job.spec.id)))
         else:
-            give_back(office, machine.label)
+            release(context, machine.label)
             if job is not None and job.outcome is Outcome.running:
-                office.ledger.update_job(job.spec.id, outcome=Outcome.waiting, machine=None)
+                context.ledger.update_job(job.spec.id, outcome=Outcome.waiting, machine=None)
     return held, list(by_id.values())
 
 
-def _reconnect(office: Office, machine: MachineRecord, job: JobRecord | None, excluded: Excluded) -> Rented | None:
+def _reconnect(
+    context: LaunchContext, machine: MachineRecord, job: JobRecord | None, excluded: Excluded
+) -> Lease | None:
     """A machine that still runs and holds a job; None when it is of no more use."""
     if machine.instance is None:
-        found = find_by_label(office, machine.label, looks=1)
+        found = find_by_label(context, machine.label, looks=1)
         if found is None:
             return None
-        office.ledger.update_machine(machine.label, instance=found.instance, billing=Billing.billed)
+        context.ledger.update_machine(machine.label, instance=found.instance, billing=Billing.billed)
         machine = replace(machine, instance=found.instance)
     if job is None:
         return None
     instance = machine.instance
     assert instance is not None
-    status = office.retry(lambda: office.provider.status(instance))
+    status = context.retry(lambda: context.provider.status(instance))
     if status.state is MachineState.stopped:
-        again = resume(office, machine, job.spec.id, excluded)
+        again = resume(context, machine, job.spec.id, excluded)
         if again is not None:
             return again
     if status.state is not MachineState.running:
-        office.say(machine.label, f"is no longer running ({status.detail})")
+        context.say(machine.label, f"is no longer running ({status.detail})")
         return None
-    host = office.open_host(office, machine, status)
+    host = context.open_host(context, machine, status)
     # What it cost while nobody watched belongs to its job; its results may be downloaded, however late it is.
-    set_terms(office, machine.label, job.spec.id)
-    guard = office.warden.guard(office, machine.label, per_job=False)
+    set_terms(context, machine.label, job.spec.id)
+    guard = context.warden.guard(context, machine.label, per_job=False)
     guard.cut = host.cut
-    return Rented(office.ledger.machine(machine.label), host, guard)
+    return Lease(context.ledger.machine(machine.label), host, guard)

@@ -24,7 +24,7 @@ log = logging.getLogger("launchers")
 
 
 @dataclass
-class Office:
+class LaunchContext:
     """One launch's surroundings; shared by its threads."""
 
     launch: str
@@ -34,7 +34,7 @@ class Office:
     timing: Timing
     home: Path
     keys: KeyPair
-    open_host: Callable[[Office, MachineRecord, MachineStatus | None], Host]
+    open_host: Callable[[LaunchContext, MachineRecord, MachineStatus | None], Host]
     clock: Clock = field(default_factory=WallClock)
     stopping: threading.Event = field(default_factory=threading.Event)
     leaving: threading.Event = field(default_factory=threading.Event)
@@ -98,37 +98,37 @@ class Office:
 
 @dataclass
 class _Stoppable:
-    """The office's clock, woken by a stop."""
+    """The context's clock, woken by a stop."""
 
-    office: Office
+    context: LaunchContext
 
     def now(self) -> float:
-        return self.office.clock.now()
+        return self.context.clock.now()
 
     def sleep(self, seconds: float) -> None:
-        self.office.rest(seconds)
+        self.context.rest(seconds)
 
 
-def open_serverless_host(office: Office, machine: MachineRecord, status: MachineStatus | None) -> Host:
+def open_serverless_host(context: LaunchContext, machine: MachineRecord, status: MachineStatus | None) -> Host:
     """Where no machine is: the provider's own way to its jobs."""
 
     def put(job: str, handle: str) -> None:
-        office.ledger.update_job(job, handle=handle)
+        context.ledger.update_job(job, handle=handle)
 
-    handles = JobHandles(lambda job: office.ledger.job(job).handle, put)
-    assert isinstance(office.provider, Serverless)
+    handles = JobHandles(lambda job: context.ledger.job(job).handle, put)
+    assert isinstance(context.provider, Serverless)
     assert machine.instance is not None
-    return office.provider.host(machine.instance, office.settings, handles)
+    return context.provider.host(machine.instance, context.settings, handles)
 
 
-def open_ssh_host(office: Office, machine: MachineRecord, status: MachineStatus | None) -> Host:
+def open_ssh_host(context: LaunchContext, machine: MachineRecord, status: MachineStatus | None) -> Host:
     """A machine with ssh; its host key is pinned in the ledger at the first contact."""
     from launchers.transport.host import SshHost
     from launchers.transport.ssh import Connection
 
     def pin(host_key: str) -> None:
-        office.ledger.update_machine(machine.label, host_key=host_key)
+        context.ledger.update_machine(machine.label, host_key=host_key)
 
     assert status is not None
-    connection = Connection(status.addresses, office.keys, machine.host_key, pin)
-    return SshHost(connection, office.settings.remote_root, office.timing.setup)
+    connection = Connection(status.addresses, context.keys, machine.host_key, pin)
+    return SshHost(connection, context.settings.remote_root, context.timing.setup)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from launchers.capsule import pack
-from launchers.errors import CapsuleRefused
+from launchers.errors import SnapshotRefused
+from launchers.snapshot import pack
 
 TOKEN = "ghp_" + "0aB" * 12
 
 
 def paths_of(project: Path, **arguments: object) -> set[str]:
-    capsule, _ = pack(project, project.parent / "home", 50e6, **arguments)  # type: ignore[arg-type]
-    return {entry.path for entry in capsule.entries}
+    snapshot, _ = pack(project, project.parent / "home", 50e6, **arguments)  # type: ignore[arg-type]
+    return {entry.path for entry in snapshot.entries}
 
 
 @pytest.fixture
@@ -66,10 +66,10 @@ def no_git(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("where", [".", "descent"])
 def test_where_git_fails_nothing_travels(private: Path, spoil, words: str, where: str, monkeypatch: pytest.MonkeyPatch):
     spoil(private, monkeypatch)
-    with pytest.raises(CapsuleRefused, match=words) as caught:
+    with pytest.raises(SnapshotRefused, match=words) as caught:
         pack(private / where, private.parent / "home", 50e6)
     assert "\n" not in str(caught.value)
-    assert list(private.parent.glob("home/capsules/blobs/*")) == []
+    assert list(private.parent.glob("home/snapshots/blobs/*")) == []
 
 
 def test_a_folder_in_no_repository_travels_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -92,10 +92,10 @@ def test_a_file_that_is_named_like_credentials_leaves_by_no_door(project: Path, 
         "carried": {"carried": {"a": folder}},
         "configs": {"configs": (folder,)},
     }
-    with pytest.raises(CapsuleRefused, match="holds credentials, by its name"):
+    with pytest.raises(SnapshotRefused, match="holds credentials, by its name"):
         paths_of(project, **arguments[door])
     if door == "data":  # a single file, too
-        with pytest.raises(CapsuleRefused, match="holds credentials, by its name"):
+        with pytest.raises(SnapshotRefused, match="holds credentials, by its name"):
             paths_of(project, data=(folder / name,))
 
 
@@ -111,7 +111,7 @@ def test_a_value_that_this_process_holds_leaves_by_no_door(project: Path, tmp_pa
         "carried": {"carried": {"a": folder}},
         "configs": {"configs": (folder,)},
     }
-    with pytest.raises(CapsuleRefused, match="the value of AWS_SECRET_ACCESS_KEY"):
+    with pytest.raises(SnapshotRefused, match="the value of AWS_SECRET_ACCESS_KEY"):
         paths_of(project, **arguments[door])
 
 
@@ -120,20 +120,20 @@ def test_shapes_of_keys_are_looked_for_in_the_tree_and_in_settings_and_not_in_a_
     folder.mkdir()
     (folder / "rows.txt").write_text(TOKEN)
     paths_of(project, data=(folder,))
-    with pytest.raises(CapsuleRefused, match="a GitHub token"):
+    with pytest.raises(SnapshotRefused, match="a GitHub token"):
         paths_of(project, configs=(folder,))
 
 
 def test_a_harmless_file_travels_once_it_is_marked(project: Path):
     (project / "example.json").write_text(TOKEN)
-    with pytest.raises(CapsuleRefused, match="a GitHub token") as caught:
+    with pytest.raises(SnapshotRefused, match="a GitHub token") as caught:
         paths_of(project)
     command = str(caught.value).split("`")[1]
     assert hashlib.sha256(TOKEN.encode()).hexdigest() in command
     subprocess.run(command, shell=True, cwd=project, check=True)
     assert "example.json" in paths_of(project)
     (project / "example.json").write_text(TOKEN + TOKEN)
-    with pytest.raises(CapsuleRefused, match="a GitHub token"):
+    with pytest.raises(SnapshotRefused, match="a GitHub token"):
         paths_of(project)
 
 
@@ -162,5 +162,5 @@ def test_a_secret_that_was_committed_once_and_is_deleted_travels_in_no_diff(proj
 def test_an_ignore_file_that_cannot_be_read_is_no_reason_to_ignore_nothing(private: Path):
     (private / ".gitignore").rename(private / "kept")
     (private / ".gitignore").symlink_to("kept")  # git follows no link to an ignore file, and only warns
-    with pytest.raises(CapsuleRefused, match="git can't say which files"):
+    with pytest.raises(SnapshotRefused, match="git can't say which files"):
         pack(private, private.parent / "home", 50e6)

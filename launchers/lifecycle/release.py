@@ -13,7 +13,7 @@ from launchers.clock import pauses
 from launchers.errors import LaunchError, StillBilled
 from launchers.job import Billing, MachineStatus
 from launchers.ledger import SETTLE_S, MachineRecord
-from launchers.lifecycle.office import Office
+from launchers.lifecycle.context import LaunchContext
 from launchers.providers.base import stop_command
 
 log = logging.getLogger("launchers")
@@ -21,19 +21,19 @@ LOOKS = 3
 """Times the provider's list is read before a label counts as absent: it may lag behind a create call."""
 
 
-def find_by_label(office: Office, label: str, looks: int) -> MachineStatus | None:
+def find_by_label(context: LaunchContext, label: str, looks: int) -> MachineStatus | None:
     """The machine with a label; looks more than once, since a list may lag behind a create call."""
     for look in range(looks):
-        machines = office.retry(office.provider.list_mine)
+        machines = context.retry(context.provider.list_mine)
         found = next((machine for machine in machines if machine.label == label), None)
         if found is not None:
             return found
         if look + 1 < looks:
-            office.clock.sleep(office.timing.poll)
+            context.clock.sleep(context.timing.poll)
     return None
 
 
-def give_back(office: Office, label: str, looks: int = LOOKS, refused: bool = False) -> None:
+def release(context: LaunchContext, label: str, looks: int = LOOKS, refused: bool = False) -> None:
     """End a rental and see it gone from the provider's own list. Never interrupted by a stop; a second call does nothing.
 
     Args:
@@ -42,41 +42,43 @@ def give_back(office: Office, label: str, looks: int = LOOKS, refused: bool = Fa
     Raises:
         StillBilled: it could not be confirmed gone; the ledger says `billing`.
     """
-    guard = office.warden.find(label)
+    guard = context.warden.find(label)
     if guard is not None and guard.over is not None and threading.current_thread() is not guard.warden:
         guard.done.wait()
         if guard.problem is not None:
             raise guard.problem
-    record = office.ledger.machine(label)
+    record = context.ledger.machine(label)
     if record.billing is Billing.gone:
         return
     problem = "the provider still lists it"
-    for _ in pauses(office.clock, office.timing.retry_first, office.timing.retry_total):
+    for _ in pauses(context.clock, context.timing.retry_first, context.timing.retry_total):
         try:
             if record.instance is None:
-                found = find_by_label(office, label, looks)
-                record = office.ledger.machine(label)  # its create call may have been answered meanwhile
+                found = find_by_label(context, label, looks)
+                record = context.ledger.machine(label)  # its create call may have been answered meanwhile
                 if found is None and record.instance is None:
                     return (
-                        _leave_open(office, record) if _is_open(office, record, refused) else _mark_gone(office, record)
+                        _leave_open(context, record)
+                        if _is_open(context, record, refused)
+                        else _mark_gone(context, record)
                     )
                 if found is not None:
-                    _write(office, label, instance=found.instance, billing=Billing.billed)
+                    _write(context, label, instance=found.instance, billing=Billing.billed)
                     record = replace(record, instance=found.instance)
             assert record.instance is not None
-            office.provider.destroy(record.instance)
-            left = [m for m in office.provider.list_mine() if record.instance == m.instance or label == m.label]
+            context.provider.destroy(record.instance)
+            left = [m for m in context.provider.list_mine() if record.instance == m.instance or label == m.label]
             if not left:
-                return _mark_gone(office, record)
+                return _mark_gone(context, record)
             if left[0].instance != record.instance:  # resumed under a new id that nobody heard of
-                _write(office, label, instance=left[0].instance)
+                _write(context, label, instance=left[0].instance)
                 record = replace(record, instance=left[0].instance)
             problem = "the provider still lists it"
         except LaunchError as error:
             problem = str(error).rstrip(".")
-    _write(office, label, billing=Billing.billing, note=problem)
+    _write(context, label, billing=Billing.billing, note=problem)
     text = still_billed(record, problem)
-    office.say(label, text, logging.ERROR)
+    context.say(label, text, logging.ERROR)
     raise StillBilled(text)
 
 
@@ -94,48 +96,50 @@ def still_billed(record: MachineRecord, problem: str) -> str:
     )
 
 
-def settle_intents(office: Office) -> list[MachineRecord]:
+def settle_intents(context: LaunchContext) -> list[MachineRecord]:
     """Look again for machines of a launch whose create call was never answered; returns those that are still open.
 
     One that shows up is destroyed: nobody waits for it any more. One that never did is gone after `SETTLE_S`.
     """
     left = []
-    for record in office.ledger.machines(office.launch):
-        if not record.unsettled or office.warden.find(record.label) is not None:
+    for record in context.ledger.machines(context.launch):
+        if not record.unsettled or context.warden.find(record.label) is not None:
             continue
         with contextlib.suppress(StillBilled):
-            give_back(office, record.label, looks=1)
-        record = office.ledger.machine(record.label)
+            release(context, record.label, looks=1)
+        record = context.ledger.machine(record.label)
         if record.unsettled:
             left.append(record)
     return left
 
 
-def _is_open(office: Office, record: MachineRecord, refused: bool) -> bool:
+def _is_open(context: LaunchContext, record: MachineRecord, refused: bool) -> bool:
     """Whether a machine may still show up: absence from a list that may lag proves nothing yet."""
-    young = office.clock.now() < record.created + SETTLE_S
+    young = context.clock.now() < record.created + SETTLE_S
     return young and not refused and not record.offer.per_job
 
 
-def _leave_open(office: Office, record: MachineRecord) -> None:
-    office.warden.forget(record.label)
+def _leave_open(context: LaunchContext, record: MachineRecord) -> None:
+    context.warden.forget(record.label)
 
 
-def _mark_gone(office: Office, record: MachineRecord) -> None:
-    now = office.clock.now()
-    office.warden.forget(record.label)
+def _mark_gone(context: LaunchContext, record: MachineRecord) -> None:
+    now = context.clock.now()
+    context.warden.forget(record.label)
     if record.instance is not None and not record.offer.per_job:
         with contextlib.suppress(sqlite3.Error, OSError):
-            office.ledger.charge(record.label, now)
-    _write(office, record.label, billing=Billing.gone, ended=now)
+            context.ledger.charge(record.label, now)
+    _write(context, record.label, billing=Billing.gone, ended=now)
     if record.instance is not None:
-        office.say(record.label, f"confirmed gone after {(now - record.created) / 60:.1f} min, ${record.cost(now):.4f}")
+        context.say(
+            record.label, f"confirmed gone after {(now - record.created) / 60:.1f} min, ${record.cost(now):.4f}"
+        )
 
 
-def _write(office: Office, label: str, **changes: Any) -> None:
+def _write(context: LaunchContext, label: str, **changes: Any) -> None:
     """What is a fact already: a ledger that can't be written must not keep a machine from being destroyed."""
     try:
-        office.ledger.update_machine(label, **changes)
+        context.ledger.update_machine(label, **changes)
     except (sqlite3.Error, OSError) as error:
         what = ", ".join(f"{name} is {value}" for name, value in changes.items())
         log.warning("%s: %s, which the ledger could not take (%s)", label, what, error)

@@ -1,6 +1,6 @@
 """The working tree as a content-addressed, secret-scanned archive: what git sees, plus the data that exists only here.
 
-A capsule is a list of paths with digests; its bytes lie once, by digest, in the user's data folder, so that a job can be
+A snapshot is a list of paths with digests; its bytes lie once, by digest, in the user's data folder, so that a job can be
 moved to another machine after the working tree has changed, and a second job uploads only what is new.
 """
 
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from launchers.errors import CapsuleRefused, MendInput
+from launchers.errors import MendInput, SnapshotRefused
 from launchers.remote.files import is_digest
 from launchers.secret_scan import ALLOW_FILE, allowed_digests, find_secret, harmless_diff
 
@@ -45,7 +45,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Capsule:
+class Snapshot:
     digest: str
     entries: tuple[Entry, ...]
     directory: str
@@ -71,7 +71,7 @@ def pack(
     data: tuple[Path, ...] = (),
     carried: Mapping[str, Path] | None = None,
     configs: tuple[Path, ...] = (),
-) -> tuple[Capsule, dict[Path, str]]:
+) -> tuple[Snapshot, dict[Path, str]]:
     """Pack the working tree around `directory`.
 
     Args:
@@ -81,13 +81,13 @@ def pack(
         configs: likewise folders of settings, which are searched for the shapes of keys as the tree is.
 
     Returns:
-        The capsule, and for each of `data` and `configs` its path on the machine, relative to where the job starts.
+        The snapshot, and for each of `data` and `configs` its path on the machine, relative to where the job starts.
 
     Raises:
-        CapsuleRefused: a secret would travel, or more than `max_bytes`; or git can't tell what it ignores.
+        SnapshotRefused: a secret would travel, or more than `max_bytes`; or git can't tell what it ignores.
     """
     top, is_repository = _top(directory)
-    store = home / "capsules"
+    store = home / "snapshots"
     (store / "blobs").mkdir(parents=True, exist_ok=True, mode=0o700)
     banned = [path.resolve() for path in exclude]
     allow_file = top / ALLOW_FILE
@@ -110,40 +110,40 @@ def pack(
     entries += [e for e in _support_entries(store) if e.path not in known]
     entries += _source_entries(top, store)
     unique = tuple(sorted({entry.path: entry for entry in entries}.values(), key=lambda e: e.path))
-    capsule = Capsule(_digest_of_tree(unique), unique, start.as_posix(), store)
-    if capsule.size > max_bytes:
+    snapshot = Snapshot(_digest_of_tree(unique), unique, start.as_posix(), store)
+    if snapshot.size > max_bytes:
         largest = max(unique, key=lambda e: e.size)
-        raise CapsuleRefused(
-            f"The working tree would ship {capsule.size / 1e6:.0f} MB, more than provider.max_capsule_mb "
+        raise SnapshotRefused(
+            f"The working tree would ship {snapshot.size / 1e6:.0f} MB, more than provider.max_snapshot_mb "
             f"{max_bytes / 1e6:.0f} (largest: {largest.path}, {largest.size / 1e6:.0f} MB): "
             "add large files to .gitignore, or raise the limit."
         )
-    text = json.dumps({"directory": capsule.directory, "entries": [asdict(e) for e in unique]})
-    (store / f"{capsule.digest}.json").write_text(text)
-    return capsule, places
+    text = json.dumps({"directory": snapshot.directory, "entries": [asdict(e) for e in unique]})
+    (store / f"{snapshot.digest}.json").write_text(text)
+    return snapshot, places
 
 
-def load(digest: str, home: Path) -> Capsule:
-    """A capsule packed before."""
-    path = home / "capsules" / f"{digest}.json"
+def load(digest: str, home: Path) -> Snapshot:
+    """A snapshot packed before."""
+    path = home / "snapshots" / f"{digest}.json"
     if not path.exists():
         raise MendInput(f"The packed working tree {digest[:12]} is no longer in {path.parent}: start the job anew.")
     content = json.loads(path.read_text())
-    return Capsule(digest, tuple(Entry(**e) for e in content["entries"]), content["directory"], home / "capsules")
+    return Snapshot(digest, tuple(Entry(**e) for e in content["entries"]), content["directory"], home / "snapshots")
 
 
 def _top(directory: Path) -> tuple[Path, bool]:
     """The top of the working tree, and whether it is a git repository.
 
     Raises:
-        CapsuleRefused: it is one, and git can't be asked: what it ignores would travel.
+        SnapshotRefused: it is one, and git can't be asked: what it ignores would travel.
     """
     inside = any((folder / ".git").exists() for folder in (directory.resolve(), *directory.resolve().parents))
     try:
         done = _run_git(directory, "rev-parse", "--show-toplevel")
     except FileNotFoundError:
         if inside:
-            raise CapsuleRefused(
+            raise SnapshotRefused(
                 "git is not installed here, so that the files that it ignores would travel: install git."
             ) from None
     else:
@@ -155,14 +155,14 @@ def _top(directory: Path) -> tuple[Path, bool]:
     return directory.resolve(), False
 
 
-def _git_failed(top: Path, said: bytes) -> CapsuleRefused:
+def _git_failed(top: Path, said: bytes) -> SnapshotRefused:
     """What git can't do, and the way out."""
     reason = " ".join(said.decode(errors="replace").split()).removeprefix("fatal: ").rstrip(".")
     remedy = "mend that first"
     if "dubious ownership" in reason:
         reason = reason.split(" To add an exception")[0]
         remedy = f"if you trust this folder, run `git config --global --add safe.directory {shlex.quote(str(top))}`"
-    return CapsuleRefused(
+    return SnapshotRefused(
         f"git can't say which files of {top} it ignores ({reason}), so that they would travel, too: {remedy}."
     )
 
@@ -196,7 +196,7 @@ def _entry(path: Path, relative: str, top: Path, store: Path, scan: Scan) -> Ent
     if path.is_symlink():
         target = os.readlink(path)
         if os.path.isabs(target) or not (path.parent / target).resolve().is_relative_to(top):
-            raise CapsuleRefused(
+            raise SnapshotRefused(
                 f"{relative} is a link that leaves the working tree: remove it, or add it to .gitignore."
             )
         return Entry(relative, link=target)
@@ -211,7 +211,7 @@ def _entry(path: Path, relative: str, top: Path, store: Path, scan: Scan) -> Ent
         if not found.startswith("the value of"):
             allow = f"{hashlib.sha256(content).hexdigest()}  {PurePosixPath(called).name}"
             remedy += f", or if it is harmless, run `echo {shlex.quote(allow)} >> {ALLOW_FILE}`"
-        raise CapsuleRefused(f"{called} holds {found} and would travel to a rented machine: {remedy}.")
+        raise SnapshotRefused(f"{called} holds {found} and would travel to a rented machine: {remedy}.")
     return _written(content, relative, store, bool(path.stat().st_mode & 0o100))
 
 
@@ -308,7 +308,7 @@ def matches(path: str, patterns: list[str]) -> bool:
 
 def forget_all_but(digests: set[str], home: Path) -> None:
     """Remove the other packed trees."""
-    store = home / "capsules"
+    store = home / "snapshots"
     kept: set[str] = set()
     for manifest in store.glob("*.json"):
         if manifest.stem in digests:
