@@ -108,6 +108,12 @@ class _Stoppable:
     def sleep(self, seconds: float) -> None:
         self.context.rest(seconds)
 
+    def wait(self, event: threading.Event, seconds: float | None = None) -> bool:
+        return self.context.clock.wait(event, seconds)
+
+    def start(self, target: Callable[[], object], name: str) -> None:
+        self.context.clock.start(target, name)
+
 
 def open_serverless_host(context: LaunchContext, machine: MachineRecord, status: MachineStatus | None) -> Host:
     """Where no machine is: the provider's own way to its jobs."""
