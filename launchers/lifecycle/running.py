@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 from launchers.errors import BadMachine, Capped, LaunchError, MendInput, Preempted, RetryLater, Unreachable
-from launchers.job import JobSpec, MachineState, Outcome, Results
+from launchers.job import JobSpec, JobState, MachineState, Results
 from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.deadlines import CANCELLED, MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Phase, is_over_total
 from launchers.lifecycle.machines import Lease, balance_of
-from launchers.lifecycle.warden import CANCELLED, MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Phase, is_over_total
 from launchers.plan import reserve
 from launchers.providers.base import SpotBidding
 from launchers.snapshot import Snapshot
@@ -29,7 +29,7 @@ QUEUED_WORD_S = 60.0
 class Ended:
     """How a job ended on its machine."""
 
-    outcome: Outcome
+    state: JobState
     note: str | None
     value: Any
 
@@ -92,10 +92,7 @@ def _begin(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapsho
     known = context.ledger.job(job.id)
     length = mirror.length
     here = min(length - known.log_base, found.get("log_size", 0)) if known.machine == lease.record.label else 0
-    context.ledger.update_job(
-        job.id, outcome=Outcome.running, machine=lease.record.label, started=context.clock.now(),
-        log_base=length - here,
-    )  # fmt: skip
+    context.ledger.job_started(job.id, lease.record.label, length - here, context.clock.now())
     lease.guard.check()
     lease.guard.phase = Phase.running
     secrets = {name: os.environ[name] for name in context.settings.pass_environment if os.environ.get(name)}
@@ -252,7 +249,7 @@ def early_pull(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
     finally:
         lease.guard.phase = Phase.running
     if report.files:
-        context.ledger.update_job(job.id, results=Results.partial)
+        context.ledger.note_results(job.id, Results.partial)
 
 
 def account(context: LaunchContext, lease: Lease, job: JobSpec, billed_s: float | None = None) -> None:
@@ -260,8 +257,7 @@ def account(context: LaunchContext, lease: Lease, job: JobSpec, billed_s: float 
     now = context.clock.now()
     if lease.record.offer.per_job:
         if billed_s is not None:
-            cost = max(billed_s / 3600 * lease.record.price, context.ledger.job(job.id).cost)
-            context.ledger.update_job(job.id, cost=cost)
+            context.ledger.charge_job(job.id, billed_s / 3600 * lease.record.price)
         return
     context.ledger.charge(lease.record.label, now)
 
@@ -285,7 +281,7 @@ def _bring_home(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
             _reach(context, lease, lambda: sync.pull_all(lease.host, job))
             sync.finish(job)
             account(context, lease, job)
-            context.ledger.update_job(job.id, results=Results.verified)
+            context.ledger.note_results(job.id, Results.verified)
             _reach(context, lease, lambda: lease.host.discard(job))
             return
         except RetryLater as error:
@@ -297,11 +293,11 @@ def _judge(context: LaunchContext, job: JobSpec, status: dict[str, Any]) -> Ende
     """Exit code and reason in our words."""
     code, stopped = status.get("exit_code"), status.get("stopped")
     if stopped == CANCELLED:
-        return Ended(Outcome.cancelled, "cancelled by the user", status.get("value"))
+        return Ended(JobState.cancelled, "cancelled by the user", status.get("value"))
     if stopped:
-        return Ended(Outcome.capped, stopped, status.get("value"))
+        return Ended(JobState.capped, stopped, status.get("value"))
     if code == 0:
-        return Ended(Outcome.finished, None, status.get("value"))
+        return Ended(JobState.finished, None, status.get("value"))
     if status.get("disk_free_gb", 1.0) < LOW_DISK_GB:
         why = "the machine's disk is full: raise provider.disk_gb"
     elif code in (-9, 137):
@@ -311,4 +307,4 @@ def _judge(context: LaunchContext, job: JobSpec, status: dict[str, Any]) -> Ende
     else:
         why = f"exit code {code}"
     context.say(job.id, f"failed: {why}", logging.ERROR)
-    return Ended(Outcome.failed, f"{why}; its log is {job.home / 'remote.log'}", None)
+    return Ended(JobState.failed, f"{why}; its log is {job.home / 'remote.log'}", None)

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import threading
 from collections import deque
+from functools import partial
 
 from launchers.errors import (
     BadMachine,
@@ -20,16 +21,16 @@ from launchers.errors import (
     StillBilled,
     Unreachable,
 )
-from launchers.job import Billing, Outcome
+from launchers.job import Billing, JobState
 from launchers.lifecycle.applications import Applications
 from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.deadlines import DeadlineMonitor, Phase
 from launchers.lifecycle.leftovers import Leftovers, unsettled
 from launchers.lifecycle.machines import Excluded, Lease, check_caps, extend_lease, resume
 from launchers.lifecycle.release import release
 from launchers.lifecycle.running import Detached, account, run_job
 from launchers.lifecycle.stops import Stops, wait_out
 from launchers.lifecycle.task import Task
-from launchers.lifecycle.warden import Phase, Warden
 from launchers.providers.base import Resumes, Serverless
 
 log = logging.getLogger("launchers")
@@ -43,7 +44,7 @@ class Scheduler:
 
     def __init__(
         self, tasks: list[Task], machines: int, prefixed: bool, excluded: Excluded | None = None, stops: Stops | None = None,
-        warden: Warden | None = None,
+        monitor: DeadlineMonitor | None = None,
     ) -> None:  # fmt: skip
         self._waiting = deque(tasks)
         self._machines = machines
@@ -52,7 +53,7 @@ class Scheduler:
         self._excluded = excluded or Excluded()
         self._applications = Applications()
         self._stops = stops or Stops()
-        self._warden = warden or Warden()
+        self._monitor = monitor or DeadlineMonitor()
         self._workers = 0
         self._failed_setups = 0
         self._leftovers = Leftovers()
@@ -72,7 +73,7 @@ class Scheduler:
         if not contexts:
             return
         for context in contexts:
-            context.warden = self._warden
+            context.monitor = self._monitor
         starts: list[tuple[Lease | None, Task | None]] = list(held)
         for resumed_lease, _ in held:
             self._applications.join(resumed_lease)
@@ -83,17 +84,15 @@ class Scheduler:
         workers = [threading.Event() for _ in starts]
         self._workers = len(workers)
         context = contexts[0]
-        self._warden.start(context, lambda guard: release(guard.context, guard.label), lambda: unsettled(context))
+        self._monitor.start(context, lambda guard: release(guard.context, guard.label), lambda: unsettled(context))
         for number, (done, (lease, task)) in enumerate(zip(workers, starts, strict=True)):
             # Daemons: where the user leaves before they are done, the interpreter must not wait for them.
-            thread = threading.Thread(target=self._work_and_say, args=(done, lease, task), name=f"machine-{number}")
-            thread.daemon = True
-            thread.start()
+            context.clock.start(partial(self._work_and_say, done, lease, task), f"machine-{number}")
         may_leave = serverless or (bool(held) and all(task.job.settings["detach"] for _, task in held))
         try:
-            in_time = wait_out(workers, contexts, self._stops, self._warden, may_leave)
+            in_time = wait_out(workers, contexts, self._stops, self._monitor, may_leave)
         finally:
-            self._warden.close()
+            self._monitor.close()
         try:
             self._settle_waiting()
             self._leftovers.settle(context, in_time)
@@ -168,25 +167,25 @@ class Scheduler:
                 extend_lease(context, lease.host, lease.record.label, job.id)
             prefix = f"[{job.number}] " if self._prefixed else ""
             ended = run_job(context, lease, job, task.snapshot, prefix)
-            ledger.update_job(job.id, outcome=ended.outcome, note=ended.note, value=ended.value, ended=now())
+            ledger.job_ended(job.id, ended.state, ended.note, now(), ended.value)
             return lease
         except (Preempted, BadMachine, Unreachable) as error:
             if lease is None and ledger.job(job.id).started is None:
                 # The market never answered: there was no machine to lose, and the same again would take as long.
-                ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=now())
+                ledger.job_ended(job.id, JobState.failed, str(error), now())
             else:
                 return self._lose(task, lease, error)
             return None
         except (Cancelled, Capped) as error:
-            outcome = Outcome.cancelled if isinstance(error, Cancelled) else Outcome.capped
+            outcome = JobState.cancelled if isinstance(error, Cancelled) else JobState.capped
             note = str(error)
             if lease is not None and lease.guard.over is not None:
                 note = f"{note.rstrip('.')}; what was downloaded until then is in {job.folder}"
                 context.say(job.id, f"{outcome.value}: {note}", logging.WARNING)
-            ledger.update_job(job.id, outcome=outcome, note=note, ended=now())
+            ledger.job_ended(job.id, outcome, note, now())
             return lease
         except StillBilled as error:
-            ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=now())
+            ledger.job_ended(job.id, JobState.failed, str(error), now())
             raise
         except Detached:
             raise
@@ -196,7 +195,7 @@ class Scheduler:
             if lease is not None and lease.guard.phase in HOLDS_RESULTS:
                 raise Kept(self._keep(task, lease, error)) from error
             if isinstance(error, LaunchError):
-                ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=now())
+                ledger.job_ended(job.id, JobState.failed, str(error), now())
                 return lease
             if lease is not None:
                 self._return(context, lease)
@@ -223,20 +222,20 @@ class Scheduler:
         record = context.ledger.job(job.id)
         restarts, limit = record.restarts, context.settings.max_restarts
         cost, cap = record.cost, context.settings.max_cost
-        outcome, note = Outcome.waiting, record.note
+        outcome, note = JobState.waiting, record.note
         self._failed_setups += isinstance(error, SetupFailed)
         if isinstance(error, SetupFailed) and self._failed_setups >= SETUPS:
-            outcome = Outcome.failed
+            outcome = JobState.failed
             note = f"no environment for it could be made, on {self._failed_setups} machines: {error}"
         elif restarts >= limit:
-            outcome = Outcome.lost
+            outcome = JobState.lost
             note = f"lost {restarts + 1} machines, provider.max_restarts is {limit}; the last: {error}"
         elif cap is not None and cost >= cap:
-            outcome, note = Outcome.capped, f"provider.max_cost is reached; the last machine was lost: {error}"
+            outcome, note = JobState.capped, f"provider.max_cost is reached; the last machine was lost: {error}"
         again = None
         if lease is not None and self._applications.leave(lease, lost=True):
             lease.host.close()
-            if outcome is Outcome.waiting and isinstance(error, Preempted) and not context.stopping.is_set():
+            if outcome is JobState.waiting and isinstance(error, Preempted) and not context.stopping.is_set():
                 again = resume(context, lease.record, job.id, self._excluded)
             if again is None:
                 release(context, lease.record.label)
@@ -244,13 +243,13 @@ class Scheduler:
         blameless = isinstance(error, Preempted) and isinstance(context.provider, Resumes)
         if lease is not None and again is None and not lease.record.offer.per_job and not blameless:
             self._excluded.hosts.add(lease.record.offer.host)
-        if outcome is Outcome.waiting:
+        if outcome is JobState.waiting:
             machine = again.record.label if again else None
-            context.ledger.update_job(job.id, outcome=outcome, restarts=restarts + 1, machine=machine)
+            context.ledger.job_requeued(job.id, machine)
             with self._lock:
                 self._waiting.appendleft(task)
         else:
-            context.ledger.update_job(job.id, outcome=outcome, note=note, ended=context.clock.now(), machine=None)
+            context.ledger.job_ended(job.id, outcome, note, context.clock.now(), leaves=True)
         return again
 
     def _next(self, kind: tuple[object, ...] | None) -> Task | None:
@@ -267,14 +266,14 @@ class Scheduler:
     def _leave_alone(self, task: Task, lease: Lease | None) -> None:
         """Not an orphan: `reap` leaves it alone until its hours are over."""
         task.job.settings["detach"] = True
-        task.context.ledger.update_job(task.job.id, spec=task.job.to_json())
+        task.context.ledger.set_spec(task.job)
         if lease is not None and not lease.record.offer.per_job:
-            self._warden.forget(lease.record.label)
+            self._monitor.forget(lease.record.label)
 
     def _keep(self, task: Task, lease: Lease, error: Exception) -> str:
         """Leave a machine whose results can't be written here to a later `attach`; returns what to tell."""
         _say_what_failed(error)
-        self._warden.forget(lease.record.label)
+        self._monitor.forget(lease.record.label)
         text = self._leftovers.keep(task, lease, error)
         with contextlib.suppress(Exception):  # the ledger's own disk may be the full one
             self._leave_alone(task, lease)
@@ -299,7 +298,9 @@ class Scheduler:
         """Jobs that no worker could take: those of a stopped launch."""
         for task in self._waiting:
             if not task.context.settings.detach and not task.context.leaving.is_set():
-                task.context.ledger.update_job(task.job.id, outcome=Outcome.cancelled, note="never started")
+                task.context.ledger.job_ended(
+                    task.job.id, JobState.cancelled, "never started", task.context.clock.now()
+                )
 
 
 class _Retired(Exception):

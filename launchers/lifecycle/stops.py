@@ -6,16 +6,16 @@ import contextlib
 import logging
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from launchers.lifecycle.context import LaunchContext
-    from launchers.lifecycle.warden import Warden
+    from launchers.lifecycle.deadlines import DeadlineMonitor
 
 log = logging.getLogger("launchers")
+TICK_S = 0.05
 LAST_CHANCE_S = 5.0
 """After the Ctrl-C that destroys all machines, for them to be confirmed gone before one more ends this process."""
 
@@ -63,7 +63,11 @@ def counted_stops() -> Iterator[Stops]:
 
 
 def wait_out(
-    workers: list[threading.Event], contexts: list[LaunchContext], stops: Stops, warden: Warden, may_leave: bool
+    workers: list[threading.Event],
+    contexts: list[LaunchContext],
+    stops: Stops,
+    monitor: DeadlineMonitor,
+    may_leave: bool,
 ) -> bool:
     """Wait for the workers of a launch, while each Ctrl-C makes it shorter; false when the user did not wait to the end.
 
@@ -77,7 +81,7 @@ def wait_out(
 
     def wait_for(condition: Callable[[], bool]) -> None:
         while not done() and not condition():
-            time.sleep(0.1)
+            context.clock.sleep(TICK_S)
 
     wait_for(lambda: stops.count > 0)
     if done():
@@ -94,13 +98,13 @@ def wait_out(
         presses = stops.count
         for each in contexts:
             each.stopping.set()
-        warden.stop(context.clock.now())
+        monitor.stop(context.clock.now())
         wait_for(lambda: stops.count > presses)
     if not done():
         log.warning("Destroying all machines of %s now, until they are confirmed gone.", context.launch)
-        presses, end = stops.count, time.monotonic() + LAST_CHANCE_S
-        warden.hurried.set()
-        wait_for(lambda: stops.count > presses and time.monotonic() >= end)
+        presses, end = stops.count, context.clock.now() + LAST_CHANCE_S
+        monitor.hurried.set()
+        wait_for(lambda: stops.count > presses and context.clock.now() >= end)
     return done()
 
 
@@ -110,7 +114,7 @@ def _asked_twice(context: LaunchContext, stops: Stops) -> bool:
         "Interrupted: the jobs run on without this client, and `python -m launchers attach %s` brings them home; "
         "Ctrl-C again within %.0f s ends them now.", context.launch, context.timing.second_interrupt,
     )  # fmt: skip
-    end = time.monotonic() + context.timing.second_interrupt
-    while time.monotonic() < end and stops.count < 2:
-        time.sleep(0.05)
+    end = context.clock.now() + context.timing.second_interrupt
+    while context.clock.now() < end and stops.count < 2:
+        context.clock.sleep(TICK_S)
     return stops.count > 1
