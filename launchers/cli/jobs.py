@@ -139,7 +139,7 @@ def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
                 still.append(error)
             machines, several = records[0].spec.settings["machines"], len(records) > 1
             with counted_stops() as stops:
-                scheduler = Scheduler(waiting, machines, several, excluded, stops, monitor)
+                scheduler = Scheduler(waiting, machines, several, excluded, stops, monitor, attached=True)
                 try:
                     scheduler.run(held)
                 finally:

@@ -91,6 +91,22 @@ class Leftovers:
         self.note(StillBilled(text))
 
 
+def say_what_runs_on(context: LaunchContext) -> None:
+    """What goes on after this client has detached: price, latest end, and the commands to come back or to stop."""
+    machines = [m for m in context.ledger.machines(context.launch) if m.billing is not Billing.gone]
+    running = [job for job in context.ledger.jobs(context.launch) if not job.state.ended]
+    if not running:
+        return
+    price = sum(m.price for m in machines)
+    ends = [m.deadline for m in machines if m.deadline is not None]
+    hours = (max(ends) - context.clock.now()) / 3600 if ends else context.settings.max_hours
+    log.warning(
+        "Detached. %d job(s) keep running at $%.3f per hour, for at most %.1f more hours. Reconnect and download with "
+        "`python -m launchers attach %s`; stop with `python -m launchers cancel %s`.",
+        len(running), price, hours, context.launch, context.launch,
+    )  # fmt: skip
+
+
 def unsettled(context: LaunchContext) -> list[MachineRecord]:
     """Machines of a launch whose create call was never answered, and that no list has settled yet."""
     with contextlib.suppress(LaunchError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from launchers.transport import sync
 from launchers.transport.logs import LogMirror, LogStream
 
 LOG_DRAIN_S = 60.0
+PRUNED = "pruned"
 LOW_DISK_GB = 0.2
 QUEUED_WORD_S = 60.0
 
@@ -34,12 +36,21 @@ class Ended:
     value: Any
 
 
+Report = Callable[[int, float], bool]
+
+
 class Detached(Exception):
     """The job runs, and this client need not stay."""
 
 
-def run_job(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapshot, prefix: str) -> Ended:
-    """Bring the job to the machine unless it is there, follow it to its end, and bring its results home.
+def run_job(
+    context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapshot, prefix: str, report: Report | None = None
+) -> Ended:
+    """Bring the job to the machine unless it is there, follow it to its end, and download its results.
+
+    Args:
+        report: takes each (step, value) that the job reports while it runs, those before a move to another machine once more;
+            true asks the job to save and end.
 
     Raises:
         Preempted, BadMachine: the machine is lost; what was synced is here.
@@ -60,7 +71,7 @@ def run_job(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapsh
     mirror = LogMirror(job, record.log_base, prefix, job.output_there)
     stream = LogStream(host, job, mirror, context.clock, context.timing.retry_first)
     try:
-        status = _follow(context, lease, job, stream)
+        status = _follow(context, lease, job, stream, report)
         _drain(context, lease, job, stream)
     finally:
         stream.stop()
@@ -196,11 +207,14 @@ def _balance(context: LaunchContext) -> float | None:
         return None
 
 
-def _follow(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStream) -> dict[str, Any]:
+def _follow(
+    context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStream, report: Report | None
+) -> dict[str, Any]:
     """Watch the job until it has ended; fetch what is new, stop it when a cap is reached or the user says so."""
     next_pull = context.clock.now() + context.settings.sync_every_s
     next_word = context.clock.now() + QUEUED_WORD_S
     stopped: float | None = None
+    pruned, offset = False, 0
     while True:
         status: dict[str, Any] = _reach(context, lease, lambda: lease.host.job_status(job))
         account(context, lease, job, status.get("billed_s"))
@@ -212,6 +226,12 @@ def _follow(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStrea
             context.say(job.id, "waits for a free card")
             next_word = context.clock.now() + QUEUED_WORD_S
         reason = _reason_to_stop(context, lease, job, status.get("billed_s"))
+        if report is not None and stopped is None:
+            lines = _reach(context, lease, partial(lease.host.reports, job, offset))
+            offset += sum(len(line) + 1 for line in lines)
+            answers = [report(*row) for line in lines if (row := report_of(line)) is not None]
+            pruned = pruned or any(answers)
+        reason = reason or (PRUNED if pruned else None)
         if reason and stopped is None:
             stopped = context.clock.now()
             if not lease.record.offer.per_job:
@@ -225,6 +245,18 @@ def _follow(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStrea
             early_pull(context, lease, job)
             next_pull = context.clock.now() + context.settings.sync_every_s
         stream.wait(context.timing.status)  # the end of the log is the end of the job: no need to sleep over it
+
+
+def report_of(line: str) -> tuple[int, float] | None:
+    """Step and value of a line of `reports.jsonl`; None where it is no report: it was written by the job, not by us."""
+    try:
+        row = json.loads(line)
+        step, value = row["step"], row["value"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    is_step = isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 1 << 53
+    is_value = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (step, float(value)) if is_step and is_value and abs(value) < 1e300 else None
 
 
 def _drain(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStream) -> None:
@@ -292,6 +324,8 @@ def _bring_home(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
 def _judge(context: LaunchContext, job: JobSpec, status: dict[str, Any]) -> Ended:
     """Exit code and reason in our words."""
     code, stopped = status.get("exit_code"), status.get("stopped")
+    if stopped == PRUNED:
+        return Ended(JobState.pruned, "ended early: other jobs of the search do better", status.get("value"))
     if stopped == CANCELLED:
         return Ended(JobState.cancelled, "cancelled by the user", status.get("value"))
     if stopped:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -63,18 +64,14 @@ def counted_stops() -> Iterator[Stops]:
 
 
 def wait_out(
-    workers: list[threading.Event],
-    contexts: list[LaunchContext],
-    stops: Stops,
-    monitor: DeadlineMonitor,
-    may_leave: bool,
+    workers: list[threading.Event], context: LaunchContext, stops: Stops, monitor: DeadlineMonitor, attached: bool
 ) -> bool:
     """Wait for the workers of a launch, while each Ctrl-C makes it shorter; false when the user did not wait to the end.
 
-    The first asks the jobs to save (or leaves them alone, where that `may_leave` costs nothing but the jobs), the next one
-    destroys their machines, and one more ends this process, though not before there was time to confirm it.
+    In `attach` the first Ctrl-C leaves, and so does any further one. In a launching client on a terminal one alone detaches;
+    a second one within `timing.second_interrupt`, SIGTERM, or a Ctrl-C without a terminal asks the jobs to save, downloads and
+    destroys. One more destroys at once, and one more ends this process, though not before there was time to confirm it.
     """
-    context = contexts[0]
 
     def done() -> bool:
         return all(worker.is_set() for worker in workers)
@@ -86,18 +83,26 @@ def wait_out(
     wait_for(lambda: stops.count > 0)
     if done():
         return True
-    if may_leave and stops.interrupted and not _asked_twice(context, stops):
-        for each in contexts:
-            each.leaving.set()
-        wait_for(lambda: stops.count > 1)
+    if stops.interrupted and attached:
+        log.warning("Interrupted: leaving; the jobs run on without this client.")
+        presses = stops.count
+        context.leaving.set()
+        wait_for(lambda: stops.count > presses)
+        return done()
+    if stops.interrupted and on_a_terminal() and not _asked_twice(context, stops):
+        presses = stops.count
+        log.warning(
+            "Detaching: a machine that has no job running yet is set up first. Ctrl-C again ends everything instead."
+        )
+        context.leaving.set()
+        wait_for(lambda: stops.count > presses)
     if not done():
         log.warning(
             "Stopping: jobs have %.0f s to save a checkpoint, then results are downloaded and machines destroyed. "
             "What runs no job yet is destroyed now. Ctrl-C again destroys all machines at once.", context.timing.grace,
         )  # fmt: skip
         presses = stops.count
-        for each in contexts:
-            each.stopping.set()
+        context.stopping.set()
         monitor.stop(context.clock.now())
         wait_for(lambda: stops.count > presses)
     if not done():
@@ -108,13 +113,22 @@ def wait_out(
     return done()
 
 
+def on_a_terminal() -> bool:
+    """Whether a person can answer: in a script or a batch job nobody comes back to what was left running."""
+    try:
+        return sys.stdin.isatty()
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
+
+
 def _asked_twice(context: LaunchContext, stops: Stops) -> bool:
-    """Whether Ctrl-C comes again soon: once leaves the jobs alone, twice ends them."""
+    """Whether Ctrl-C comes again soon: once detaches, twice ends the jobs."""
+    seconds = context.timing.second_interrupt
     log.warning(
-        "Interrupted: the jobs run on without this client, and `python -m launchers attach %s` brings them home; "
-        "Ctrl-C again within %.0f s ends them now.", context.launch, context.timing.second_interrupt,
+        "Interrupted: press Ctrl-C again within %.0f s to save, download and destroy; otherwise this client detaches and the "
+        "jobs run on.", seconds,
     )  # fmt: skip
-    end = context.clock.now() + context.timing.second_interrupt
+    end = context.clock.now() + seconds
     while context.clock.now() < end and stops.count < 2:
         context.clock.sleep(TICK_S)
     return stops.count > 1
