@@ -1,4 +1,4 @@
-"""One machine, from an intent in the ledger until it takes jobs. The only code that creates anything; `ending.py` destroys.
+"""One machine, from an intent in the ledger until it takes jobs. The only code that creates anything; `release.py` destroys.
 
 Whatever happens between, the label written before the create call is looked for until the provider's own list settles it.
 """
