@@ -112,6 +112,9 @@ class Host(Protocol):
     def stop(self, job: JobSpec, reason: str) -> None:
         """Ask the job to save its state and end."""
 
+    def reports(self, job: JobSpec, offset: int) -> list[str]:
+        """Whole new lines of `reports.jsonl` in the job's output folder from a byte offset on; unchecked, a character for each byte."""
+
     def manifest(self, job: JobSpec) -> Manifest: ...
 
     def read(self, job: JobSpec, file: RemoteFile, offset: int) -> Iterator[bytes]:

@@ -1,6 +1,6 @@
 """The nouns of the logistics and the names they own.
 
-Four questions are kept apart: did the job end (`Outcome`)? is the machine still billed (`Billing`)? can we reach it
+Four questions are kept apart: did the job end (`JobState`)? is the machine still billed (`Billing`)? can we reach it
 (asked anew each time, never stored)? do we hold the results (`Results`)?
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 LABEL_PREFIX = "launchers"
 
 
-class Outcome(StrEnum):
-    """How a job ended."""
+class JobState(StrEnum):
+    """Where a job is, or how it ended."""
 
     waiting = "waiting"
     running = "running"
@@ -26,11 +26,13 @@ class Outcome(StrEnum):
     failed = "failed"
     capped = "capped"
     cancelled = "cancelled"
+    pruned = "pruned"
+    """A search ended it: others do better."""
     lost = "lost"
 
     @property
     def ended(self) -> bool:
-        return self not in (Outcome.waiting, Outcome.running)
+        return self not in (JobState.waiting, JobState.running)
 
 
 class Results(StrEnum):
@@ -46,10 +48,11 @@ class Billing(StrEnum):
 
     intended = "intended"
     """The create call may have been made; its answer was never seen."""
-    billed = "billed"
+    active = "active"
+    """It exists, and costs money."""
     gone = "gone"
     """Confirmed by the provider's own list."""
-    billing = "billing"
+    unconfirmed = "unconfirmed"
     """It should be gone and could not be confirmed gone: a person must look."""
 
 

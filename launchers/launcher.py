@@ -260,7 +260,7 @@ def close_if_done(ledger: Ledger, launch: str) -> None:
     from launchers.lifecycle.launch_keys import retire
     from launchers.snapshot import forget_all_but
 
-    done = all(job.outcome.ended for job in ledger.jobs(launch))
+    done = all(job.state.ended for job in ledger.jobs(launch))
     if done and all(machine.billing is Billing.gone for machine in ledger.machines(launch)):
         retire(ledger, launch, launchers_home())
         ledger.close_launch(launch, _now())
@@ -363,12 +363,12 @@ def _raise_if_still_billed(scheduler: Scheduler) -> None:
 
 
 def _job_return(job: ComposedJob, record: JobRecord) -> JobReturn:
-    from launchers.job import Outcome
+    from launchers.job import JobState
 
-    if record.outcome is Outcome.finished or not record.outcome.ended:
+    if record.state is JobState.finished or not record.state.ended:
         return finished(job, JobStatus.COMPLETED, record.value)
     return failed(
-        job, JobNotFinished(f"Job {record.spec.id} is {record.outcome.value}: {shown(record.note or '').rstrip('.')}.")
+        job, JobNotFinished(f"Job {record.spec.id} is {record.state.value}: {shown(record.note or '').rstrip('.')}.")
     )
 
 

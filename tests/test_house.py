@@ -43,3 +43,17 @@ def test_the_top_level_is_what_the_design_fixes():
     assert fixed <= names
     assert names - fixed <= {"benchmarks", "docs", "LICENSE", "SECURITY.md", "constraints.txt"}
     assert [name for name in tracked if name.startswith("outputs/")] == ["outputs/README.md"]
+
+
+def test_one_function_destroys_machines():
+    """Whoever ends a rental, it is confirmed by the provider's own list."""
+    callers = [
+        (path.relative_to(ROOT).as_posix(), function.name)
+        for path in (ROOT / "launchers").rglob("*.py")
+        if "providers" not in path.parts and "testing" not in path.parts
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and node.attr == "destroy"
+    ]
+    assert callers == [("launchers/lifecycle/release.py", "confirm_gone")]

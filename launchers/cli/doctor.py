@@ -133,5 +133,5 @@ def _adopt(name: str, api_url: str | None) -> str:
         and machine.account not in (None, account)
     ]
     for machine in changed:
-        ledger.update_machine(machine.label, account=account)
+        ledger.set_account(machine.label, account)
     return f"{len(changed)} machine(s) are asked about with this key from now on"

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from launchers.cli.tables import Sheet, jobs_table, show, show_ended
 from launchers.errors import LaunchError, MendInput, StillBilled
-from launchers.job import Billing, MachineState, Outcome
+from launchers.job import Billing, JobState, MachineState
 from launchers.launcher import close_if_done, open_context
 from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
 from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.deadlines import DeadlineMonitor
 from launchers.lifecycle.machines import Excluded, Lease
 from launchers.lifecycle.reconnect import claimed, held_machines
 from launchers.lifecycle.scheduler import Scheduler
 from launchers.lifecycle.stops import counted_stops
 from launchers.lifecycle.task import Task
-from launchers.lifecycle.warden import Warden
 from launchers.settings import JarvisSettings, ModalSettings, RentalSettings, Timing, VastSettings, typed
 from launchers.snapshot import load
 from launchers.transport import sync
@@ -60,10 +60,10 @@ def logs(options: argparse.Namespace) -> int:
     record = _one(ledger, options.job)
     path = record.spec.home / LOG_NAME
     shown = _print_from(path, 0)
-    if not options.follow and record.outcome is Outcome.running:
+    if not options.follow and record.state is JobState.running:
         with contextlib.suppress(MendInput):  # a living client keeps the local log up to date
             _catch_up(ledger, record)
-    while options.follow and not ledger.job(record.spec.id).outcome.ended:
+    while options.follow and not ledger.job(record.spec.id).state.ended:
         try:
             with claimed(launchers_home(), record.launch):
                 # Nobody else keeps the local log growing.
@@ -121,13 +121,13 @@ def attach(options: argparse.Namespace) -> int:
 def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
     """Finish a launch: exit code 0 when all its jobs finished, 1 when one did not, 3 when something may still be billed."""
     home = launchers_home()
-    warden = Warden()
+    monitor = DeadlineMonitor()
     with claimed(home, launch):
         records = ledger.jobs(launch)
-        tasks = [_task(ledger, record) for record in records if not record.outcome.ended]
+        tasks = [_task(ledger, record) for record in records if not record.state.ended]
         for task in tasks:
             task.context.settings.detach = False
-            task.context.warden = warden
+            task.context.monitor = monitor
         still: list[StillBilled] = []
         excluded = Excluded()
         if tasks or any(m.billing is not Billing.gone for m in ledger.machines(launch)):
@@ -139,7 +139,7 @@ def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
                 still.append(error)
             machines, several = records[0].spec.settings["machines"], len(records) > 1
             with counted_stops() as stops:
-                scheduler = Scheduler(waiting, machines, several, excluded, stops, warden)
+                scheduler = Scheduler(waiting, machines, several, excluded, stops, monitor, attached=True)
                 try:
                     scheduler.run(held)
                 finally:
@@ -149,7 +149,7 @@ def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
     show_ended(records, time.time(), as_json)
     if still:
         raise still[0]
-    return 0 if all(record.outcome is Outcome.finished for record in records) else 1
+    return 0 if all(record.state is JobState.finished for record in records) else 1
 
 
 def fetch(options: argparse.Namespace) -> int:
@@ -171,15 +171,15 @@ def fetch(options: argparse.Namespace) -> int:
 def cancel(options: argparse.Namespace) -> int:
     ledger = Ledger.open()
     records = ledger.find(options.job)
-    live = [record for record in records if not record.outcome.ended]
+    live = [record for record in records if not record.state.ended]
     if not live:
-        raise MendInput(f"Job {records[0].spec.id} has ended already ({records[0].outcome.value}): nothing to cancel.")
+        raise MendInput(f"Job {records[0].spec.id} has ended already ({records[0].state.value}): nothing to cancel.")
     if all(record.cancel for record in live):
         raise MendInput(
             f"Job {live[0].spec.id} is being cancelled already: `python -m launchers ps` shows how far it is."
         )
     for record in live:
-        ledger.update_job(record.spec.id, cancel=1)
+        ledger.request_cancel(record.spec.id)
     try:
         take_up(ledger, live[0].launch, options.json)
     except MendInput:
@@ -213,16 +213,16 @@ def _rented(ledger: Ledger, record: JobRecord) -> Lease:
     context = _context(ledger, record)
     machine = ledger.machine(record.machine) if record.machine else None
     if machine is not None and machine.instance is not None and machine.offer.per_job:
-        guard = context.warden.guard(context, machine.label, per_job=True)
+        guard = context.monitor.guard(context, machine.label, per_job=True)
         return Lease(machine, context.open_host(context, machine, None), guard)
     if machine is None or machine.instance is None or machine.billing is Billing.gone:
         raise MendInput(
-            f"Job {record.spec.id} is on no machine ({record.outcome.value}); what is here lies in {record.spec.folder}."
+            f"Job {record.spec.id} is on no machine ({record.state.value}); what is here lies in {record.spec.folder}."
         )
     status = context.retry(lambda: context.provider.status(machine.instance or ""))
     if status.state is not MachineState.running:
         raise LaunchError(
             f"The machine of job {record.spec.id} does not run ({status.detail}): `python -m launchers attach` moves it."
         )
-    guard = context.warden.guard(context, machine.label, per_job=False)
+    guard = context.monitor.guard(context, machine.label, per_job=False)
     return Lease(machine, context.open_host(context, machine, status), guard)

@@ -13,11 +13,11 @@ from launchers.cli.jobs import MACHINE_COLUMNS, _context, machine_row
 from launchers.cli.tables import Sheet, show
 from launchers.clock import WallClock, pauses
 from launchers.errors import CredentialError, LaunchError, MendInput, StillBilled
-from launchers.job import Billing, JobSpec, MachineStatus, Outcome, is_our_label
+from launchers.job import Billing, JobSpec, JobState, MachineStatus, is_our_label
 from launchers.launcher import close_if_done
 from launchers.ledger import SETTLE_S, Ledger, MachineRecord, launchers_home
 from launchers.lifecycle.reconnect import claimed
-from launchers.lifecycle.release import release, still_billed
+from launchers.lifecycle.release import confirm_gone, release, still_billed
 from launchers.providers import NAMES, open_provider
 from launchers.providers.base import Provider, stop_command
 from launchers.settings import Timing
@@ -39,13 +39,13 @@ def stop(options: argparse.Namespace) -> int:
         return 1
     context = _context(ledger, records[0])
     for record in ledger.jobs(launch):
-        if not record.outcome.ended:
-            ledger.update_job(record.spec.id, cancel=1)
+        if not record.state.ended:
+            ledger.request_cancel(record.spec.id)
     for machine in machines:
         release(context, machine.label)
     for record in ledger.jobs(launch):
-        if not record.outcome.ended:
-            ledger.update_job(record.spec.id, outcome=Outcome.cancelled, note="stopped", ended=time.time())
+        if not record.state.ended:
+            ledger.job_ended(record.spec.id, JobState.cancelled, "stopped", time.time())
     close_if_done(ledger, launch)
     return 0
 
@@ -177,7 +177,7 @@ def _is_attended(ledger: Ledger, launch: str, machine: MachineRecord | None = No
         return True
     machines = [m for m in ledger.machines(launch) if m.billing is not Billing.gone]
     # A detached job is left alone: `attach` is what ends it.
-    running = [j for j in jobs if j.outcome is Outcome.running and j.spec.settings["detach"]]
+    running = [j for j in jobs if j.state is JobState.running and j.spec.settings["detach"]]
     return bool(running and any(time.time() < deadline_of(m, jobs[0].spec) for m in machines))
 
 
@@ -194,15 +194,15 @@ def _end(ledger: Ledger, provider: Provider, api_url: str | None, machine: Machi
     problem = ""
     for _ in pauses(WallClock(), 0.5, DESTROY_TOTAL_S):
         try:
-            provider.destroy(machine.instance)
-            if all(m.instance != machine.instance for m in provider.list_mine()):
+            if confirm_gone(provider, machine.instance, "") is None:
                 for record in _rented_at(ledger, (provider.name, api_url)):
-                    if record.instance == machine.instance or (
-                        record.instance is None and record.label == machine.label
-                    ):
-                        ledger.update_machine(
-                            record.label, instance=machine.instance, billing=Billing.gone, ended=time.time()
-                        )
+                    if record.billing is Billing.gone:
+                        continue
+                    if record.instance is None and record.label == machine.label:
+                        ledger.machine_created(record.label, machine.instance)
+                    elif record.instance != machine.instance:
+                        continue
+                    ledger.machine_gone(record.label, time.time(), charged=not record.offer.per_job)
                 return None
         except LaunchError as error:
             problem = str(error)
@@ -233,7 +233,7 @@ def _settle_gone(ledger: Ledger, given: Sequence[str]) -> None:
         ):
             continue
         if not {(record.provider, record.instance), (record.provider, record.label)} & alive:
-            ledger.update_machine(record.label, billing=Billing.gone, ended=now)
+            ledger.machine_gone(record.label, now, charged=False)  # nobody saw when
     for launch in ledger.launches(only_open=True):
         machines = ledger.machines(launch)
         if any(m.billing is not Billing.gone for m in machines) or _is_attended(ledger, launch):
@@ -241,6 +241,6 @@ def _settle_gone(ledger: Ledger, given: Sequence[str]) -> None:
         if any(m.offer.per_job for m in machines):
             continue  # an application ends with its last job: their results wait for `attach`
         for job in ledger.jobs(launch):
-            if job.outcome is Outcome.running:
+            if job.state is JobState.running:
                 # It may be taken up again: what was synced is here.
-                ledger.update_job(job.spec.id, outcome=Outcome.waiting, machine=None)
+                ledger.job_requeued(job.spec.id, lost=False)

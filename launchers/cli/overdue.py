@@ -51,7 +51,7 @@ def _look_after(ledger: Ledger, machine: MachineRecord) -> None:
     if not records or _is_attended(ledger, machine.launch, machine):
         return
     overdue = time.time() >= deadline_of(machine, records[0].spec)
-    if not machine.unsettled and not overdue and not all(record.outcome.ended for record in records):
+    if not machine.unsettled and not overdue and not all(record.state.ended for record in records):
         return
     context = _context(ledger, records[0])
     if isinstance(context.provider, SelfDestruct) and not machine.unsettled:

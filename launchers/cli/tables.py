@@ -106,10 +106,17 @@ def candidate_row(candidate: Candidate) -> dict[str, Any]:
 _JOB_COLUMNS = ("job", "state", "metric", "objective", "minutes", "$", "results", "machine", "folder", "note")
 
 
+def _minutes(record: JobRecord, now: float) -> float | None:
+    """Of all machines that a job had; where only its running is billed, since it started."""
+    if record.seconds:
+        return record.seconds / 60
+    return ((record.ended or now) - record.started) / 60 if record.started else None
+
+
 def job_row(record: JobRecord, now: float) -> dict[str, Any]:
-    minutes = ((record.ended or now) - record.started) / 60 if record.started else None
+    minutes = _minutes(record, now)
     return {
-        "job": record.spec.id, "launch": record.launch, "number": record.spec.number, "state": record.outcome.value,
+        "job": record.spec.id, "launch": record.launch, "number": record.spec.number, "state": record.state.value,
         "metric": record.value, "objective": record.spec.settings.get("objective"), "minutes": minutes, "$": record.cost,
         "results": record.results.value, "restarts": record.restarts, "machine": record.machine, "folder": record.spec.folder,
         "note": record.note,

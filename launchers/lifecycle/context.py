@@ -14,7 +14,7 @@ from launchers.errors import Cancelled, RetryLater
 from launchers.host import Host
 from launchers.job import MachineStatus
 from launchers.ledger import Ledger, MachineRecord
-from launchers.lifecycle.warden import Guard, Warden
+from launchers.lifecycle.deadlines import DeadlineMonitor, MachineDeadline
 from launchers.providers.base import JobHandles, Provider, Serverless
 from launchers.settings import RentalSettings, Timing
 from launchers.text import shown
@@ -39,7 +39,7 @@ class LaunchContext:
     stopping: threading.Event = field(default_factory=threading.Event)
     leaving: threading.Event = field(default_factory=threading.Event)
     """The user goes and the jobs stay, where that costs nothing but the jobs."""
-    warden: Warden = field(default_factory=Warden)
+    monitor: DeadlineMonitor = field(default_factory=DeadlineMonitor)
 
     def retry(self, call: Callable[[], Result], stoppable: bool = False) -> Result:
         """A request to the provider, repeated while the trouble may pass.
@@ -65,7 +65,7 @@ class LaunchContext:
         clock = _Stoppable(self) if stoppable else self.clock
         return retried(attempt, clock, self.timing.retry_first, self.timing.retry_total)
 
-    def rest(self, seconds: float, guard: Guard | None = None) -> None:
+    def rest(self, seconds: float, guard: MachineDeadline | None = None) -> None:
         """Sleep, but not into a stop, nor beyond a machine's deadline.
 
         Raises:
@@ -119,7 +119,7 @@ def open_serverless_host(context: LaunchContext, machine: MachineRecord, status:
     """Where no machine is: the provider's own way to its jobs."""
 
     def put(job: str, handle: str) -> None:
-        context.ledger.update_job(job, handle=handle)
+        context.ledger.set_handle(job, handle)
 
     handles = JobHandles(lambda job: context.ledger.job(job).handle, put)
     assert isinstance(context.provider, Serverless)
@@ -133,7 +133,7 @@ def open_ssh_host(context: LaunchContext, machine: MachineRecord, status: Machin
     from launchers.transport.ssh import Connection
 
     def pin(host_key: str) -> None:
-        context.ledger.update_machine(machine.label, host_key=host_key)
+        context.ledger.pin_host_key(machine.label, host_key)
 
     assert status is not None
     connection = Connection(status.addresses, context.keys, machine.host_key, pin)

@@ -7,7 +7,7 @@ import logging
 import threading
 
 from launchers.errors import LaunchError, StillBilled
-from launchers.job import Billing, Outcome
+from launchers.job import Billing, JobState
 from launchers.ledger import MachineRecord
 from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.machines import Lease
@@ -48,7 +48,7 @@ class Leftovers:
                 f"or destroy it without them with `{stop}`."
             )
         with contextlib.suppress(Exception):  # the ledger's own disk may be the full one
-            context.ledger.update_job(task.job.id, note=f"not downloaded: {why}; `{attach}` tries again")
+            context.ledger.note_job(task.job.id, f"not downloaded: {why}; `{attach}` tries again")
         context.say(task.job.id, text, logging.ERROR)
         return text
 
@@ -64,16 +64,16 @@ class Leftovers:
         """What a worker left that ended by a mistake of ours, or that the user did not wait for."""
         kept = set(self._kept)
         for record in context.ledger.jobs(context.launch):
-            if record.outcome.ended or record.machine in self._kept:
+            if record.state.ended or record.machine in self._kept:
                 continue
             if record.spec.settings["detach"] or context.leaving.is_set():
                 kept.add(record.machine or "")
                 continue
-            note, outcome = "cancelled by the user", Outcome.cancelled
+            note, outcome = "cancelled by the user", JobState.cancelled
             if in_time:
                 mistake = self.mistakes[-1]
-                outcome, note = Outcome.failed, f"ended here by {type(mistake).__name__}: {mistake}"
-            context.ledger.update_job(record.spec.id, outcome=outcome, note=note, ended=context.clock.now())
+                outcome, note = JobState.failed, f"ended here by {type(mistake).__name__}: {mistake}"
+            context.ledger.job_ended(record.spec.id, outcome, note, context.clock.now())
         for machine in context.ledger.machines(context.launch):
             if machine.billing is Billing.gone or machine.label in kept or (machine.unsettled and in_time):
                 continue
@@ -89,6 +89,22 @@ class Leftovers:
         text = still_billed(machine, "this command was interrupted before that")
         log.error("%s", text)
         self.note(StillBilled(text))
+
+
+def say_what_runs_on(context: LaunchContext) -> None:
+    """What goes on after this client has detached: price, latest end, and the commands to come back or to stop."""
+    machines = [m for m in context.ledger.machines(context.launch) if m.billing is not Billing.gone]
+    running = [job for job in context.ledger.jobs(context.launch) if not job.state.ended]
+    if not running:
+        return
+    price = sum(m.price for m in machines)
+    ends = [m.deadline for m in machines if m.deadline is not None]
+    hours = (max(ends) - context.clock.now()) / 3600 if ends else context.settings.max_hours
+    log.warning(
+        "Detached. %d job(s) keep running at $%.3f per hour, for at most %.1f more hours. Reconnect and download with "
+        "`python -m launchers attach %s`; stop with `python -m launchers cancel %s`.",
+        len(running), price, hours, context.launch, context.launch,
+    )  # fmt: skip
 
 
 def unsettled(context: LaunchContext) -> list[MachineRecord]:

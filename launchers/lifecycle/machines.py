@@ -1,4 +1,4 @@
-"""One machine, from an intent in the ledger until it takes jobs. The only code that creates anything; `ending.py` destroys.
+"""One machine, from an intent in the ledger until it takes jobs. The only code that creates anything; `release.py` destroys.
 
 Whatever happens between, the label written before the create call is looked for until the provider's own list settles it.
 """
@@ -24,12 +24,12 @@ from launchers.errors import (
 )
 from launchers.gpus import find_card
 from launchers.host import Host, Probe
-from launchers.job import Billing, MachineState, MachineStatus, Offer
+from launchers.job import MachineState, MachineStatus, Offer
 from launchers.ledger import MachineRecord
 from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.deadlines import MAX_COST, MAX_HOURS, MAX_TOTAL_COST, MachineDeadline, Phase, is_over_total
 from launchers.lifecycle.inspection import check_machine
 from launchers.lifecycle.release import LOOKS, find_by_label, release
-from launchers.lifecycle.warden import MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Guard, Phase, is_over_total
 from launchers.plan import Forecast, Plan, make_plan, reserve
 from launchers.providers.base import (
     CreateRequest,
@@ -59,7 +59,7 @@ class Lease:
 
     record: MachineRecord
     host: Host
-    guard: Guard
+    guard: MachineDeadline
 
 
 @dataclass
@@ -179,11 +179,11 @@ def _acquire_offer(context: LaunchContext, record: MachineRecord, job: str, snap
     label, offer = record.label, record.offer
     try:
         instance = _create(context, offer, label, snapshot)
-        context.ledger.update_machine(label, instance=instance, billing=Billing.billed)
+        context.ledger.machine_created(label, instance)
         if isinstance(context.provider, DirectSsh):
             from launchers.transport import ssh
 
-            threading.Thread(target=ssh.preload, daemon=True).start()
+            context.clock.start(ssh.preload, "preload")
         what, price = offer.gpu or "a machine", f"${offer.price:.3f}/h"
         if offer.per_job:
             context.say(label, f"{offer.provider} application {instance}: {what}, about {price} for each running job")
@@ -191,7 +191,7 @@ def _acquire_offer(context: LaunchContext, record: MachineRecord, job: str, snap
             context.say(label, f"rented {what} as {offer.provider} instance {instance} at {price}")
         return _bring_up(context, label, offer, job)
     except NeverAnswered as error:
-        context.warden.forget(label)  # nobody waits for it: it is looked for by its label
+        context.monitor.forget(label)  # nobody waits for it: it is looked for by its label
         raise OfferTaken(str(error)) from None
     except BaseException as error:
         try:
@@ -214,7 +214,7 @@ def _create(context: LaunchContext, offer: Offer, label: str, snapshot: Snapshot
         offer, label, context.settings.image, context.settings.disk_gb, context.keys.public, context.settings.max_hours,
         snapshot, context.settings,
     )  # fmt: skip
-    guard = context.warden.guard(context, label, offer.per_job)
+    guard = context.monitor.guard(context, label, offer.per_job)
     guard.phase = Phase.creating
     try:
         return provider.create(request)
@@ -256,7 +256,7 @@ def resume(context: LaunchContext, record: MachineRecord, job: str, excluded: Ex
                 raise
             new = found.instance
         # Another container of the same disk: it has other host keys, and most likely another address.
-        context.ledger.update_machine(label, instance=new, host_key=None)
+        context.ledger.machine_replaced(label, new)
         context.say(label, f"resumed as instance {new}")
         return _bring_up(context, label, record.offer, job)
     except (Cancelled, Capped):
@@ -272,7 +272,7 @@ def _bring_up(context: LaunchContext, label: str, offer: Offer, job: str) -> Lea
     record = context.ledger.machine(label)
     assert record.instance is not None
     provider, instance = context.provider, record.instance
-    guard = context.warden.guard(context, label, offer.per_job)
+    guard = context.monitor.guard(context, label, offer.per_job)
     if isinstance(provider, Serverless):
         return Lease(record, context.open_host(context, record, None), guard)
     if isinstance(provider, DirectSsh):
@@ -283,7 +283,7 @@ def _bring_up(context: LaunchContext, label: str, offer: Offer, job: str) -> Lea
     if not status.price <= offer.price * RATE_TOLERANCE:
         raise BadMachine(f"instance {instance} is billed at ${status.price:.3f}/h, quoted was ${offer.price:.3f}/h")
     # a market that can't tell what it bills now has at least told what it would
-    context.ledger.update_machine(label, price=status.price or offer.price)
+    context.ledger.set_price(label, status.price or offer.price)
     host = context.open_host(context, context.ledger.machine(label), status)
     guard.cut = host.cut
     try:
@@ -296,7 +296,7 @@ def _bring_up(context: LaunchContext, label: str, offer: Offer, job: str) -> Lea
     return Lease(context.ledger.machine(label), host, guard)
 
 
-def _wait_until_running(context: LaunchContext, instance: str, guard: Guard) -> MachineStatus:
+def _wait_until_running(context: LaunchContext, instance: str, guard: MachineDeadline) -> MachineStatus:
     end = context.clock.now() + context.timing.boot
     status: MachineStatus | None = None
     pause = min(context.timing.poll, FIRST_POLL_S)
@@ -313,7 +313,7 @@ def _wait_until_running(context: LaunchContext, instance: str, guard: Guard) -> 
     raise BadMachine(f"instance {instance} did not run after {context.timing.boot:.0f} s ({words})")
 
 
-def _first_contact(context: LaunchContext, host: Host, instance: str, guard: Guard) -> Probe:
+def _first_contact(context: LaunchContext, host: Host, instance: str, guard: MachineDeadline) -> Probe:
     """The probe of a machine whose ssh may come up later than its container."""
     end = context.clock.now() + context.timing.ssh
     while True:
@@ -330,7 +330,7 @@ def _first_contact(context: LaunchContext, host: Host, instance: str, guard: Gua
 def set_terms(context: LaunchContext, label: str, job: str) -> float:
     """A machine's deadline for the next job, by what is left to that job; returns the seconds it has, without the reserve."""
     record, now, settings = context.ledger.machine(label), context.clock.now(), context.settings
-    guard = context.warden.guard(context, label, record.offer.per_job)
+    guard = context.monitor.guard(context, label, record.offer.per_job)
     if record.offer.per_job:
         return settings.max_hours * 3600  # billed by what jobs run: each is ended by its own meter
     if record.job not in (None, job):
@@ -343,7 +343,7 @@ def set_terms(context: LaunchContext, label: str, job: str) -> float:
     seconds, guard.why = min(left)
     seconds = max(seconds - (now - (record.accounted or record.created)), 0.0)
     guard.asked, guard.deadline = None, now + seconds + reserve(context.timing)
-    context.ledger.update_machine(label, deadline=guard.deadline, job=job)
+    context.ledger.set_deadline(label, job, guard.deadline)
     return seconds
 
 

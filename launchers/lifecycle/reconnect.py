@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launchers.errors import MendInput
-from launchers.job import Billing, MachineState, Outcome
+from launchers.job import Billing, JobState, MachineState
 from launchers.ledger import JobRecord, MachineRecord
 from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.machines import Excluded, Lease, resume, set_terms
@@ -44,7 +44,7 @@ def held_machines(
     Settles intents whose answer was never seen, and gives back machines that hold no job. Adds to `excluded` the hosts
     of machines that did not come back as what was rented.
     """
-    unfinished = [record for record in context.ledger.jobs(context.launch) if not record.outcome.ended]
+    unfinished = [record for record in context.ledger.jobs(context.launch) if not record.state.ended]
     by_machine = {record.machine: record for record in unfinished}
     by_id = {task.job.id: task for task in tasks}
     held: list[tuple[Lease, Task]] = []
@@ -54,7 +54,7 @@ def held_machines(
             # Whether the application still exists or not: each job's call tells what became of it.
             on_it = [record for record in unfinished if record.machine == machine.label]
             host = context.open_host(context, machine, None)
-            guard = context.warden.guard(context, machine.label, per_job=True)
+            guard = context.monitor.guard(context, machine.label, per_job=True)
             held += [(Lease(machine, host, guard), by_id.pop(record.spec.id)) for record in on_it]
             continue
         if machine.billing is Billing.gone:
@@ -64,8 +64,8 @@ def held_machines(
             held.append((lease, by_id.pop(job.spec.id)))
         else:
             release(context, machine.label)
-            if job is not None and job.outcome is Outcome.running:
-                context.ledger.update_job(job.spec.id, outcome=Outcome.waiting, machine=None)
+            if job is not None and job.state is JobState.running:
+                context.ledger.job_requeued(job.spec.id, lost=False)
     return held, list(by_id.values())
 
 
@@ -77,7 +77,7 @@ def _reconnect(
         found = find_by_label(context, machine.label, looks=1)
         if found is None:
             return None
-        context.ledger.update_machine(machine.label, instance=found.instance, billing=Billing.billed)
+        context.ledger.machine_created(machine.label, found.instance)
         machine = replace(machine, instance=found.instance)
     if job is None:
         return None
@@ -94,6 +94,6 @@ def _reconnect(
     host = context.open_host(context, machine, status)
     # What it cost while nobody watched belongs to its job; its results may be downloaded, however late it is.
     set_terms(context, machine.label, job.spec.id)
-    guard = context.warden.guard(context, machine.label, per_job=False)
+    guard = context.monitor.guard(context, machine.label, per_job=False)
     guard.cut = host.cut
     return Lease(context.ledger.machine(machine.label), host, guard)

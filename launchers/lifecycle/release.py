@@ -1,4 +1,4 @@
-"""The end of a rental: destroyed, and confirmed gone from the provider's own list. The only code that destroys anything."""
+"""The end of a rental: destroyed, and confirmed gone by the provider's own list. `confirm_gone` alone calls a provider's `destroy`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import logging
 import sqlite3
 import threading
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 from launchers.clock import pauses
 from launchers.errors import LaunchError, StillBilled
 from launchers.job import Billing, MachineStatus
 from launchers.ledger import SETTLE_S, MachineRecord
 from launchers.lifecycle.context import LaunchContext
-from launchers.providers.base import stop_command
+from launchers.providers.base import Provider, stop_command
 
 log = logging.getLogger("launchers")
 LOOKS = 3
@@ -33,6 +33,16 @@ def find_by_label(context: LaunchContext, label: str, looks: int) -> MachineStat
     return None
 
 
+def confirm_gone(provider: Provider, instance: str, label: str) -> str | None:
+    """Ask for the end of a machine, and read the provider's list: None when it is gone, otherwise the id that is still listed.
+
+    The only caller of `Provider.destroy`: launches, their deadlines, `stop`, `reap` and overdue machines all end here.
+    """
+    provider.destroy(instance)
+    left = [m for m in provider.list_mine() if m.instance == instance or (label and m.label == label)]
+    return left[0].instance if left else None
+
+
 def release(context: LaunchContext, label: str, looks: int = LOOKS, refused: bool = False) -> None:
     """End a rental and see it gone from the provider's own list. Never interrupted by a stop; a second call does nothing.
 
@@ -42,9 +52,9 @@ def release(context: LaunchContext, label: str, looks: int = LOOKS, refused: boo
     Raises:
         StillBilled: it could not be confirmed gone; the ledger says `billing`.
     """
-    guard = context.warden.find(label)
-    if guard is not None and guard.over is not None and threading.current_thread() is not guard.warden:
-        guard.done.wait()
+    guard = context.monitor.find(label)
+    if guard is not None and guard.over is not None and threading.current_thread() is not guard.thread:
+        context.clock.wait(guard.done)
         if guard.problem is not None:
             raise guard.problem
     record = context.ledger.machine(label)
@@ -63,20 +73,19 @@ def release(context: LaunchContext, label: str, looks: int = LOOKS, refused: boo
                         else _mark_gone(context, record)
                     )
                 if found is not None:
-                    _write(context, label, instance=found.instance, billing=Billing.billed)
+                    _write(context, label, partial(context.ledger.machine_created, label, found.instance))
                     record = replace(record, instance=found.instance)
             assert record.instance is not None
-            context.provider.destroy(record.instance)
-            left = [m for m in context.provider.list_mine() if record.instance == m.instance or label == m.label]
-            if not left:
+            left = confirm_gone(context.provider, record.instance, label)
+            if left is None:
                 return _mark_gone(context, record)
-            if left[0].instance != record.instance:  # resumed under a new id that nobody heard of
-                _write(context, label, instance=left[0].instance)
-                record = replace(record, instance=left[0].instance)
+            if left != record.instance:  # resumed under a new id that nobody heard of
+                _write(context, label, partial(context.ledger.machine_replaced, label, left))
+                record = replace(record, instance=left)
             problem = "the provider still lists it"
         except LaunchError as error:
             problem = str(error).rstrip(".")
-    _write(context, label, billing=Billing.billing, note=problem)
+    _write(context, label, partial(context.ledger.machine_unconfirmed, label, problem))
     text = still_billed(record, problem)
     context.say(label, text, logging.ERROR)
     raise StillBilled(text)
@@ -103,7 +112,7 @@ def settle_intents(context: LaunchContext) -> list[MachineRecord]:
     """
     left = []
     for record in context.ledger.machines(context.launch):
-        if not record.unsettled or context.warden.find(record.label) is not None:
+        if not record.unsettled or context.monitor.find(record.label) is not None:
             continue
         with contextlib.suppress(StillBilled):
             release(context, record.label, looks=1)
@@ -120,26 +129,25 @@ def _is_open(context: LaunchContext, record: MachineRecord, refused: bool) -> bo
 
 
 def _leave_open(context: LaunchContext, record: MachineRecord) -> None:
-    context.warden.forget(record.label)
+    context.monitor.forget(record.label)
 
 
 def _mark_gone(context: LaunchContext, record: MachineRecord) -> None:
     now = context.clock.now()
-    context.warden.forget(record.label)
-    if record.instance is not None and not record.offer.per_job:
-        with contextlib.suppress(sqlite3.Error, OSError):
-            context.ledger.charge(record.label, now)
-    _write(context, record.label, billing=Billing.gone, ended=now)
+    context.monitor.forget(record.label)
+    charged = record.instance is not None and not record.offer.per_job
+    _write(context, record.label, partial(context.ledger.machine_gone, record.label, now, charged))
     if record.instance is not None:
         context.say(
-            record.label, f"confirmed gone after {(now - record.created) / 60:.1f} min, ${record.cost(now):.4f}"
+            record.label,
+            f"machine destroyed, confirmed gone ({(now - record.created) / 60:.1f} min, ${record.cost(now):.4f})",
         )
 
 
-def _write(context: LaunchContext, label: str, **changes: Any) -> None:
-    """What is a fact already: a ledger that can't be written must not keep a machine from being destroyed."""
+def _write(context: LaunchContext, label: str, write: partial[None]) -> None:
+    """What is a fact already: a ledger that can't take it must not keep a machine from being destroyed."""
     try:
-        context.ledger.update_machine(label, **changes)
-    except (sqlite3.Error, OSError) as error:
-        what = ", ".join(f"{name} is {value}" for name, value in changes.items())
-        log.warning("%s: %s, which the ledger could not take (%s)", label, what, error)
+        write()
+    except (sqlite3.Error, OSError, AssertionError) as error:
+        what = write.func.__name__.replace("machine_", "")
+        log.warning("%s is %s; the ledger could not be written (%s).", label, what, error)

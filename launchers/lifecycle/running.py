@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -10,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from launchers.errors import BadMachine, Capped, LaunchError, MendInput, Preempted, RetryLater, Unreachable
-from launchers.job import JobSpec, MachineState, Outcome, Results
+from launchers.job import JobSpec, JobState, MachineState, Results
 from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.deadlines import CANCELLED, MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Phase, is_over_total
 from launchers.lifecycle.machines import Lease, balance_of
-from launchers.lifecycle.warden import CANCELLED, MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Phase, is_over_total
 from launchers.plan import reserve
 from launchers.providers.base import SpotBidding
 from launchers.snapshot import Snapshot
@@ -21,6 +22,7 @@ from launchers.transport import sync
 from launchers.transport.logs import LogMirror, LogStream
 
 LOG_DRAIN_S = 60.0
+PRUNED = "pruned"
 LOW_DISK_GB = 0.2
 QUEUED_WORD_S = 60.0
 
@@ -29,17 +31,26 @@ QUEUED_WORD_S = 60.0
 class Ended:
     """How a job ended on its machine."""
 
-    outcome: Outcome
+    state: JobState
     note: str | None
     value: Any
+
+
+Report = Callable[[int, float], bool]
 
 
 class Detached(Exception):
     """The job runs, and this client need not stay."""
 
 
-def run_job(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapshot, prefix: str) -> Ended:
-    """Bring the job to the machine unless it is there, follow it to its end, and bring its results home.
+def run_job(
+    context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapshot, prefix: str, report: Report | None = None
+) -> Ended:
+    """Bring the job to the machine unless it is there, follow it to its end, and download its results.
+
+    Args:
+        report: takes each (step, value) that the job reports while it runs, those before a move to another machine once more;
+            true asks the job to save and end.
 
     Raises:
         Preempted, BadMachine: the machine is lost; what was synced is here.
@@ -60,7 +71,7 @@ def run_job(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapsh
     mirror = LogMirror(job, record.log_base, prefix, job.output_there)
     stream = LogStream(host, job, mirror, context.clock, context.timing.retry_first)
     try:
-        status = _follow(context, lease, job, stream)
+        status = _follow(context, lease, job, stream, report)
         _drain(context, lease, job, stream)
     finally:
         stream.stop()
@@ -92,10 +103,7 @@ def _begin(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapsho
     known = context.ledger.job(job.id)
     length = mirror.length
     here = min(length - known.log_base, found.get("log_size", 0)) if known.machine == lease.record.label else 0
-    context.ledger.update_job(
-        job.id, outcome=Outcome.running, machine=lease.record.label, started=context.clock.now(),
-        log_base=length - here,
-    )  # fmt: skip
+    context.ledger.job_started(job.id, lease.record.label, length - here, context.clock.now())
     lease.guard.check()
     lease.guard.phase = Phase.running
     secrets = {name: os.environ[name] for name in context.settings.pass_environment if os.environ.get(name)}
@@ -199,11 +207,14 @@ def _balance(context: LaunchContext) -> float | None:
         return None
 
 
-def _follow(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStream) -> dict[str, Any]:
+def _follow(
+    context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStream, report: Report | None
+) -> dict[str, Any]:
     """Watch the job until it has ended; fetch what is new, stop it when a cap is reached or the user says so."""
     next_pull = context.clock.now() + context.settings.sync_every_s
     next_word = context.clock.now() + QUEUED_WORD_S
     stopped: float | None = None
+    pruned, offset = False, 0
     while True:
         status: dict[str, Any] = _reach(context, lease, lambda: lease.host.job_status(job))
         account(context, lease, job, status.get("billed_s"))
@@ -215,6 +226,12 @@ def _follow(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStrea
             context.say(job.id, "waits for a free card")
             next_word = context.clock.now() + QUEUED_WORD_S
         reason = _reason_to_stop(context, lease, job, status.get("billed_s"))
+        if report is not None and stopped is None:
+            lines = _reach(context, lease, partial(lease.host.reports, job, offset))
+            offset += sum(len(line) + 1 for line in lines)
+            answers = [report(*row) for line in lines if (row := report_of(line)) is not None]
+            pruned = pruned or any(answers)
+        reason = reason or (PRUNED if pruned else None)
         if reason and stopped is None:
             stopped = context.clock.now()
             if not lease.record.offer.per_job:
@@ -228,6 +245,18 @@ def _follow(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStrea
             early_pull(context, lease, job)
             next_pull = context.clock.now() + context.settings.sync_every_s
         stream.wait(context.timing.status)  # the end of the log is the end of the job: no need to sleep over it
+
+
+def report_of(line: str) -> tuple[int, float] | None:
+    """Step and value of a line of `reports.jsonl`; None where it is no report: it was written by the job, not by us."""
+    try:
+        row = json.loads(line)
+        step, value = row["step"], row["value"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    is_step = isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 1 << 53
+    is_value = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (step, float(value)) if is_step and is_value and abs(value) < 1e300 else None
 
 
 def _drain(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStream) -> None:
@@ -252,7 +281,7 @@ def early_pull(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
     finally:
         lease.guard.phase = Phase.running
     if report.files:
-        context.ledger.update_job(job.id, results=Results.partial)
+        context.ledger.note_results(job.id, Results.partial)
 
 
 def account(context: LaunchContext, lease: Lease, job: JobSpec, billed_s: float | None = None) -> None:
@@ -260,8 +289,7 @@ def account(context: LaunchContext, lease: Lease, job: JobSpec, billed_s: float 
     now = context.clock.now()
     if lease.record.offer.per_job:
         if billed_s is not None:
-            cost = max(billed_s / 3600 * lease.record.price, context.ledger.job(job.id).cost)
-            context.ledger.update_job(job.id, cost=cost)
+            context.ledger.charge_job(job.id, billed_s / 3600 * lease.record.price)
         return
     context.ledger.charge(lease.record.label, now)
 
@@ -285,7 +313,7 @@ def _bring_home(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
             _reach(context, lease, lambda: sync.pull_all(lease.host, job))
             sync.finish(job)
             account(context, lease, job)
-            context.ledger.update_job(job.id, results=Results.verified)
+            context.ledger.note_results(job.id, Results.verified)
             _reach(context, lease, lambda: lease.host.discard(job))
             return
         except RetryLater as error:
@@ -296,12 +324,14 @@ def _bring_home(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
 def _judge(context: LaunchContext, job: JobSpec, status: dict[str, Any]) -> Ended:
     """Exit code and reason in our words."""
     code, stopped = status.get("exit_code"), status.get("stopped")
+    if stopped == PRUNED:
+        return Ended(JobState.pruned, "ended early: other jobs of the search do better", status.get("value"))
     if stopped == CANCELLED:
-        return Ended(Outcome.cancelled, "cancelled by the user", status.get("value"))
+        return Ended(JobState.cancelled, "cancelled by the user", status.get("value"))
     if stopped:
-        return Ended(Outcome.capped, stopped, status.get("value"))
+        return Ended(JobState.capped, stopped, status.get("value"))
     if code == 0:
-        return Ended(Outcome.finished, None, status.get("value"))
+        return Ended(JobState.finished, None, status.get("value"))
     if status.get("disk_free_gb", 1.0) < LOW_DISK_GB:
         why = "the machine's disk is full: raise provider.disk_gb"
     elif code in (-9, 137):
@@ -311,4 +341,4 @@ def _judge(context: LaunchContext, job: JobSpec, status: dict[str, Any]) -> Ende
     else:
         why = f"exit code {code}"
     context.say(job.id, f"failed: {why}", logging.ERROR)
-    return Ended(Outcome.failed, f"{why}; its log is {job.home / 'remote.log'}", None)
+    return Ended(JobState.failed, f"{why}; its log is {job.home / 'remote.log'}", None)

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections import deque
+from functools import partial
 
 from launchers.errors import (
     BadMachine,
@@ -20,20 +20,24 @@ from launchers.errors import (
     StillBilled,
     Unreachable,
 )
-from launchers.job import Billing, Outcome
+from launchers.job import Billing, JobState
 from launchers.lifecycle.applications import Applications
 from launchers.lifecycle.context import LaunchContext
-from launchers.lifecycle.leftovers import Leftovers, unsettled
+from launchers.lifecycle.deadlines import DeadlineMonitor, Phase
+from launchers.lifecycle.leftovers import Leftovers, say_what_runs_on, unsettled
 from launchers.lifecycle.machines import Excluded, Lease, check_caps, extend_lease, resume
 from launchers.lifecycle.release import release
 from launchers.lifecycle.running import Detached, account, run_job
+from launchers.lifecycle.source import TaskList, TaskSource
 from launchers.lifecycle.stops import Stops, wait_out
 from launchers.lifecycle.task import Task
-from launchers.lifecycle.warden import Phase, Warden
 from launchers.providers.base import Resumes, Serverless
 
 log = logging.getLogger("launchers")
 HOLDS_RESULTS = (Phase.running, Phase.syncing, Phase.fetching)
+KEEP_S = 5.0
+"""How long a machine without a job is kept while a search may decide on another one."""
+LOOK_S = 0.5
 SETUPS = 2
 """After so many machines on which the packages could not be installed, the project is at fault and not the machines."""
 
@@ -42,17 +46,23 @@ class Scheduler:
     """Runs a launch to its end, or takes one up again. Everything that matters is in the ledger at every moment."""
 
     def __init__(
-        self, tasks: list[Task], machines: int, prefixed: bool, excluded: Excluded | None = None, stops: Stops | None = None,
-        warden: Warden | None = None,
+        self, tasks: list[Task] | TaskSource, machines: int, prefixed: bool, excluded: Excluded | None = None, stops: Stops | None = None,
+        monitor: DeadlineMonitor | None = None, context: LaunchContext | None = None,
+        attached: bool = False,
     ) -> None:  # fmt: skip
-        self._waiting = deque(tasks)
+        """`context`: of the launch, where its source may have no job at the start. `attached`: the first Ctrl-C leaves jobs alone."""
+        self._attached = attached
+        self._source: TaskSource = TaskList(tasks) if isinstance(tasks, list) else tasks
+        self._context = context
+        self._wake = threading.Event()
+        """Set, and replaced, when a job ends: a search may have another one then."""
         self._machines = machines
         self._prefixed = prefixed
         self._lock = threading.Lock()
         self._excluded = excluded or Excluded()
         self._applications = Applications()
         self._stops = stops or Stops()
-        self._warden = warden or Warden()
+        self._monitor = monitor or DeadlineMonitor()
         self._workers = 0
         self._failed_setups = 0
         self._leftovers = Leftovers()
@@ -68,41 +78,76 @@ class Scheduler:
         Raises:
             SystemExit: the user asked for the end; what is still billed has been named.
         """
-        contexts = [task.context for task in self._waiting] + [task.context for _, task in held]
+        waiting = self._source.remaining()
+        contexts = [task.context for task in waiting] + [task.context for _, task in held]
+        contexts += [self._context] if self._context is not None else []
         if not contexts:
             return
-        for context in contexts:
-            context.warden = self._warden
+        self._context = contexts[0]
+        for each in contexts:
+            self._share(each)
         starts: list[tuple[Lease | None, Task | None]] = list(held)
         for resumed_lease, _ in held:
             self._applications.join(resumed_lease)
         serverless = any(isinstance(context.provider, Serverless) for context in contexts)
         # Where no machine is, each job has its own container: they all start, and queue at the provider.
-        limit = len(contexts) if serverless else self._machines
-        starts += [(None, None)] * max(0, min(limit, len(self._waiting) + len(held)) - len(held))
+        is_list = isinstance(self._source, TaskList)
+        limit = len(contexts) if serverless and is_list else self._machines
+        count = min(limit, len(waiting) + len(held)) if is_list else limit
+        starts += [(None, None)] * max(0, count - len(held))
         workers = [threading.Event() for _ in starts]
         self._workers = len(workers)
         context = contexts[0]
-        self._warden.start(context, lambda guard: release(guard.context, guard.label), lambda: unsettled(context))
+        self._monitor.start(context, lambda guard: release(guard.context, guard.label), lambda: unsettled(context))
         for number, (done, (lease, task)) in enumerate(zip(workers, starts, strict=True)):
             # Daemons: where the user leaves before they are done, the interpreter must not wait for them.
-            thread = threading.Thread(target=self._work_and_say, args=(done, lease, task), name=f"machine-{number}")
-            thread.daemon = True
-            thread.start()
-        may_leave = serverless or (bool(held) and all(task.job.settings["detach"] for _, task in held))
+            context.clock.start(partial(self._work_and_say, done, lease, task), f"machine-{number}")
         try:
-            in_time = wait_out(workers, contexts, self._stops, self._warden, may_leave)
+            in_time = wait_out(workers, context, self._stops, self._monitor, self._attached)
         finally:
-            self._warden.close()
+            self._monitor.close()
         try:
             self._settle_waiting()
             self._leftovers.settle(context, in_time)
+            if context.leaving.is_set() and not context.stopping.is_set():
+                say_what_runs_on(context)
         except (OSError, sqlite3.Error) as error:
             log.error("The ledger can't be written (%s): `python -m launchers reap` looks for machines.", error)
         self._applications.close()
         self._stops.leave_if_asked()
 
     # --- a worker
+
+    def _share(self, context: LaunchContext) -> None:
+        """A stop and the deadlines are the launch's, whichever job's context asks."""
+        assert self._context is not None
+        context.monitor = self._monitor
+        context.stopping, context.leaving = self._context.stopping, self._context.leaving
+
+    def _wait_for_task(self, kind: tuple[object, ...] | None, seconds: float | None = None) -> Task | None:
+        """The next job; None when there is none, and none comes within `seconds`, or ever, or the user wants to stop."""
+        assert self._context is not None
+        clock, began = self._context.clock, self._context.clock.now()
+        while True:
+            wake = self._wake
+            if self._context.stopping.is_set() and not isinstance(self._source, TaskList):
+                return None  # a search would decide on jobs for ever, each to be cancelled
+            task = self._source.next(kind)
+            if task is not None:
+                self._share(task.context)
+                return task
+            leaves = self._context.stopping.is_set() or self._context.leaving.is_set()
+            if leaves or self._source.is_over() or (seconds is not None and clock.now() >= began + seconds):
+                return None
+            clock.wait(wake, LOOK_S)
+
+    def _tell_source(self, task: Task) -> None:
+        with contextlib.suppress(sqlite3.Error, OSError):  # met, and told, where the job's own end is written
+            record = task.context.ledger.job(task.job.id)
+            if record.state.ended:
+                self._source.ended(task, record)
+        wake, self._wake = self._wake, threading.Event()
+        wake.set()
 
     def _work_and_say(self, done: threading.Event, lease: Lease | None, task: Task | None) -> None:
         retired = False
@@ -125,14 +170,22 @@ class Scheduler:
         kind, context = (task.kind, task.context) if task else (None, None)
         try:
             while True:
-                task = task or self._next(kind)
+                if task is None and lease is not None and context is not None:
+                    task = self._wait_for_task(kind, KEEP_S)
+                    if task is None:  # a search may have another job later, and a machine costs money meanwhile
+                        self._return(context, lease)
+                        lease = None
+                task = task or self._wait_for_task(kind)
                 if task is None:
                     return False
                 if lease is not None and task.kind != kind:
                     self._return(context, lease)
                     lease = None
                 kind, context = task.kind, task.context
-                lease = self._attempt(task, lease)
+                try:
+                    lease = self._attempt(task, lease)
+                finally:
+                    self._tell_source(task)
                 task = None
         except _Retired:
             return True
@@ -167,26 +220,27 @@ class Scheduler:
                     check_caps(context, job.id)
                 extend_lease(context, lease.host, lease.record.label, job.id)
             prefix = f"[{job.number}] " if self._prefixed else ""
-            ended = run_job(context, lease, job, task.snapshot, prefix)
-            ledger.update_job(job.id, outcome=ended.outcome, note=ended.note, value=ended.value, ended=now())
+            report = None if isinstance(self._source, TaskList) else partial(self._source.report, task)
+            ended = run_job(context, lease, job, task.snapshot, prefix, report)
+            ledger.job_ended(job.id, ended.state, ended.note, now(), ended.value)
             return lease
         except (Preempted, BadMachine, Unreachable) as error:
             if lease is None and ledger.job(job.id).started is None:
                 # The market never answered: there was no machine to lose, and the same again would take as long.
-                ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=now())
+                ledger.job_ended(job.id, JobState.failed, str(error), now())
             else:
                 return self._lose(task, lease, error)
             return None
         except (Cancelled, Capped) as error:
-            outcome = Outcome.cancelled if isinstance(error, Cancelled) else Outcome.capped
+            outcome = JobState.cancelled if isinstance(error, Cancelled) else JobState.capped
             note = str(error)
             if lease is not None and lease.guard.over is not None:
                 note = f"{note.rstrip('.')}; what was downloaded until then is in {job.folder}"
                 context.say(job.id, f"{outcome.value}: {note}", logging.WARNING)
-            ledger.update_job(job.id, outcome=outcome, note=note, ended=now())
+            ledger.job_ended(job.id, outcome, note, now())
             return lease
         except StillBilled as error:
-            ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=now())
+            ledger.job_ended(job.id, JobState.failed, str(error), now())
             raise
         except Detached:
             raise
@@ -196,7 +250,7 @@ class Scheduler:
             if lease is not None and lease.guard.phase in HOLDS_RESULTS:
                 raise Kept(self._keep(task, lease, error)) from error
             if isinstance(error, LaunchError):
-                ledger.update_job(job.id, outcome=Outcome.failed, note=str(error), ended=now())
+                ledger.job_ended(job.id, JobState.failed, str(error), now())
                 return lease
             if lease is not None:
                 self._return(context, lease)
@@ -210,7 +264,7 @@ class Scheduler:
             if self._workers < 2 or not have_some:
                 return False
             self._workers -= 1
-            self._waiting.appendleft(task)
+        self._source.put_back(task)
         context.say(task.job.id, f"waits for a machine of the other jobs: {error}")
         return True
 
@@ -223,20 +277,20 @@ class Scheduler:
         record = context.ledger.job(job.id)
         restarts, limit = record.restarts, context.settings.max_restarts
         cost, cap = record.cost, context.settings.max_cost
-        outcome, note = Outcome.waiting, record.note
+        outcome, note = JobState.waiting, record.note
         self._failed_setups += isinstance(error, SetupFailed)
         if isinstance(error, SetupFailed) and self._failed_setups >= SETUPS:
-            outcome = Outcome.failed
+            outcome = JobState.failed
             note = f"no environment for it could be made, on {self._failed_setups} machines: {error}"
         elif restarts >= limit:
-            outcome = Outcome.lost
+            outcome = JobState.lost
             note = f"lost {restarts + 1} machines, provider.max_restarts is {limit}; the last: {error}"
         elif cap is not None and cost >= cap:
-            outcome, note = Outcome.capped, f"provider.max_cost is reached; the last machine was lost: {error}"
+            outcome, note = JobState.capped, f"provider.max_cost is reached; the last machine was lost: {error}"
         again = None
         if lease is not None and self._applications.leave(lease, lost=True):
             lease.host.close()
-            if outcome is Outcome.waiting and isinstance(error, Preempted) and not context.stopping.is_set():
+            if outcome is JobState.waiting and isinstance(error, Preempted) and not context.stopping.is_set():
                 again = resume(context, lease.record, job.id, self._excluded)
             if again is None:
                 release(context, lease.record.label)
@@ -244,37 +298,27 @@ class Scheduler:
         blameless = isinstance(error, Preempted) and isinstance(context.provider, Resumes)
         if lease is not None and again is None and not lease.record.offer.per_job and not blameless:
             self._excluded.hosts.add(lease.record.offer.host)
-        if outcome is Outcome.waiting:
+        if outcome is JobState.waiting:
             machine = again.record.label if again else None
-            context.ledger.update_job(job.id, outcome=outcome, restarts=restarts + 1, machine=machine)
-            with self._lock:
-                self._waiting.appendleft(task)
+            context.ledger.job_requeued(job.id, machine)
+            self._source.put_back(task)
         else:
-            context.ledger.update_job(job.id, outcome=outcome, note=note, ended=context.clock.now(), machine=None)
+            context.ledger.job_ended(job.id, outcome, note, context.clock.now(), leaves=True)
         return again
-
-    def _next(self, kind: tuple[object, ...] | None) -> Task | None:
-        """The next job, one for the same kind of machine first."""
-        with self._lock:
-            for task in self._waiting:
-                if kind is None or task.kind == kind:
-                    self._waiting.remove(task)
-                    return task
-            return self._waiting.popleft() if self._waiting else None
 
     # --- what becomes of machines
 
     def _leave_alone(self, task: Task, lease: Lease | None) -> None:
         """Not an orphan: `reap` leaves it alone until its hours are over."""
         task.job.settings["detach"] = True
-        task.context.ledger.update_job(task.job.id, spec=task.job.to_json())
+        task.context.ledger.set_spec(task.job)
         if lease is not None and not lease.record.offer.per_job:
-            self._warden.forget(lease.record.label)
+            self._monitor.forget(lease.record.label)
 
     def _keep(self, task: Task, lease: Lease, error: Exception) -> str:
         """Leave a machine whose results can't be written here to a later `attach`; returns what to tell."""
         _say_what_failed(error)
-        self._warden.forget(lease.record.label)
+        self._monitor.forget(lease.record.label)
         text = self._leftovers.keep(task, lease, error)
         with contextlib.suppress(Exception):  # the ledger's own disk may be the full one
             self._leave_alone(task, lease)
@@ -297,9 +341,13 @@ class Scheduler:
 
     def _settle_waiting(self) -> None:
         """Jobs that no worker could take: those of a stopped launch."""
-        for task in self._waiting:
-            if not task.context.settings.detach and not task.context.leaving.is_set():
-                task.context.ledger.update_job(task.job.id, outcome=Outcome.cancelled, note="never started")
+        for task in self._source.remaining():
+            context = task.context
+            if context.settings.detach or self._attached:
+                continue  # `attach` starts it
+            context.ledger.job_ended(task.job.id, JobState.cancelled, "never started", context.clock.now())
+            if context.leaving.is_set():
+                context.say(task.job.id, "cancelled: it had not started, and without a client nothing starts it")
 
 
 class _Retired(Exception):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from launchers.lifecycle.context import LaunchContext
-    from launchers.lifecycle.warden import Warden
+    from launchers.lifecycle.deadlines import DeadlineMonitor
 
 log = logging.getLogger("launchers")
+TICK_S = 0.05
 LAST_CHANCE_S = 5.0
 """After the Ctrl-C that destroys all machines, for them to be confirmed gone before one more ends this process."""
 
@@ -63,54 +64,71 @@ def counted_stops() -> Iterator[Stops]:
 
 
 def wait_out(
-    workers: list[threading.Event], contexts: list[LaunchContext], stops: Stops, warden: Warden, may_leave: bool
+    workers: list[threading.Event], context: LaunchContext, stops: Stops, monitor: DeadlineMonitor, attached: bool
 ) -> bool:
     """Wait for the workers of a launch, while each Ctrl-C makes it shorter; false when the user did not wait to the end.
 
-    The first asks the jobs to save (or leaves them alone, where that `may_leave` costs nothing but the jobs), the next one
-    destroys their machines, and one more ends this process, though not before there was time to confirm it.
+    In `attach` the first Ctrl-C leaves, and so does any further one. In a launching client on a terminal one alone detaches;
+    a second one within `timing.second_interrupt`, SIGTERM, or a Ctrl-C without a terminal asks the jobs to save, downloads and
+    destroys. One more destroys at once, and one more ends this process, though not before there was time to confirm it.
     """
-    context = contexts[0]
 
     def done() -> bool:
         return all(worker.is_set() for worker in workers)
 
     def wait_for(condition: Callable[[], bool]) -> None:
         while not done() and not condition():
-            time.sleep(0.1)
+            context.clock.sleep(TICK_S)
 
     wait_for(lambda: stops.count > 0)
     if done():
         return True
-    if may_leave and stops.interrupted and not _asked_twice(context, stops):
-        for each in contexts:
-            each.leaving.set()
-        wait_for(lambda: stops.count > 1)
+    if stops.interrupted and attached:
+        log.warning("Interrupted: leaving; the jobs run on without this client.")
+        presses = stops.count
+        context.leaving.set()
+        wait_for(lambda: stops.count > presses)
+        return done()
+    if stops.interrupted and on_a_terminal() and not _asked_twice(context, stops):
+        presses = stops.count
+        log.warning(
+            "Detaching: a machine that has no job running yet is set up first. Ctrl-C again ends everything instead."
+        )
+        context.leaving.set()
+        wait_for(lambda: stops.count > presses)
     if not done():
         log.warning(
             "Stopping: jobs have %.0f s to save a checkpoint, then results are downloaded and machines destroyed. "
             "What runs no job yet is destroyed now. Ctrl-C again destroys all machines at once.", context.timing.grace,
         )  # fmt: skip
         presses = stops.count
-        for each in contexts:
-            each.stopping.set()
-        warden.stop(context.clock.now())
+        context.stopping.set()
+        monitor.stop(context.clock.now())
         wait_for(lambda: stops.count > presses)
     if not done():
         log.warning("Destroying all machines of %s now, until they are confirmed gone.", context.launch)
-        presses, end = stops.count, time.monotonic() + LAST_CHANCE_S
-        warden.hurried.set()
-        wait_for(lambda: stops.count > presses and time.monotonic() >= end)
+        presses, end = stops.count, context.clock.now() + LAST_CHANCE_S
+        monitor.hurried.set()
+        wait_for(lambda: stops.count > presses and context.clock.now() >= end)
     return done()
 
 
+def on_a_terminal() -> bool:
+    """Whether a person can answer: in a script or a batch job nobody comes back to what was left running."""
+    try:
+        return sys.stdin.isatty()
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
+
+
 def _asked_twice(context: LaunchContext, stops: Stops) -> bool:
-    """Whether Ctrl-C comes again soon: once leaves the jobs alone, twice ends them."""
+    """Whether Ctrl-C comes again soon: once detaches, twice ends the jobs."""
+    seconds = context.timing.second_interrupt
     log.warning(
-        "Interrupted: the jobs run on without this client, and `python -m launchers attach %s` brings them home; "
-        "Ctrl-C again within %.0f s ends them now.", context.launch, context.timing.second_interrupt,
+        "Interrupted: press Ctrl-C again within %.0f s to save, download and destroy; otherwise this client detaches and the "
+        "jobs run on.", seconds,
     )  # fmt: skip
-    end = time.monotonic() + context.timing.second_interrupt
-    while time.monotonic() < end and stops.count < 2:
-        time.sleep(0.05)
+    end = context.clock.now() + seconds
+    while context.clock.now() < end and stops.count < 2:
+        context.clock.sleep(TICK_S)
     return stops.count > 1

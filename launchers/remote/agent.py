@@ -292,10 +292,21 @@ def job_status(root, job):
     return status
 
 
+def reports(root, job, offset):
+    """Whole lines of what a job has reported so far, from a byte offset on."""
+    try:
+        with open(os.path.join(job_folder(root, job), "output", "reports.jsonl"), "rb") as file:
+            file.seek(offset)
+            text = file.read(CHUNK)
+    except OSError:
+        return ""
+    return text[: text.rfind(b"\n") + 1].decode("latin-1")
+
+
 ACTS = {
     "probe": probe, "missing": missing, "keep": keep, "checkout": checkout, "place": place, "prepare": prepare,
     "start": supervisor.start, "status": job_status, "stop": supervisor.stop, "manifest": manifest, "content": content,
-    "lease": watchdog.lease,
+    "lease": watchdog.lease, "reports": reports,
 }  # fmt: skip
 
 

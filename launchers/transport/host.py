@@ -83,6 +83,9 @@ class SshHost:
     def stop(self, job: JobSpec, reason: str) -> None:
         self._ask("stop", job.id, reason)
 
+    def reports(self, job: JobSpec, offset: int) -> list[str]:
+        return messages.reports(self._ask("reports", job.id, offset))
+
     def manifest(self, job: JobSpec) -> Manifest:
         return messages.manifest(self._ask("manifest", job.id, timeout=None, longest=messages.MANIFEST_BYTES))
 

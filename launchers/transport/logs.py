@@ -174,8 +174,14 @@ class LogStream:
         self._clock, self._first_pause = clock, first_pause
         self._stop = threading.Event()
         self._at_end = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True, name=f"log-{job.id}")
-        self._thread.start()
+        self._over = threading.Event()
+        clock.start(self._run, f"log-{job.id}")
+
+    def _run(self) -> None:
+        try:
+            self._follow()
+        finally:
+            self._over.set()
 
     def _follow(self) -> None:
         pause = self._first_pause
@@ -189,20 +195,19 @@ class LogStream:
                 self._at_end.set()
                 return
             except (Unreachable, BadMachine):
-                self._stop.wait(pause)
+                self._clock.wait(self._stop, pause)
                 pause = min(pause * 2, 30.0)
             except LaunchError:
                 return
 
     def wait(self, seconds: float) -> None:
         """Until the log has come to its end, which it does once, or the time is over."""
-        if self._at_end.wait(seconds):
+        if self._clock.wait(self._at_end, seconds):
             self._at_end.clear()
 
     def drained(self, seconds: float) -> bool:
         """Whether the log of a job that has ended is wholly here; waits so long for it."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        return self._clock.wait(self._over, seconds)
 
     def finish(self) -> None:
         """Let go, and show a last line that was not finished."""

@@ -134,6 +134,13 @@ def returned(answer: Any) -> Any:
     return _fields(answer, "return", {"value": _anything})["value"]
 
 
+def reports(answer: Any) -> list[str]:
+    """Whole lines that a job has written about itself; each is checked where it is used."""
+    if not isinstance(answer, str):
+        _refuse("reports: it is not a text")
+    return answer.split("\n")[:-1]
+
+
 def content(answer: Any, most: int) -> bytes:
     """Bytes of a small file."""
     try:

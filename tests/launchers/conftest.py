@@ -73,6 +73,8 @@ class UserEnv:
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
     """Of the environment, where a test wants others than usual."""
+    terminal: bool = False
+    """Whether commands that are started have a terminal: there a single Ctrl-C detaches."""
 
     @property
     def home(self) -> Path:
@@ -95,7 +97,7 @@ class UserEnv:
         process = subprocess.Popen(
             [sys.executable, "-m", "descent", *self.arguments(*arguments)],
             cwd=self.project, env=self.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=os.openpty()[1] if self.terminal else None, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.processes.append(process)
         return process

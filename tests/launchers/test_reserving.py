@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from launchers.job import Billing, Offer
+from launchers.job import Offer
 from launchers.ledger import Ledger
 from tests.emulators.market import offer as market_offer
 from tests.launchers.conftest import UserEnv, on_every_market
@@ -45,7 +45,7 @@ def test_launches_of_one_ledger_never_get_the_same_offer_or_label(tmp_path: Path
     assert len({chosen for _, chosen in reserved}) == 40
     assert first.intend_machine("launch-0", None, offers, (), None, 0.0) is None
     label, chosen = reserved[0]
-    first.update_machine(label, billing=Billing.gone)
+    first.machine_gone(label, 1.0)
     again = first.intend_machine("launch-0", None, offers, (), None, 0.0)
     assert again is not None
     assert again.offer.id == chosen

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from launchers.cli.tables import jobs_table, show
-from launchers.job import JobSpec, Outcome, Results
+from launchers.job import JobSpec, JobState, Results
 from launchers.ledger import JobRecord
 
 
@@ -17,7 +17,7 @@ def record(number: int, value: float | None, objective: str | None) -> JobRecord
         f"x-{number}", number, str(PurePosixPath("out") / str(number)), "app", (), "digest", settings, {}, 1.0
     )
     return JobRecord(
-        spec, "x", Outcome.finished, Results.verified, None, 0, value, None, 0.0, 60.0, 0.1, False, 0, None, 60.0
+        spec, "x", JobState.finished, Results.verified, None, 0, value, None, 0.0, 60.0, 0.1, False, 0, None, 60.0
     )
 
 

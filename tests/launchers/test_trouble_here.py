@@ -63,13 +63,15 @@ def test_a_ledger_that_can_not_be_written_keeps_the_machine_and_names_it_on_the_
         "import contextlib\n"
         "with contextlib.suppress(ImportError):\n"
         "    import sqlite3, launchers.ledger as ledger\n"
-        "    plain = ledger.Ledger._update\n"
-        "    def full(self, table, key, value, changes):\n"
-        "        if changes.get('results') or getattr(self, 'full', False):\n"
-        "            self.full = True\n"
+        "    plain = ledger.Ledger.transaction\n"
+        "    def full(self):\n"
+        "        if getattr(self, 'full', False):\n"
         "            raise sqlite3.OperationalError('database or disk is full')\n"
-        "        return plain(self, table, key, value, changes)\n"
-        "    ledger.Ledger._update = full\n"
+        "        return plain(self)\n"
+        "    def note_results(self, *results):\n"
+        "        self.full = True\n"
+        "        full(self)\n"
+        "    ledger.Ledger.transaction, ledger.Ledger.note_results = full, note_results\n"
     )
     (user_env.project / "descent" / "__init__.py").write_text(broken)
     done = user_env.run("steps=3")

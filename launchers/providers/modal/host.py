@@ -33,6 +33,7 @@ CLEAN_UP_S = 15.0
 QUEUED_CLEAN_UP_S = 2.0
 LOG_SILENCE_S = 0.3
 LOG_REST_S = 5.0
+REPORTS_BYTES = 1 << 20
 MARGIN_S = 30.0
 """An attempt ends itself this much before Modal would."""
 
@@ -191,6 +192,15 @@ class ModalHost:
                     yield from self._read(self._path(job, "log"), sent)
 
     # --- its results
+
+    def reports(self, job: JobSpec, offset: int) -> list[str]:
+        """What the last commit of the Volume holds of them."""
+        with translated():
+            try:
+                text = b"".join(self._read(self._path(job, "output/reports.jsonl"), offset, offset + REPORTS_BYTES))
+            except FileNotFoundError:
+                return []
+        return text.decode("latin-1").split("\n")[:-1]
 
     def manifest(self, job: JobSpec) -> Manifest:
         with translated():

@@ -77,6 +77,7 @@ def test_a_result_that_modal_forgot_is_read_from_the_volume(user_env: ModalUserE
 
 
 def test_ctrl_c_once_leaves_the_job_and_twice_ends_it(user_env: ModalUserEnv):
+    user_env.terminal = True
     process = user_env.start("steps=120", "seconds_per_step=0.1")
     user_env.wait_for_step(5)
     process.send_signal(signal.SIGINT)

@@ -46,7 +46,7 @@ class Phase(Enum):
 
 
 @dataclass
-class Guard:
+class MachineDeadline:
     """The deadline of one machine."""
 
     label: str
@@ -65,7 +65,7 @@ class Guard:
     done: threading.Event = field(default_factory=threading.Event)
     """It was destroyed, or `problem` says why not."""
     problem: StillBilled | None = None
-    warden: threading.Thread | None = None
+    thread: threading.Thread | None = None
 
     def ask(self, now: float, why: str) -> None:
         """Note that its job was asked to end: from here on its time is the grace and what a download may take."""
@@ -98,13 +98,13 @@ class Guard:
             raise Capped(f"{self.over}; the machine was destroyed before its job had ended")
 
 
-class Warden:
+class DeadlineMonitor:
     """Watches all machines of a launch from a thread of its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._guards: dict[str, Guard] = {}
-        self._end: Callable[[Guard], None] = lambda guard: None
+        self._guards: dict[str, MachineDeadline] = {}
+        self._end: Callable[[MachineDeadline], None] = lambda guard: None
         self._settle: Callable[[], object] = lambda: None
         self._stopped_at: float | None = None
         self.hurried = threading.Event()
@@ -112,23 +112,25 @@ class Warden:
         self._closed = threading.Event()
         self._next_settle = 0.0
 
-    def start(self, context: LaunchContext, end: Callable[[Guard], None], settle: Callable[[], object]) -> None:
+    def start(
+        self, context: LaunchContext, end: Callable[[MachineDeadline], None], settle: Callable[[], object]
+    ) -> None:
         """Begin to watch. `end` destroys a machine and confirms it; `settle` looks for lost create calls now and then."""
         self._end, self._settle = end, settle
         self._next_settle = context.clock.now() + SETTLE_EVERY_S
-        threading.Thread(target=self._watch, args=(context,), name="warden", daemon=True).start()
+        context.clock.start(lambda: self._watch(context), "deadlines")
 
     def close(self) -> None:
         self._closed.set()
 
-    def guard(self, context: LaunchContext, label: str, per_job: bool) -> Guard:
+    def guard(self, context: LaunchContext, label: str, per_job: bool) -> MachineDeadline:
         """The guard of a machine, made at the first call."""
         with self._lock:
             if label not in self._guards:
-                self._guards[label] = Guard(label, context, per_job)
+                self._guards[label] = MachineDeadline(label, context, per_job)
             return self._guards[label]
 
-    def find(self, label: str) -> Guard | None:
+    def find(self, label: str) -> MachineDeadline | None:
         return self._guards.get(label)
 
     def forget(self, label: str) -> None:
@@ -143,7 +145,7 @@ class Warden:
 
     def _watch(self, context: LaunchContext) -> None:
         told = False
-        while not self._closed.wait(TICK_S):
+        while not context.clock.wait(self._closed, TICK_S):
             try:
                 self._look(context, context.clock.now())
             except Exception as error:
@@ -162,22 +164,22 @@ class Warden:
                 self._expire(guard, why)
         if now >= self._next_settle:
             self._next_settle = now + SETTLE_EVERY_S
-            threading.Thread(target=self._settle, daemon=True).start()
+            context.clock.start(self._settle, "settle")
         cap = context.settings.max_total_cost
         if cap is not None and context.ledger.exposure(context.launch, now) >= cap:
             for guard in guards:
                 self._expire(guard, MAX_TOTAL_COST)
 
-    def _expire(self, guard: Guard, why: str) -> None:
+    def _expire(self, guard: MachineDeadline, why: str) -> None:
         if guard.over is not None:
             return
         guard.over = why
-        guard.warden = threading.Thread(target=self._destroy, args=(guard,), daemon=True)
-        guard.warden.start()
+        guard.context.clock.start(lambda: self._destroy(guard), f"end-{guard.label}")
 
-    def _destroy(self, guard: Guard) -> None:
+    def _destroy(self, guard: MachineDeadline) -> None:
+        guard.thread = threading.current_thread()
         # In a thread of its own: closing a connection may wait for the other side.
-        threading.Thread(target=guard.cut, daemon=True).start()
+        guard.context.clock.start(guard.cut, f"cut-{guard.label}")
         try:
             self._end(guard)
         except StillBilled as error:

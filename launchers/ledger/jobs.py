@@ -1,0 +1,141 @@
+"""Jobs in the ledger: one method for each thing that can happen to one."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from launchers.errors import UnknownJob
+from launchers.job import JobSpec, JobState, Results
+from launchers.ledger.database import Database
+from launchers.ledger.records import JobRecord, job_record
+from launchers.ledger.transitions import check_job
+from launchers.secrecy import scrub
+
+
+class Jobs(Database):
+    """Launches and their jobs."""
+
+    # --- launches
+
+    def add_launch(self, launch: str, directory: str, jobs: list[JobSpec], now: float) -> None:
+        with self.transaction() as db:
+            db.execute("INSERT INTO launches (id, created, directory) VALUES (?, ?, ?)", (launch, now, directory))
+            _insert(db, launch, jobs)
+
+    def add_jobs(self, launch: str, jobs: list[JobSpec]) -> None:
+        """Jobs that a search decides on while its launch runs."""
+        with self.transaction() as db:
+            _insert(db, launch, jobs)
+
+    def close_launch(self, launch: str, now: float) -> None:
+        with self.transaction() as db:
+            db.execute("UPDATE launches SET closed = ? WHERE id = ?", (now, launch))
+
+    def launches(self, only_open: bool = False) -> list[str]:
+        where = "WHERE closed IS NULL" if only_open else ""
+        return [row["id"] for row in self.rows(f"SELECT id FROM launches {where} ORDER BY created")]
+
+    # --- reading
+
+    def jobs(self, launch: str | None = None) -> list[JobRecord]:
+        where, values = ("WHERE launch = ?", (launch,)) if launch else ("", ())
+        return [job_record(row) for row in self.rows(f"SELECT * FROM jobs {where} ORDER BY launch, number", *values)]
+
+    def job(self, job: str) -> JobRecord:
+        rows = self.rows("SELECT * FROM jobs WHERE id = ?", job)
+        if not rows:
+            raise UnknownJob(f"No job matches {job!r}: `python -m launchers ps --all` lists all jobs.")
+        return job_record(rows[0])
+
+    def find(self, name: str) -> list[JobRecord]:
+        """The jobs of a launch, or the one job, that `name` means; a unique beginning of an id is enough.
+
+        Raises:
+            UnknownJob: none, or several.
+        """
+        records = self.jobs()
+        exact = [r for r in records if name in (r.spec.id, r.launch)]
+        if exact:
+            return exact
+        starting = [r for r in records if r.spec.id.startswith(name)]
+        if not starting or len({r.launch for r in starting}) > 1:
+            what = "No job matches" if not starting else "More than one job begins with"
+            raise UnknownJob(f"{what} {name!r}: `python -m launchers ps --all` lists all jobs.")
+        return starting
+
+    # --- what happens to a job
+
+    def job_started(self, job: str, machine: str, log_base: int, now: float) -> None:
+        """It is about to be started on a machine."""
+        with self.transaction() as db:
+            _move(db, job, JobState.running)
+            db.execute(
+                "UPDATE jobs SET machine = ?, started = ?, log_base = ? WHERE id = ?", (machine, now, log_base, job)
+            )
+
+    def job_requeued(self, job: str, machine: str | None = None, lost: bool = True) -> None:
+        """It waits for a machine again, or for one that is resumed; `lost`: this counts as one of its restarts."""
+        with self.transaction() as db:
+            _move(db, job, JobState.waiting)
+            db.execute("UPDATE jobs SET machine = ?, restarts = restarts + ? WHERE id = ?", (machine, int(lost), job))
+
+    def job_ended(
+        self, job: str, state: JobState, note: str | None, now: float, value: Any = None, leaves: bool = False
+    ) -> None:
+        """For good. `leaves`: its machine is lost, and no longer the one that it is on."""
+        assert state.ended, state
+        with self.transaction() as db:
+            _move(db, job, state)
+            text = scrub(note) if note is not None else None  # may quote an error of others
+            db.execute(
+                "UPDATE jobs SET note = ?, value = COALESCE(?, value), ended = ? WHERE id = ?",
+                (text, None if value is None else json.dumps(value), now, job),
+            )
+            if leaves:
+                db.execute("UPDATE jobs SET machine = NULL WHERE id = ?", (job,))
+
+    def request_cancel(self, job: str) -> None:
+        """The client that attends to it sees this within a few seconds."""
+        self._set(job, "cancel", 1)
+
+    def note_results(self, job: str, results: Results) -> None:
+        """What of its folder is here."""
+        self._set(job, "results", results)
+
+    def note_job(self, job: str, text: str) -> None:
+        """A word for the user about a job that has not ended."""
+        self._set(job, "note", scrub(text))
+
+    def set_handle(self, job: str, handle: str) -> None:
+        """What a serverless provider calls it."""
+        self._set(job, "handle", handle)
+
+    def set_spec(self, spec: JobSpec) -> None:
+        """Its settings have changed, such as `detach`."""
+        self._set(spec.id, "spec", spec.to_json())
+
+    def charge_job(self, job: str, cost: float) -> None:
+        """What a job has cost so far where it is billed by itself; less than before counts as a late answer."""
+        with self.transaction() as db:
+            db.execute("UPDATE jobs SET cost = MAX(cost, ?) WHERE id = ?", (cost, job))
+
+    def _set(self, job: str, column: str, value: Any) -> None:
+        with self.transaction() as db:
+            done = db.execute(f"UPDATE jobs SET {column} = ? WHERE id = ?", (value, job))
+            assert done.rowcount == 1, f"the ledger has no job {job}"
+
+
+def _insert(db: sqlite3.Connection, launch: str, jobs: list[JobSpec]) -> None:
+    db.executemany(
+        "INSERT INTO jobs (id, launch, number, spec, state, results) VALUES (?, ?, ?, ?, 'waiting', 'none')",
+        [(job.id, launch, job.number, job.to_json()) for job in jobs],
+    )
+
+
+def _move(db: sqlite3.Connection, job: str, state: JobState) -> None:
+    row = db.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()
+    assert row is not None, f"the ledger has no job {job}"
+    check_job(job, JobState(row["state"]), state)
+    db.execute("UPDATE jobs SET state = ? WHERE id = ?", (state, job))
