@@ -71,15 +71,19 @@ class Vast:
             client.timeout = REQUEST_TIMEOUT_S
 
     def offers(self, need: Need) -> list[Offer]:
-        query = mapping.offer_query(need)
-        found = []
-        for spot in (False, True):
+        return [offer for spot in (False, True) for offer in self._offers(need, spot)]
+
+    def _offers(self, need: Need, spot: bool) -> list[Offer]:
+        """Of the first search that finds something."""
+        for query in mapping.offer_queries(need):
             with _translated():
                 rows = self._reader.search_offers(
                     dict(query), type="bid" if spot else "on-demand", order="dph_total", storage=need.disk_gb
                 )
-            found += [offer for row in rows if (offer := mapping.offer_of_row(row, need, spot))]
-        return found
+            found = [offer for row in rows if (offer := mapping.offer_of_row(row, need, spot))]
+            if found:
+                return found
+        return []
 
     def create(self, request: CreateRequest) -> str:
         offer = request.offer
