@@ -94,6 +94,10 @@ class Offer:
     misfits: tuple[Misfit, ...] = ()
     """What it lacks of the provider's own settings."""
 
+    def __post_init__(self) -> None:
+        # JSON, in which the ledger keeps an offer, has lists.
+        object.__setattr__(self, "misfits", tuple(Misfit(*misfit) for misfit in self.misfits))
+
 
 class MachineState(StrEnum):
     """A provider's many words, in the five that matter."""
