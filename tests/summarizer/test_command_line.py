@@ -86,7 +86,7 @@ def test_bad_input_ends_in_one_sentence_that_names_the_place_and_the_mend(argume
 
 
 def test_an_error_in_a_sentence_of_its_own_is_not_replaced_by_what_it_was_made_of():
-    try:
+    def fail() -> None:
         try:
             try:
                 raise ConnectionRefusedError(111, "Connection refused")
@@ -94,8 +94,10 @@ def test_an_error_in_a_sentence_of_its_own_is_not_replaced_by_what_it_was_made_o
                 raise ValueError("Vast.ai does not answer: check the network.") from None
         except ValueError as error:
             raise CompactHydraException(str(error)) from error
-    except CompactHydraException as error:
-        assert sentence(error) == "Vast.ai does not answer: check the network."
+
+    with pytest.raises(CompactHydraException) as raised:
+        fail()
+    assert sentence(raised.value) == "Vast.ai does not answer: check the network."
 
 
 def test_help_lists_every_group_and_option():
