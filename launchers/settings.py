@@ -117,7 +117,7 @@ class Timing:
     """From a running container to a login."""
     setup: float = 1800.0
     poll: float = 10.0
-    """Between two questions to the provider about one machine; asked faster, Vast answers 429."""
+    """Between two questions to the provider about one machine; providers that are asked faster answer 429."""
     status: float = 5.0
     """Between two looks at a running job."""
     unreachable: float = 600.0

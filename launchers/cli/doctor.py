@@ -32,7 +32,7 @@ def doctor(options: argparse.Namespace) -> int:
     here = [
         _check("python", lambda: ".".join(map(str, sys.version_info[:3]))),
         *(_check(name, partial(importlib.metadata.version, name)) for name in _packages()),
-        *({"check": f"{name}: installed", "ok": False, "found": why} for name, why in broken().items()),
+        *({"check": f"{name}: installed", "ok": False, "found": scrub(why)} for name, why in broken().items()),
         _check("git", _git),
         _check("ledger", lambda: f"{Ledger.open().path}, client {Ledger.open().client}"),
     ]

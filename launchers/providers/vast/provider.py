@@ -143,7 +143,7 @@ class Vast:
                 return
             raise refused.translated() from None
         if not reply.get("success"):
-            raise RetryLater(f"Vast.ai did not end instance {instance}: {_words(reply)}.")
+            raise RetryLater(f"Vast.ai did not destroy instance {instance}: {_words(reply)}.")
 
     def list_mine(self) -> list[MachineStatus]:
         rows: list[dict[str, Any]] = []
@@ -229,7 +229,7 @@ class _Refused(RetryLater):
         if "credit" in words or "spend" in words:
             return MendInput(f"Vast.ai refuses to rent ({_words(self.body)}): add credit to the account.")
         if self.status in (404, 410) or "no_such_ask" in words:
-            return OfferTaken("The offer was taken by someone else.")
+            return OfferTaken("The offer is no longer available.")
         if self.status in (400, 422):
             return OfferTaken(f"Vast.ai refuses this offer: {_words(self.body)}.")
         return self
