@@ -107,8 +107,10 @@ class Runpod(Served):
     """
 
     catalog: list[dict[str, Any]] = field(default_factory=default_catalog)
-    pods: dict[str, Pod] = field(default_factory=dict)
+    instances: dict[str, Pod] = field(default_factory=dict)
     history: list[Pod] = field(default_factory=list)
+    account_keys: ClassVar[list[dict[str, Any]]] = []
+    """Nothing is ever put there: a pod is created with its key."""
 
     unauthorized = problem(401, "Unauthorized", "invalid bearer token")
     planted: ClassVar[dict[str, Any]] = {"title": "Planted", "detail": "planted"}
@@ -120,19 +122,19 @@ class Runpod(Served):
         if token == self.key:
             return True
         # A pod's own key may end that pod and do nothing else.
-        own = [pod for pod in self.pods.values() if pod.key == token]
+        own = [pod for pod in self.instances.values() if pod.key == token]
         return bool(own) and method == "DELETE" and path.endswith(f"/{own[0].id}")
 
     # --- what a test does to the market
 
     def preempt(self, number: str) -> None:
         """Stop a pod as RunPod does for an empty account: every process dies, the pod stays, without its disk."""
-        pod = self.pods[number]
+        pod = self.instances[number]
         pod.cage.kill()
         pod.status = "EXITED"
 
     def lose_host(self, number: str) -> None:
-        pod = self.pods[number]
+        pod = self.instances[number]
         pod.cage.kill()
         pod.status = "ERROR"
 
@@ -149,7 +151,7 @@ class Runpod(Served):
 
     def billed(self) -> list[str]:
         """Pods that cost money now, or will once somebody starts them again."""
-        return sorted(self.pods)
+        return sorted(self.instances)
 
     # --- what the API does
 
@@ -160,12 +162,12 @@ class Runpod(Served):
                 case ("GET", "catalog", "gpus"):
                     return self._gpus(query)
                 case ("GET", "pods"):
-                    return 200, {"pods": [pod.as_json() for pod in self.pods.values()]}
+                    return 200, {"pods": [pod.as_json() for _, pod in self.instances.items()]}
                 case ("POST", "pods"):
                     return self._create(body)
-                case ("GET", "pods", name) if name in self.pods:
-                    return 200, self.pods[name].as_json()
-                case ("DELETE", "pods", name) if name in self.pods:
+                case ("GET", "pods", name) if name in self.instances:
+                    return 200, self.instances[name].as_json()
+                case ("DELETE", "pods", name) if name in self.instances:
                     self._delete(name)
                     return 204, None
         return problem(404, "Not Found", "resource not found")
@@ -205,7 +207,7 @@ class Runpod(Served):
             if self.gpu_on_machine:
                 cage.install("nvidia-smi", f"#!/bin/sh\necho '{self.gpu_on_machine}'\n")
             pod = Pod(name, sold, body, cage, key, time.time(), asked=asked)
-            self.pods[name] = pod
+            self.instances[name] = pod
             self.history.append(pod)
             how = self.boots.pop(0) if self.boots else "ok"
         threading.Thread(target=self._boot, args=(pod, how), daemon=True).start()
@@ -229,7 +231,7 @@ class Runpod(Served):
 
     def _delete(self, name: str) -> None:
         with self.lock:
-            pod = self.pods.pop(name)
+            pod = self.instances.pop(name)
             pod.ended, pod.status = time.time(), "TERMINATED"
         pod.cage.kill()
 

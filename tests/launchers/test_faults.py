@@ -103,7 +103,7 @@ RUNPOD = Place(
     {**ANYWHERE, "no capacity": ("boot",), "host lost": ("boot", *ON_A_MACHINE)},
     (400, {"title": "Bad Request", "status": 400, "detail": "There are no instances currently available"}),
     3,
-    ("provider.cloud=any",),  # two kinds of machine; none is interruptible
+    (),  # none is interruptible
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ FINAL_LOSS = (7 * 0.5**STEPS) ** 2
 
 
 def test_a_pod_of_the_cheapest_tier_that_is_asked_for_is_created_under_a_label_of_our_own(user_env: UserEnv):
-    done = user_env.run("steps=1", "provider.cloud=any")
+    done = user_env.run("steps=1")
     assert done.returncode == 0, done.stdout + done.stderr
     (pod,) = user_env.market.history
     assert pod.body["cloud"] == "COMMUNITY"
@@ -30,7 +30,7 @@ def test_a_pod_of_the_cheapest_tier_that_is_asked_for_is_created_under_a_label_o
 
 
 def test_a_pod_that_is_stopped_under_its_job_is_deleted_and_the_job_continues_on_another(user_env: UserEnv):
-    process = user_env.start(*JOB, "provider.cloud=any")
+    process = user_env.start(*JOB)
     user_env.wait_for(lambda: user_env.synced_step() > 0, what="a checkpoint at home")
     synced = user_env.synced_step()
     user_env.market.preempt(user_env.market.billed()[0])
@@ -55,7 +55,7 @@ def test_a_pod_whose_client_never_returns_ends_itself_with_its_own_key(user_env:
 
 def test_pods_that_do_not_come_up_are_deleted_and_the_next_offer_is_taken(user_env: UserEnv):
     user_env.market.boots += ["capacity"]
-    done = user_env.run("steps=2", "provider.cloud=any", "provider.gpu=null", "hydra.launcher.timing.boot=2")
+    done = user_env.run("steps=2", "provider.gpu=null", "hydra.launcher.timing.boot=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "did not come up (ERROR)" in done.stdout
     assert len(user_env.market.history) == 2
@@ -80,7 +80,7 @@ FAULTS: dict[str, list[tuple[str, str, int | str, int]]] = {
 def test_faults_of_the_service_are_survived_and_nothing_is_billed_after(user_env: UserEnv, kind: str):
     for fault in FAULTS[kind]:
         user_env.market.faults.plant(*fault)
-    done = user_env.run("steps=1", "provider.cloud=any")
+    done = user_env.run("steps=1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert [fault for fault in user_env.market.faults.planted if fault.times] == []  # each was met
@@ -133,7 +133,7 @@ BAD_INPUT: list[tuple[str, Callable[[UserEnv], None], list[str], str]] = [
     ("key file open to others", open_key_file, [], "Others can read the key file"),
     ("spot", nothing, ["provider.spot=true"], "RunPod's API has no interruptible pods"),
     ("a card not offered", nothing, ["provider.gpu=T4"], "runpod has no T4: the nearest cards there are"),
-    ("old drivers", old_drivers, ["provider.min_cuda=12.8"], "provider.min_cuda refuses 1"),
+    ("old drivers", old_drivers, ["provider.min_cuda=12.8"], "provider.min_cuda refuses 2"),
     ("no credit", poor, [], "RunPod refuses to rent (Payment Required: insufficient balance): add credit"),
     ("unreachable API", nothing, ["provider.api_url=http://127.0.0.1:9"], "RunPod does not answer"),
     ("an address that is none", nothing, ["provider.api_url=localhost"], "is no address"),

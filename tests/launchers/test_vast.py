@@ -82,7 +82,7 @@ def plant_mistake(user_env: UserEnv, step: str) -> None:
 
 
 def test_a_mistake_of_ours_before_a_job_has_begun_leaves_no_machine_and_no_job_that_waits(user_env: UserEnv):
-    plant_mistake(user_env, "ship")
+    plant_mistake(user_env, "upload")
     done = user_env.run("-m", "steps=1,2", "provider.machines=2")
     said = done.stdout + done.stderr
     assert done.returncode != 0
