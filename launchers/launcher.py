@@ -134,9 +134,7 @@ class RemoteLauncher(DispatchingLauncher):
             tasks = self._tasks(jobs, launch, home, ledger)
         with counted_stops() as stops, claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [task.job for task in tasks], _now())
-            log.info(
-                "launch %s: `python -m launchers attach %s` takes it up again should this process die", launch, launch
-            )
+            log.info("launch %s: if this process ends, reconnect with `python -m launchers attach %s`", launch, launch)
             log.info("at most $%.2f: %s", *self._most(jobs))
             scheduler = Scheduler(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1, stops=stops)
             try:
@@ -145,7 +143,9 @@ class RemoteLauncher(DispatchingLauncher):
                 close_if_done(ledger, launch)
         _raise_if_still_billed(scheduler)  # before the table: nothing that it shows may cost this sentence
         records = {record.spec.number: record for record in ledger.jobs(launch)}
-        _show_summary(list(records.values()), ledger)
+        from launchers.cli.tables import show_ended
+
+        show_ended(list(records.values()), _now())
         ledger.close()
         return [_job_return(job, records[job.number]) for job in jobs]
 
@@ -367,12 +367,6 @@ def _expected_hours(job: ComposedJob, settings: RentalSettings) -> float:
     """What the app's own forecast says, at most max_hours."""
     hours = ask_app("provider.forecast", settings.forecast, job) if settings.forecast else None
     return min(float(hours), settings.max_hours) if hours is not None else settings.max_hours
-
-
-def _show_summary(records: list[JobRecord], ledger: Ledger) -> None:
-    from launchers.cli.tables import show_ended
-
-    show_ended(records, _now())
 
 
 def _raise_if_still_billed(scheduler: Scheduler) -> None:
