@@ -72,8 +72,8 @@ class Pod:
 
     @property
     def rate(self) -> float:
-        """$ per hour now."""
-        if self.status in ("EXITED", "TERMINATED"):
+        """$ per hour, now or when it ended."""
+        if self.status == "EXITED":
             return 0.0
         return float(self.sold["price"][self.body["cloud"].lower()]) * self.body["gpu"]["count"]
 
