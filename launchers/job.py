@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 LABEL_PREFIX = "launchers"
 
@@ -56,6 +56,15 @@ class Billing(StrEnum):
     """It should be gone and could not be confirmed gone: a person must look."""
 
 
+class Misfit(NamedTuple):
+    """Why an offer can't be rented for a need."""
+
+    setting: str
+    """That would let it in, as a user writes it: `provider.max_price`."""
+    reason: str
+    """A clause with the offer as its subject: "it costs more than ...", "its card has ..."."""
+
+
 @dataclass(frozen=True)
 class Offer:
     """A machine on the market. Prices in $ per hour for the whole machine with the disk asked for; rates in $ per GB."""
@@ -85,6 +94,12 @@ class Offer:
     """A kind of machine, of which this market may have several: two of our threads may rent it at once."""
     substitute: bool = False
     """Not the card that was asked for, which this market does not have: shown so that a refusal can name it."""
+    misfits: tuple[Misfit, ...] = ()
+    """What it lacks of the provider's own settings."""
+
+    def __post_init__(self) -> None:
+        # JSON, in which the ledger keeps an offer, has lists.
+        object.__setattr__(self, "misfits", tuple(Misfit(*misfit) for misfit in self.misfits))
 
 
 class MachineState(StrEnum):

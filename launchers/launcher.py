@@ -1,4 +1,4 @@
-"""`RemoteLauncher`: what a Hydra launcher for rented machines does, whoever rents them out.
+"""`RemoteLauncher`: a Hydra launcher for rented machines, whatever the provider.
 
 Checks everything a user can get wrong for all jobs first, packs the working tree once, writes the launch into the ledger,
 and then lets the scheduler run it.
@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from launchers.app_functions import ask_app
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
 from launchers.local import failed, finished
+from launchers.registry import Capacity, Descriptor
 from launchers.secrecy import SecretFilter
 from launchers.settings import RentalSettings, Timing, typed
 from launchers.text import shown
@@ -67,10 +68,9 @@ def without_collections() -> Iterator[None]:
 
 
 class RemoteLauncher(DispatchingLauncher):
-    """A launcher subclass names its provider and the schema of its settings."""
+    """The Hydra plugin makes a subclass for each provider's descriptor."""
 
-    provider: str
-    schema: type[RentalSettings]
+    descriptor: Descriptor
 
     _ledger: Ledger
     _typed: dict[int, RentalSettings]
@@ -82,10 +82,11 @@ class RemoteLauncher(DispatchingLauncher):
     def check_jobs(self, jobs: Sequence[ComposedJob]) -> None:
         from launchers.job_secrets import check_config_holds_no_secret, needed_variables
         from launchers.ledger import Ledger
-        from launchers.providers import open_provider
         from launchers.ranges import check_settings
 
-        self._typed = {job.number: typed(self.schema, job.config.hydra.launcher.rental, "provider") for job in jobs}
+        self._typed = {
+            job.number: typed(self.descriptor.settings, job.config.hydra.launcher.rental, "provider") for job in jobs
+        }
         for job in jobs:
             settings = self._settings(job)
             check_settings(settings, self._timing(job))
@@ -95,12 +96,15 @@ class RemoteLauncher(DispatchingLauncher):
             settings.pass_environment = needed_variables(job, settings)
             _entry_point(settings)
             _local_paths(job, settings)
-        open_provider(self.provider, self._settings(jobs[0]).api_url)
+        if not all(self._settings(job).dry_run for job in jobs):
+            self.descriptor.open(self._settings(jobs[0]).api_url)
         self._ledger = Ledger.open()
 
     def check_settings(self, settings: RentalSettings, jobs: int) -> None:
         """Raise `MendInput` for what this provider can't be asked for."""
-        if settings.detach and jobs > settings.machines:
+        self.descriptor.check(settings)
+        needs_client = self.descriptor.capacity is Capacity.machines
+        if needs_client and settings.detach and jobs > settings.machines:
             raise MendInput(
                 f"provider.detach leaves {jobs} jobs on {settings.machines} machine(s) with nobody to start the next one: "
                 f"set provider.machines={jobs}, or do not detach."
@@ -130,9 +134,7 @@ class RemoteLauncher(DispatchingLauncher):
             tasks = self._tasks(jobs, launch, home, ledger)
         with counted_stops() as stops, claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [task.job for task in tasks], _now())
-            log.info(
-                "launch %s: `python -m launchers attach %s` takes it up again should this process die", launch, launch
-            )
+            log.info("launch %s: if this process ends, reconnect with `python -m launchers attach %s`", launch, launch)
             log.info("at most $%.2f: %s", *self._most(jobs))
             scheduler = Scheduler(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1, stops=stops)
             try:
@@ -141,7 +143,9 @@ class RemoteLauncher(DispatchingLauncher):
                 close_if_done(ledger, launch)
         _raise_if_still_billed(scheduler)  # before the table: nothing that it shows may cost this sentence
         records = {record.spec.number: record for record in ledger.jobs(launch)}
-        _show_summary(list(records.values()), ledger)
+        from launchers.cli.tables import show_ended
+
+        show_ended(list(records.values()), _now())
         ledger.close()
         return [_job_return(job, records[job.number]) for job in jobs]
 
@@ -204,34 +208,48 @@ class RemoteLauncher(DispatchingLauncher):
         import json
 
         from launchers.cli.tables import estimate_rows, plan_table, show
-        from launchers.ledger import launchers_home
-        from launchers.lifecycle.machines import balance_of
 
-        settings = self._settings(job)
-        context = self._context("dry-run", settings, self._timing(job), launchers_home(), self._ledger)
-        file = os.environ.get(ESTIMATE_FILE)
+        settings, file = self._settings(job), os.environ.get(ESTIMATE_FILE)
         if not file:
-            plan = self._plan(job, context)
+            plan, balance, note = self._plan(job)
             show(plan_table(plan))
+            if note:
+                log.info("%s", note)
+            if plan.candidates:
+                log.info("%.2f h: %s", plan.candidates[0].hours, plan.candidates[0].parts)
             log.info("at most $%.2f: %s", *self._most([job]))
-            plan.require(settings.max_cost, balance_of(context))
+            plan.require(settings.max_cost, balance)
             return finished(job, JobStatus.COMPLETED, None)
-        hardware = _choice(job, "hardware")
+        hardware, name = _choice(job, "hardware"), self.descriptor.name
         try:
             self.check_settings(settings, 1)
-            rows = estimate_rows(self._plan(job, context), hardware, self.provider)
+            rows = estimate_rows(self._plan(job)[0], hardware, name)
         except MendInput as error:
-            rows = [{"hardware": hardware, "provider": self.provider, "card": settings.gpu, "note": str(error)}]
+            rows = [{"hardware": hardware, "provider": name, "card": settings.gpu, "note": str(error)}]
         with open(file, "a") as rows_file:
             rows_file.writelines(json.dumps(row) + "\n" for row in rows)
         return finished(job, JobStatus.COMPLETED, None)
 
-    def _plan(self, job: ComposedJob, context: LaunchContext) -> Plan:
-        from launchers.lifecycle.machines import plan_for
-        from launchers.plan import Forecast
+    def _plan(self, job: ComposedJob) -> tuple[Plan, float | None, str]:
+        """The plan of a job, the account's balance, and a note on its prices: without a key they are those of a published list."""
+        from launchers.errors import NoKey
+        from launchers.ledger import launchers_home
+        from launchers.lifecycle.machines import balance_of, need_of, plan_for
+        from launchers.plan import forecast, make_plan
 
-        settings, hours = context.settings, _expected_hours(job, context.settings)
-        return plan_for(context, Forecast(hours, hours >= settings.max_hours, settings.expected_download_gb))
+        settings = self._settings(job)
+        expected = forecast(_expected_hours(job, settings), settings)
+        # Nothing runs yet: an unreachable provider is asked once.
+        once = replace(self._timing(job), retry_total=0.0)
+        try:
+            context = self._context("dry-run", settings, once, launchers_home(), self._ledger)
+        except NoKey as error:
+            if self.descriptor.list_prices is None:
+                raise
+            prices = self.descriptor.list_prices(need_of(settings))
+            note = f"{error} These are the list prices of {prices.dated} ({prices.source}); whether a card is free is not known."
+            return make_plan(need_of(settings), list(prices.offers), expected), None, note
+        return plan_for(context, expected), balance_of(context), ""
 
 
 def open_context(launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger) -> LaunchContext:
@@ -349,12 +367,6 @@ def _expected_hours(job: ComposedJob, settings: RentalSettings) -> float:
     """What the app's own forecast says, at most max_hours."""
     hours = ask_app("provider.forecast", settings.forecast, job) if settings.forecast else None
     return min(float(hours), settings.max_hours) if hours is not None else settings.max_hours
-
-
-def _show_summary(records: list[JobRecord], ledger: Ledger) -> None:
-    from launchers.cli.tables import show_ended
-
-    show_ended(records, _now())
 
 
 def _raise_if_still_billed(scheduler: Scheduler) -> None:

@@ -1,13 +1,14 @@
-"""Offers x need -> Plan: which machine to rent, what the job will cost there, and why the others were left. Pure."""
+"""Offers x need -> plan: which machine to rent, what the job costs there, and why the other offers do not fit. Pure."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 from launchers.errors import NoOffer
 from launchers.gpus import find_card
-from launchers.job import Offer
+from launchers.job import Misfit, Offer
 from launchers.providers.base import Need
 from launchers.settings import RentalSettings, Timing
 
@@ -20,16 +21,44 @@ NAMED_SUBSTITUTES = 3
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a job is expected to take, and what moves over the network for it."""
+    """What a job is expected to take, wherever it runs: the same object in a dry run, `estimate` and a launch."""
 
     hours: float
     """Of the job itself, on the card asked for."""
     is_upper_bound: bool
     """Nothing better was known than provider.max_hours."""
     download_gb: float
-    """Image, packages, models and data that the machine fetches, plus what we send."""
+    """Image, packages, models and data that the machine downloads."""
     upload_gb: float = 0.0
-    """What comes home."""
+    """Results that are downloaded from it."""
+    setup_hours: float = SETUP_HOURS
+
+
+def forecast(hours: float, settings: RentalSettings) -> Forecast:
+    """The forecast of a job that its app expects to run for so many hours."""
+    return Forecast(hours, hours >= settings.max_hours, settings.expected_download_gb, settings.expected_results_gb)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a job's time on one offer goes into, in hours."""
+
+    setup: float
+    download: float
+    training: float
+    upload: float
+
+    @property
+    def hours(self) -> float:
+        return self.setup + self.download + self.training + self.upload
+
+    def __str__(self) -> str:
+        parts = {"set-up": self.setup, "download": self.download, "training": self.training, "upload": self.upload}
+        return ", ".join(f"{name} {_duration(hours)}" for name, hours in parts.items())
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"
 
 
 @dataclass(frozen=True)
@@ -37,9 +66,17 @@ class Candidate:
     """One offer with its price for this job, in $ and hours."""
 
     offer: Offer
-    hours: float
-    rent: float
+    parts: Parts
     traffic: float
+    """$ for what moves over the network."""
+
+    @property
+    def hours(self) -> float:
+        return self.parts.hours
+
+    @property
+    def rent(self) -> float:
+        return self.hours * self.offer.price
 
     @property
     def cost(self) -> float:
@@ -49,7 +86,12 @@ class Candidate:
 @dataclass(frozen=True)
 class Refusal:
     offer: Offer
-    reason: str
+    misfits: tuple[Misfit, ...]
+    """At least one."""
+
+    @property
+    def reason(self) -> str:
+        return "; ".join(misfit.reason for misfit in self.misfits)
 
 
 @dataclass(frozen=True)
@@ -88,17 +130,23 @@ class Plan:
         return within
 
     def why_none(self) -> str:
-        """Why there is no candidate, with the nearest offer."""
+        """Why there is no candidate: which settings refuse how many offers, and what the nearest offer lacks."""
         wanted = f"{self.need.num_gpus} x {self.need.gpu or 'any card'}{' (spot)' if self.need.spot else ''}"
         if not self.refusals:
-            return f"No machine with {wanted} is on the market now: try another hardware, or again later."
+            return f"No machine with {wanted} is on the market now: choose other hardware, or try again later."
         if all(refusal.offer.substitute for refusal in self.refusals):
             return f"{self.refusals[0].offer.provider} has no {self.need.gpu}: {self._substitutes()}."
-        nearest = min(self.refusals, key=lambda r: (r.reason.count(";"), r.offer.price))
+        nearest = min(self.refusals, key=lambda r: (len(r.misfits), r.offer.price))
         return (
-            f"No offer of {wanted} fits; the nearest is {nearest.offer.id} at ${nearest.offer.price:.3f}/h "
+            f"No offer of {wanted} fits: {self._filters()}. The nearest is {nearest.offer.id} at ${nearest.offer.price:.3f}/h "
             f"in {nearest.offer.region or 'an unknown place'}: {nearest.reason}."
         )
+
+    def _filters(self) -> str:
+        """The settings that refuse offers, the one that refuses most first."""
+        counts = Counter(name for refusal in self.refusals for name in {misfit.setting for misfit in refusal.misfits})
+        named = [f"{name} refuses {count}" for name, count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))]
+        return f"of {len(self.refusals)} on the market, {', '.join(named)}"
 
     def _substitutes(self) -> str:
         """The cards nearest in memory to the one that the market does not have, each at its lowest price."""
@@ -120,11 +168,11 @@ def make_plan(
     fitting: list[Candidate] = []
     refusals = []
     for offer in filter(_is_meant, offers):
-        reasons = _misfits(need, offer)
+        misfits = _misfits(need, offer)
         if offer.host in excluded_hosts:
-            reasons.append("this host failed us before")
-        if reasons:
-            refusals.append(Refusal(offer, "; ".join(reasons)))
+            misfits.append(Misfit("a failure of this launch", "this host failed before"))
+        if misfits:
+            refusals.append(Refusal(offer, tuple(misfits)))
         else:
             fitting.append(price(offer, forecast))
     fitting.sort(key=lambda c: (c.cost, -c.offer.reliability, c.offer.id))
@@ -139,13 +187,18 @@ def make_plan(
 
 def price(offer: Offer, forecast: Forecast) -> Candidate:
     """What the job costs on this offer: rent for the job, the set-up and the transfers, plus the traffic's own price."""
-    transfer = (
-        forecast.download_gb * 8000 / max(offer.download_mbps, 1)
-        + forecast.upload_gb * 8000 / max(offer.upload_mbps, 1)
-    ) / 3600
-    hours = forecast.hours * (SPOT_OVERHEAD if offer.spot else 1.0) + SETUP_HOURS + transfer
+    parts = Parts(
+        setup=forecast.setup_hours,
+        download=_transfer_hours(forecast.download_gb, offer.download_mbps),
+        training=forecast.hours * (SPOT_OVERHEAD if offer.spot else 1.0),
+        upload=_transfer_hours(forecast.upload_gb, offer.upload_mbps),
+    )
     traffic = forecast.download_gb * offer.download_price + forecast.upload_gb * offer.upload_price
-    return Candidate(offer, hours, hours * offer.price, traffic)
+    return Candidate(offer, parts, traffic)
+
+
+def _transfer_hours(gigabytes: float, mbps: float) -> float:
+    return gigabytes * 8000 / max(mbps, 1) / 3600
 
 
 def _is_meant(offer: Offer) -> bool:
@@ -167,25 +220,23 @@ def reserve(timing: Timing) -> float:
     return timing.grace + timing.fetch
 
 
-def _misfits(need: Need, offer: Offer) -> list[str]:
-    """Why an offer does not fit, in the names of the settings that would let it in."""
-    reasons = [f"its card is {offer.gpu}, not {need.gpu}"] if offer.substitute else []
+def _misfits(need: Need, offer: Offer) -> list[Misfit]:
+    """Why an offer does not fit, with the settings that would let it in."""
+    found = [Misfit("provider.gpu", f"its card is {offer.gpu}, not {need.gpu}")] if offer.substitute else []
     if need.max_price is not None and offer.price > need.max_price:
-        reasons.append(f"it costs more than provider.max_price ${need.max_price:.2f}/h")
+        found.append(Misfit("provider.max_price", f"it costs more than provider.max_price ${need.max_price:.2f}/h"))
     if offer.num_gpus != need.num_gpus:
-        reasons.append(f"it has {offer.num_gpus} cards, not {need.num_gpus}")
+        found.append(Misfit("provider.num_gpus", f"it has {offer.num_gpus} cards, not {need.num_gpus}"))
     if offer.gpu_memory_gib < need.gpu_memory_gib:
-        reasons.append(
-            f"its card has {offer.gpu_memory_gib:.0f} GiB, less than provider.min_gpu_memory_gib {need.gpu_memory_gib:.0f}"
-        )
+        text = f"its card has {offer.gpu_memory_gib:.0f} GiB, less than provider.min_gpu_memory_gib {need.gpu_memory_gib:.0f}"
+        found.append(Misfit("provider.min_gpu_memory_gib", text))
     if offer.disk_gb < need.disk_gb:
-        reasons.append(f"its disk has {offer.disk_gb:.0f} GB free, less than provider.disk_gb {need.disk_gb:.0f}")
+        text = f"its disk has {offer.disk_gb:.0f} GB free, less than provider.disk_gb {need.disk_gb:.0f}"
+        found.append(Misfit("provider.disk_gb", text))
     if offer.download_mbps < need.download_mbps:
-        reasons.append(
-            f"its {offer.download_mbps:.0f} Mbit/s is below provider.min_download_mbps {need.download_mbps:.0f}"
-        )
-    if offer.reliability < need.min_reliability:
-        reasons.append(f"its reliability {offer.reliability:.2f} is below {need.min_reliability:.2f}")
+        text = f"its {offer.download_mbps:.0f} Mbit/s is below provider.min_download_mbps {need.download_mbps:.0f}"
+        found.append(Misfit("provider.min_download_mbps", text))
     if need.region and need.region.lower() not in offer.region.lower():
-        reasons.append(f"it is in {offer.region}, not provider.region {need.region}")
-    return reasons
+        text = f"it is in {offer.region or 'an unknown place'}, not provider.region {need.region}"
+        found.append(Misfit("provider.region", text))
+    return [*found, *offer.misfits]

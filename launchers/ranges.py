@@ -8,20 +8,18 @@ from typing import Any
 
 from launchers.errors import MendInput
 from launchers.gpus import find_card
-from launchers.settings import RentalSettings, Timing
+from launchers.settings import POSITIVE, RentalSettings, Timing
 
-_POSITIVE = 1e-9
 _WEEK_S = 7 * 86400.0
 RANGES: dict[str, tuple[float, float]] = {
-    "max_price": (_POSITIVE, 1000), "max_cost": (_POSITIVE, 100_000), "max_total_cost": (_POSITIVE, 1_000_000),
-    "max_hours": (_POSITIVE, 2000), "num_gpus": (1, 64), "machines": (1, 1000), "max_restarts": (0, 1000),
-    "sync_every_s": (_POSITIVE, 86400), "disk_gb": (1, 100_000), "min_disk_gb": (0, 100_000),
+    "max_price": (POSITIVE, 1000), "max_cost": (POSITIVE, 100_000), "max_total_cost": (POSITIVE, 1_000_000),
+    "max_hours": (POSITIVE, 2000), "num_gpus": (1, 64), "machines": (1, 1000), "max_restarts": (0, 1000),
+    "sync_every_s": (POSITIVE, 86400), "disk_gb": (1, 100_000), "min_disk_gb": (0, 100_000),
     "min_gpu_memory_gib": (0, 10_000), "min_download_mbps": (0, 1_000_000), "max_carry_mb": (0, 1_000_000),
-    "expected_download_gb": (0, 100_000), "max_snapshot_mb": (0, 1_000_000), "min_reliability": (0, 1),
-    "min_cuda": (0, 1000), "bid_factor": (_POSITIVE, 100), "cpu": (_POSITIVE, 1000), "memory_mib": (1, 100_000_000),
-    "max_attempts": (1, 1000), "max_results_gb": (_POSITIVE, 1_000_000), "max_log_mb": (_POSITIVE, 1_000_000),
+    "expected_download_gb": (0, 100_000), "expected_results_gb": (0, 100_000), "max_snapshot_mb": (0, 1_000_000),
+    "max_attempts": (1, 1000), "max_results_gb": (POSITIVE, 1_000_000), "max_log_mb": (POSITIVE, 1_000_000),
 }  # fmt: skip
-"""Key -> lowest and highest value."""
+"""Key -> lowest and highest value; a provider's own settings bring theirs."""
 _OTHER = (0.0, _WEEK_S)
 """The rest are seconds and counts: none is negative, and nobody waits for more than a week."""
 
@@ -50,12 +48,12 @@ def _check_numbers(where: str, settings: Any) -> None:
         value = getattr(settings, field.name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             continue
-        low, high = RANGES.get(field.name, _OTHER)
+        low, high = field.metadata.get("range") or RANGES.get(field.name, _OTHER)
         name = f"{where}.{field.name}"
         if not math.isfinite(value):
             raise MendInput(f"{name} is {value}, which is no number to compare with: give one of at most {high:g}.")
         if value < low:
-            limit = "above 0" if low == _POSITIVE else f"at least {low:g}"
+            limit = "above 0" if low == POSITIVE else f"at least {low:g}"
             raise MendInput(f"{name} is {value}: it must be {limit}.")
         if value > high:
             raise MendInput(f"{name} is {value}: it must be at most {high:g}.")

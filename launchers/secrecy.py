@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from launchers.registry import descriptors
+
 SECRET_NAMES = re.compile(
     r"(^|_)(\w*API_?KEY|KEY|\w*TOKEN|\w*SECRET|PASS(WORD|WD|PHRASE)?|\w+PASS(WORD|WD)|PWD|CREDENTIALS?|PAT|DSN)(_|$)",
     re.IGNORECASE,
@@ -74,13 +76,7 @@ def stored_keys(home: str) -> dict[str, bytes]:
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path(home) / ".config")
     hub = Path(os.environ.get("HF_HOME") or Path(home) / ".cache" / "huggingface")
     places = (
-        (config / "vastai" / "vast_api_key", r"(\S{8,})"),
-        (Path(home) / ".vast_api_key", r"(\S{8,})"),
-        (config / "jl" / "config.toml", r"token\s*=\s*[\"']([^\"']{8,})"),
-        (
-            Path(os.environ.get("MODAL_CONFIG_PATH") or Path(home) / ".modal.toml"),
-            r"token_secret\s*=\s*[\"']([^\"']{8,})",
-        ),
+        *(place for found in descriptors().values() for place in found.key_files(Path(home), config)),
         (Path(os.environ.get("HF_TOKEN_PATH") or hub / "token"), r"(\S{8,})"),
         (Path(home) / ".netrc", r"password\s+(\S{8,})"),
     )

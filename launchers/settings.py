@@ -1,7 +1,8 @@
-"""The typed knobs of a rented machine, as they stand under `provider:` in a job's config.
+"""The typed settings of a rented machine, as they stand under `provider:` in a job's config.
 
 The values come from the app's config files (here `conf/provider/`): nothing about money has a default in code. A provider
-adds its own knobs in a subclass. `Timing` holds the deadlines of the machinery itself, which few users ever touch.
+adds its own settings in a subclass, in its own folder. `Timing` holds the deadlines of the machinery itself, which few users
+ever touch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,16 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from launchers.errors import MendInput
+
+POSITIVE = 1e-9
+"""Lowest value of what must be above 0."""
+Value = TypeVar("Value")
+
+
+def bounded(default: Value, low: float, high: float) -> Value:
+    """A field of a settings class with its default, and the range that `launchers.ranges` holds its values to."""
+    found: Value = field(default=default, metadata={"range": (low, high)})
+    return found
 
 
 @dataclass
@@ -85,57 +96,15 @@ class RentalSettings:
     needed first: path -> file or folder. It travels while it stays under `max_carry_mb`; `CARRIED_DATA` names its folder."""
     max_carry_mb: float = 0.0
     expected_download_gb: float = MISSING
-    """What the machine fetches by itself before it can start: image, packages, models, data."""
+    """What the machine downloads before the job can start: image, packages, models, data."""
+    expected_results_gb: float = 0.0
+    """What of the job's results is downloaded once it has ended."""
     max_snapshot_mb: float = MISSING
 
-
-@dataclass
-class VastSettings(RentalSettings):
-    """What Vast.ai understands beyond that."""
-
-    min_reliability: float = MISSING
-    """0 to 1, Vast's own record of the host."""
-    min_cuda: float | None = None
-    """Highest CUDA version the host's driver must support; null asks for none."""
-    bid_factor: float = MISSING
-    """A spot bid is the current floor times this, never above max_price."""
-
-
-@dataclass
-class ModalSettings(RentalSettings):
-    """What Modal understands beyond that."""
-
-    gpu_fallback: list[str] = field(default_factory=list)
-    """Cards to take, in this order, while none of `gpu` is free."""
-    parallelism: int | None = None
-    """Containers at once; null: as many as the workspace allows. The rest of a sweep queues at Modal."""
-    timeout_s: int = MISSING
-    """Seconds of one attempt, at most 86400; a job with more max_hours goes on in the next attempt, from its checkpoint."""
-    startup_timeout_s: int = MISSING
-    retry_delay_s: float = MISSING
-    grace_s: float = MISSING
-    """Between asking a job to stop and killing it; Modal itself kills an interrupted container after about 30 s."""
-    environment: str | None = None
-    """Modal's environment; null: the profile's."""
-    volume: str = MISSING
-    """Holds the jobs' folders."""
-    mount_path: str = MISSING
-    cache_volume: str = MISSING
-    """Holds what may be used again: models, prepared data."""
-    cache_path: str = MISSING
-    cpu: float | None = None
-    """Cores to reserve; null: Modal's default."""
-    memory_mib: int | None = None
-    cloud: str | None = None
-    secrets: list[str] = field(default_factory=list)
-    """Names of Secrets stored at Modal, handed to the job."""
-    keep_remote: bool = MISSING
-    """false: a job's folder on the Volume is removed once its results are here and verified."""
-
-
-@dataclass
-class JarvisSettings(RentalSettings):
-    """JarvisLabs has no knobs of its own; `image` names one of its templates."""
+    @property
+    def cuda(self) -> float | None:
+        """CUDA version that a machine's driver must support; null: any. A provider whose market knows it has a setting for it."""
+        return None
 
 
 @dataclass
@@ -148,7 +117,7 @@ class Timing:
     """From a running container to a login."""
     setup: float = 1800.0
     poll: float = 10.0
-    """Between two questions to the provider about one machine; asked faster, Vast answers 429."""
+    """Between two questions to the provider about one machine; providers that are asked faster answer 429."""
     status: float = 5.0
     """Between two looks at a running job."""
     unreachable: float = 600.0

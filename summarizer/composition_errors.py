@@ -83,7 +83,8 @@ def causes(error: BaseException) -> list[BaseException]:
     current: BaseException | None = error
     while current is not None and current not in chain:
         chain.append(current)
-        current = current.__cause__ or current.__context__
+        # `from None` says that what came before is no part of it.
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return chain
 
 

@@ -1,6 +1,7 @@
 """The house: what may import what, and what stands at the top level."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -26,6 +27,41 @@ def test_science_and_logistics_do_not_know_each_other(package, other):
     assert [
         f"{path}: {module}" for path, module in files if module.split(".")[0] in (other, "hydra_plugins")
     ] == [] or (package == "launchers" and not [m for _, m in files if m.split(".")[0] == other])
+
+
+def test_no_provider_is_named_outside_its_folder():
+    """Neither by an import nor by a string: a provider is added without an edit elsewhere."""
+    names = {path.parent.name for path in (ROOT / "launchers" / "providers").glob("*/descriptor.py")}
+    assert {"jarvis", "modal", "runpod", "vast"} <= names
+    found = []
+    for path in (ROOT / "launchers").rglob("*.py"):
+        own = path.parent.name if "providers" in path.parts else ""
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            named = {
+                module.split(".")[2]
+                for module in modules
+                if module.startswith("launchers.providers.") and module.count(".") > 1
+            }
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named.add(node.value)
+            found += [f"{path}:{node.lineno} {name}" for name in named & names if name != own]
+    assert found == []
+
+
+def test_the_launchers_know_no_variable_of_a_library_that_only_the_app_uses():
+    """W&B, PyTorch, transformers: what a job needs of them stands in `conf/`. Looking for keys is another matter."""
+    looks_for_keys = {"secrecy.py", "secret_scan.py"}
+    found = []
+    for path in (ROOT / "launchers").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            if path.name not in looks_for_keys and re.fullmatch(
+                r"(WANDB|HF|TORCH|TOKENIZERS|TRANSFORMERS|PYTORCH)_\w+", text
+            ):
+                found.append(f"{path}:{node.lineno} {text}")
+    assert found == []
 
 
 def test_every_folder_of_code_opens_with_what_it_holds():

@@ -17,20 +17,22 @@ from launchers.errors import LaunchError, MendInput
 from launchers.job import Billing
 from launchers.ledger import Ledger, launchers_home
 from launchers.lifecycle.launch_keys import remove_from_disk, remove_leftovers
-from launchers.providers import NAMES, open_provider, sign_up
+from launchers.providers import open_provider, sign_up
 from launchers.providers.base import DirectSsh, KnowsBalance
+from launchers.registry import broken, descriptors, names
 from launchers.secrecy import scrub
 
-PACKAGES = ("hydra-core", "jarvislabs", "modal", "paramiko", "vastai", "rich")
+PACKAGES = ("hydra-core", "paramiko", "rich")
 
 
 def doctor(options: argparse.Namespace) -> int:
     """Exit code 0 when the chosen provider is ready; without a choice, when one is and no account found is broken."""
-    chosen = (options.provider,) if options.provider else NAMES
+    chosen = (options.provider,) if options.provider else names()
     home = launchers_home()
     here = [
         _check("python", lambda: ".".join(map(str, sys.version_info[:3]))),
-        *(_check(name, partial(importlib.metadata.version, name)) for name in PACKAGES),
+        *(_check(name, partial(importlib.metadata.version, name)) for name in _packages()),
+        *({"check": f"{name}: installed", "ok": False, "found": scrub(why)} for name, why in broken().items()),
         _check("git", _git),
         _check("ledger", lambda: f"{Ledger.open().path}, client {Ledger.open().client}"),
     ]
@@ -47,6 +49,10 @@ def doctor(options: argparse.Namespace) -> int:
     used = [checks for checks in of_providers.values() if checks[0]["ok"]]
     healthy = all(check["ok"] for checks in [here, *used] for check in checks)
     return 0 if healthy and ready else 1
+
+
+def _packages() -> tuple[str, ...]:
+    return (*PACKAGES, *(package for found in descriptors().values() for package in found.packages))
 
 
 def walk(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from launchers.providers import NAMES
+from launchers.registry import names
 
 
 def url_for(given: Sequence[str], provider: str) -> str | None:
@@ -12,7 +12,7 @@ def url_for(given: Sequence[str], provider: str) -> str | None:
     own: list[str | None] = []
     for text in given:
         name, separator, url = text.partition("=")
-        if separator and name in NAMES:
+        if separator and name in names():
             own.append(url if name == provider else None)
         else:
             own.append(text)

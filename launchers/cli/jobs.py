@@ -19,13 +19,12 @@ from launchers.lifecycle.reconnect import claimed, held_machines
 from launchers.lifecycle.scheduler import Scheduler
 from launchers.lifecycle.stops import counted_stops
 from launchers.lifecycle.task import Task
-from launchers.settings import JarvisSettings, ModalSettings, RentalSettings, Timing, VastSettings, typed
+from launchers.providers import descriptor
+from launchers.settings import Timing, typed
 from launchers.snapshot import load
 from launchers.transport import sync
 from launchers.transport.logs import Console, LineCutter, LogMirror, LogStream
 from launchers.transport.names import LOG_NAME
-
-SCHEMAS: dict[str, type[RentalSettings]] = {"jarvis": JarvisSettings, "modal": ModalSettings, "vast": VastSettings}
 
 
 def ps(options: argparse.Namespace) -> int:
@@ -195,7 +194,7 @@ def _one(ledger: Ledger, name: str) -> JobRecord:
 
 
 def _context(ledger: Ledger, record: JobRecord) -> LaunchContext:
-    settings = typed(SCHEMAS[record.spec.settings["name"]], record.spec.settings, "provider")
+    settings = typed(descriptor(record.spec.settings["name"]).settings, record.spec.settings, "provider")
     timing = typed(Timing, record.spec.timing, "timing")
     return open_context(record.launch, settings, timing, launchers_home(), ledger)
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from launchers.errors import LaunchError, StillBilled
-from launchers.providers import NAMES
+from launchers.registry import names
 
 _EPILOG = """\
 JOB is a job's id, a launch's id (then all its jobs), or a unique beginning of one, as `ps` prints them.
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     doctor = command(
         "doctor", "Check keys, ssh, balance and versions: what is missing, and the way there for a newcomer."
     )
-    doctor.add_argument("--provider", choices=NAMES, help="the one that must be ready (default: any)")
+    doctor.add_argument("--provider", choices=names(), help="the one that must be ready (default: any)")
     doctor.add_argument(
         "--rotate-key",
         action="store_true",

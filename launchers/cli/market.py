@@ -17,19 +17,20 @@ from launchers.errors import CredentialError, LaunchError, MendInput, NoKey
 from launchers.gpus import find_card
 from launchers.launcher import ESTIMATE_FILE
 from launchers.plan import Forecast, make_plan
-from launchers.providers import NAMES, open_provider, sign_up
+from launchers.providers import open_provider, sign_up
 from launchers.providers.base import Need
+from launchers.registry import names
 
 
 def offers(options: argparse.Namespace) -> int:
     need = Need(
         find_card(options.gpu).name if options.gpu else None, options.num_gpus, 0.0, options.disk_gb, 0.0, None, options.spot,
-        bid_factor=1.0, max_price=options.max_price,
+        max_price=options.max_price,
     )  # fmt: skip
     rows: list[dict[str, Any]] = []
     problems: list[LaunchError] = []
     unfit: list[str] = []
-    for name in NAMES:
+    for name in names():
         try:
             found = open_provider(name, url_for(options.api_url, name)).offers(need)
         except LaunchError as error:
@@ -40,7 +41,7 @@ def offers(options: argparse.Namespace) -> int:
         rows += [candidate_row(c) for c in kinds]
         if not kinds and found:
             unfit.append(plan.why_none())
-    if len(problems) == len(NAMES):
+    if len(problems) == len(names()):
         # A key that is there and does not work says more than those that the user never had.
         raise next((problem for problem in problems if not isinstance(problem, NoKey)), problems[0])
     rows.sort(key=lambda row: (row["card"], row["$/h"]))
@@ -59,7 +60,7 @@ def _sources(rows: list[dict[str, Any]]) -> str:
 def estimate(options: argparse.Namespace) -> int:
     """Dry runs of the app over hardware x provider, gathered in one table."""
     hardware = options.hardware.split(",") if options.hardware else _rentable_hardware(options.app)
-    providers = options.provider.split(",") if options.provider else [name for name in NAMES if _has_key(name)]
+    providers = options.provider.split(",") if options.provider else [name for name in names() if _has_key(name)]
     if not providers:
         raise CredentialError("No provider's key is set: `python -m launchers doctor` says how to get one.")
     rows: list[dict[str, Any]] = []

@@ -18,8 +18,9 @@ from launchers.launcher import close_if_done
 from launchers.ledger import SETTLE_S, Ledger, MachineRecord, launchers_home
 from launchers.lifecycle.reconnect import claimed
 from launchers.lifecycle.release import confirm_gone, release, still_billed
-from launchers.providers import NAMES, open_provider
-from launchers.providers.base import Provider, stop_command
+from launchers.providers import open_provider, stop_command
+from launchers.providers.base import Provider
+from launchers.registry import names
 from launchers.settings import Timing
 
 DESTROY_TOTAL_S = 60.0
@@ -120,7 +121,7 @@ def _providers(ledger: Ledger, given: Sequence[str]) -> list[tuple[Provider, str
     """
     machines = ledger.machines()
     rehearsal = bool(machines) and all(machine.api_url for machine in machines) and not given
-    places: set[tuple[str, str | None]] = set() if rehearsal else {(name, url_for(given, name)) for name in NAMES}
+    places: set[tuple[str, str | None]] = set() if rehearsal else {(name, url_for(given, name)) for name in names()}
     places |= {(m.provider, m.api_url) for m in machines if m.billing is not Billing.gone}
     opened, problems = [], []
     for name, url in sorted(places, key=str):

@@ -22,7 +22,7 @@ class Applications:
     def find_or_acquire(self, task: Task, excluded: Excluded) -> Lease:
         """The application for this kind of job, made by the first one that asks, or a new machine."""
         context = task.context
-        forecast = forecast_of(task.job, context.settings, task.snapshot)
+        forecast = forecast_of(task.job, context.settings)
         if not isinstance(context.provider, Serverless):
             return acquire(context, forecast, excluded, task.job.id)
         with self._lock:

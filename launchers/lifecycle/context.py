@@ -57,7 +57,7 @@ class LaunchContext:
             try:
                 return call()
             except RetryLater as error:
-                if not told:
+                if not told and self.timing.retry_total > 0:
                     self.say(self.launch, f"{error} Trying again for {self.timing.retry_total:.0f} s.", logging.WARNING)
                 told = True
                 raise

@@ -36,8 +36,6 @@ def check_machine(probe: Probe, settings: RentalSettings) -> None:
         or card.memory_mib / 1024 < wanted.memory_gib - 1
     ):
         raise BadMachine(f"its card is {card.name} with {card.memory_mib:.0f} MiB, paid for was {wanted.name}")
-    needed = next((d for cuda, d in _DRIVER_FOR_CUDA if (getattr(settings, "min_cuda", None) or 0) >= cuda), 0)
+    needed = next((d for cuda, d in _DRIVER_FOR_CUDA if (settings.cuda or 0) >= cuda), 0)
     if card.driver and card.driver_branch < needed:
-        raise BadMachine(
-            f"its driver {card.driver} is too old for CUDA {getattr(settings, 'min_cuda', None)} (needs {needed})"
-        )
+        raise BadMachine(f"its driver {card.driver} is too old for CUDA {settings.cuda} (needs {needed})")

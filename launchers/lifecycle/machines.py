@@ -85,9 +85,7 @@ def need_of(settings: RentalSettings) -> Need:
         region=settings.region,
         spot=settings.spot,
         max_price=settings.max_price,
-        min_reliability=getattr(settings, "min_reliability", 0.0),
-        min_cuda=getattr(settings, "min_cuda", None),
-        bid_factor=getattr(settings, "bid_factor", 1.0),
+        settings=settings,
     )
 
 

@@ -14,7 +14,8 @@ from launchers.errors import LaunchError, StillBilled
 from launchers.job import Billing, MachineStatus
 from launchers.ledger import SETTLE_S, MachineRecord
 from launchers.lifecycle.context import LaunchContext
-from launchers.providers.base import Provider, stop_command
+from launchers.providers import stop_command
+from launchers.providers.base import Provider
 
 log = logging.getLogger("launchers")
 LOOKS = 3

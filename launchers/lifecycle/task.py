@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from launchers.job import JobSpec
 from launchers.lifecycle.context import LaunchContext
-from launchers.plan import Forecast
+from launchers.plan import Forecast, forecast
 from launchers.providers.base import Serverless
 from launchers.settings import RentalSettings
 from launchers.snapshot import Snapshot
@@ -34,7 +34,6 @@ class Task:
         return (*(getattr(settings, name) for name in SAME_MACHINE), secrets)
 
 
-def forecast_of(job: JobSpec, settings: RentalSettings, snapshot: Snapshot | None = None) -> Forecast:
-    """What a job is expected to take; without a forecast of its own, the upper bound."""
-    shipped = snapshot.size / 1e9 if snapshot else 0.0
-    return Forecast(job.hours, job.hours >= settings.max_hours, settings.expected_download_gb + shipped)
+def forecast_of(job: JobSpec, settings: RentalSettings) -> Forecast:
+    """What a job is expected to take, as its dry run shows it."""
+    return forecast(job.hours, settings)

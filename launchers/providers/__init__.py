@@ -1,30 +1,53 @@
-"""Those who rent out machines, each in a folder with the same file names, behind the interface in `base.py`."""
+"""The providers, each in a folder with the same file names, behind the interface in `base.py`.
+
+Nothing outside a provider's folder names it: `launchers.registry` finds its descriptor by entry point.
+"""
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a container at Modal imports this package on its way to the worker
     from launchers.providers.base import Provider, SignUp
+    from launchers.registry import Descriptor
 
-NAMES = ("jarvis", "modal", "vast")
+
+def descriptor(name: str) -> Descriptor:
+    """
+    Raises:
+        MendInput: no such provider is installed, or it is broken.
+    """
+    from launchers.errors import MendInput
+    from launchers.registry import broken, descriptors
+
+    found = descriptors().get(name)
+    if found is not None:
+        return found
+    if name in broken():
+        raise MendInput(f"The provider {name} is installed and can't be used: {broken()[name]}.")
+    raise MendInput(
+        f"No provider is called {name!r}; installed are {', '.join(descriptors()) or 'none'}: choose one of them, or install the "
+        "package that adds it."
+    )
 
 
 def open_provider(name: str, api_url: str | None = None) -> Provider:
     """The provider of that name, with the credentials of the environment.
 
     Raises:
-        CredentialError: no key.
+        CredentialError: no key, or one that can't be right.
     """
-    assert name in NAMES, name
-    module = importlib.import_module(f"launchers.providers.{name}.provider")
-    provider: Provider = module.open_provider(api_url)
-    return provider
+    return descriptor(name).open(api_url)
 
 
 def sign_up(name: str) -> SignUp:
     """What a newcomer does to use the provider of that name."""
-    module = importlib.import_module(f"launchers.providers.{name}.signup")
-    steps: SignUp = module.SIGN_UP
-    return steps
+    return descriptor(name).sign_up()
+
+
+def stop_command(name: str, instance: str) -> str:
+    """The command that destroys a machine without this package; with it, where the provider is not installed any more."""
+    from launchers.registry import descriptors
+
+    found = descriptors().get(name)
+    return found.stop_command(instance) if found else f"python -m launchers stop {instance}"

@@ -30,10 +30,9 @@ class Need:
     download_mbps: float
     region: str | None
     spot: bool
-    min_reliability: float = 0.0
-    min_cuda: float | None = None
-    bid_factor: float = 1.0
     max_price: float | None = None
+    settings: RentalSettings | None = None
+    """Of the launch, for what only this provider asks or filters by; None: look at everything that the market has."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,11 @@ class Provider(Protocol):
     """Fingerprint of the key; see `launchers.credentials.fingerprint`."""
 
     def offers(self, need: Need) -> list[Offer]:
-        """What the market has of that card, dear and unfitting ones included, so that a refusal can name the nearest."""
+        """What the market has of that card, also what is too expensive or does not fit, so that a refusal can name the nearest.
+
+        What an offer lacks of the provider's own settings stands in its `misfits`. Where filters that the market itself applies
+        leave nothing, ask again without them.
+        """
 
     def create(self, request: CreateRequest) -> str:
         """Rent, and return the instance's id at once, long before it runs.
@@ -200,13 +203,3 @@ BETWEEN = (
     "Something between this computer and {} answered {} with a page of its own, which says nothing about the key: check proxy, "
     "VPN and firewall."
 )
-
-
-def stop_command(provider: str, instance: str) -> str:
-    """What a person types to end a rental without this package."""
-    commands = {
-        "jarvis": f"jl destroy {instance}",
-        "modal": f"modal app stop {instance}",
-        "vast": f"vastai destroy instance {instance}",
-    }
-    return commands.get(provider, f"python -m launchers stop {instance}")

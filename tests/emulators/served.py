@@ -93,7 +93,7 @@ class Served:
     def bill(self) -> list[dict[str, Any]]:
         raise NotImplementedError
 
-    def preempt(self, number: int) -> None:
+    def preempt(self, number: Any) -> None:
         raise NotImplementedError
 
     def authorized(self, token: str, method: str, path: str) -> bool:
@@ -119,7 +119,8 @@ def _handler_of(market: Served) -> type[BaseHTTPRequestHandler]:
             if url.path == "/bill":
                 return self._reply(200, market.bill())
             if url.path.startswith("/preempt/"):
-                market.preempt(int(url.path.rsplit("/", 1)[1]))
+                name = url.path.rsplit("/", 1)[1]
+                market.preempt(int(name) if name.isdigit() else name)
                 return self._reply(200, {"success": True})
             fault = market.faults.take(self.command, url.path)
             if fault is not None and fault.action == "drop":
@@ -144,6 +145,9 @@ def _handler_of(market: Served) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST = do_PUT = do_DELETE = _serve
 
         def _reply(self, status: int, answer: Any) -> None:
+            if status == 204:
+                self.send_response(status)
+                return self.end_headers()
             data = b"<html>down for maintenance</html>" if answer is None else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

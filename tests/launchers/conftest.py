@@ -20,6 +20,7 @@ import pytest
 
 from tests.emulators import cage
 from tests.emulators.jarvis import Jarvis
+from tests.emulators.runpod import Runpod
 from tests.emulators.vast import Vast
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,7 @@ def descent(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 CANARIES = {name: f"canary-{token_hex(10)}" for name in ("CANARY_TOKEN", "WANDB_API_KEY", "HF_TOKEN")}
 
 
-KEY_VARIABLES = {"vast": "VAST_API_KEY", "jarvis": "JL_API_KEY"}
+KEY_VARIABLES = {"vast": "VAST_API_KEY", "jarvis": "JL_API_KEY", "runpod": "RUNPOD_API_KEY"}
 
 
 @dataclass
@@ -200,7 +201,7 @@ def opened(user_env: UserEnv) -> Iterator[UserEnv]:
                 process.wait()
 
 
-MARKETS: dict[str, Callable[[Path], Any]] = {"vast": Vast, "jarvis": Jarvis}
+MARKETS: dict[str, Callable[[Path], Any]] = {"vast": Vast, "jarvis": Jarvis, "runpod": Runpod}
 on_every_market = pytest.mark.parametrize("user_env", list(MARKETS), indirect=True)
 """What every provider of machines must pass."""
 

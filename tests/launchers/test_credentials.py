@@ -16,13 +16,10 @@ from launchers.credentials import check_passed, checked, fingerprint
 from launchers.errors import CredentialError, LaunchError, MendInput, RetryLater, Unreachable
 from launchers.ledger import Ledger, launchers_home
 from launchers.providers import open_provider
-from tests.emulators.jarvis import Jarvis
-from tests.emulators.vast import Vast
-from tests.launchers.conftest import KEY_VARIABLES, environment
+from tests.launchers.conftest import KEY_VARIABLES, MARKETS, environment
 
 KEY = "s3cr3t" + "0123456789abcdef"
-MARKETS = {"vast": Vast, "jarvis": Jarvis}
-on_both = pytest.mark.parametrize("provider", list(MARKETS))
+on_each = pytest.mark.parametrize("provider", list(MARKETS))
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +54,7 @@ def listener() -> Iterator[tuple[str, list[str | None]]]:
     server.server_close()
 
 
-@on_both
+@on_each
 def test_the_accounts_key_goes_to_no_other_address(provider: str, listener, monkeypatch: pytest.MonkeyPatch):
     url, heard = listener
     monkeypatch.setenv(KEY_VARIABLES[provider], KEY)
@@ -76,7 +73,7 @@ def test_the_accounts_key_goes_to_no_other_address(provider: str, listener, monk
     assert heard == []
 
 
-@on_both
+@on_each
 def test_an_emulators_key_goes_to_an_emulator_but_never_in_clear_text_over_a_network(provider: str, monkeypatch):
     monkeypatch.setenv(KEY_VARIABLES[provider], "emulated-0123456789")
     for address in ("http://127.0.0.1:8787", "http://localhost:8787", "http://[::1]:8787", "https://rehearsal.example"):
@@ -91,7 +88,7 @@ def test_the_accounts_key_goes_to_the_providers_own_hosts(address: str | None, m
     open_provider("vast", address)
 
 
-@on_both
+@on_each
 def test_a_redirect_does_not_carry_the_key_elsewhere(provider: str, listener, tmp_path: Path, monkeypatch):
     url, heard = listener
     elsewhere = url.replace("127.0.0.1", "localhost")
@@ -127,7 +124,7 @@ FAULTY = {
 }
 
 
-@on_both
+@on_each
 @pytest.mark.parametrize("what", FAULTY)
 @pytest.mark.parametrize("place", ["environment", "file"])
 def test_a_key_that_can_be_none_is_refused_where_it_is_read(provider, what, place, own_home: Path, monkeypatch):
@@ -137,14 +134,18 @@ def test_a_key_that_can_be_none_is_refused_where_it_is_read(provider, what, plac
         write_private(own_home / ".vast_api_key", FAULTY[what] + "\n")
     else:
         text = FAULTY[what].replace("\n", "\\n").replace("\r", "\\r")
-        write_private(own_home / ".config" / "jl" / "config.toml", f'[auth]\ntoken = "{text}"\n')
+        place_of = {
+            "jarvis": (own_home / ".config" / "jl" / "config.toml", f'[auth]\ntoken = "{text}"\n'),
+            "runpod": (own_home / ".runpod" / "config.toml", f'apikey = "{text}"\n'),
+        }
+        write_private(*place_of[provider])
     with pytest.raises(CredentialError, match=f"holds {what}, which no key has") as caught:
         open_provider(provider)
     assert "s3cr3t" not in str(caught.value)
     assert "second" not in str(caught.value)
 
 
-@on_both
+@on_each
 def test_neither_a_command_nor_a_launch_repeats_a_key_that_can_be_none(provider: str, project: Path, tmp_path: Path):
     bad = {
         KEY_VARIABLES[provider]: FAULTY["a line break"],
@@ -200,7 +201,7 @@ def test_other_peoples_error_texts_lose_the_key_before_anybody_reads_or_stores_t
     assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.iterdir())
 
 
-@on_both
+@on_each
 def test_a_page_of_something_between_is_no_verdict_about_the_key(provider: str, tmp_path: Path, monkeypatch):
     with MARKETS[provider](tmp_path / "market") as market:
         monkeypatch.setenv(KEY_VARIABLES[provider], market.key)

@@ -21,6 +21,7 @@ import pytest
 
 from tests.emulators import cage
 from tests.emulators.jarvis import Jarvis
+from tests.emulators.runpod import Runpod
 from tests.emulators.served import Delays
 from tests.emulators.vast import Vast
 from tests.launchers.conftest import EXAMPLE, UserEnv
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 STEPS = 16
 JOB = (
-    f"steps={STEPS}", "seconds_per_step=0.08", "provider.sync_every_s=0.2", "provider.min_disk_gb=0", "provider.spot=true",
+    f"steps={STEPS}", "seconds_per_step=0.08", "provider.sync_every_s=0.2", "provider.min_disk_gb=0",
 )  # fmt: skip
 FINAL_LOSS = (7 * 0.5**STEPS) ** 2
 CELLS_AT_ONCE = 4
@@ -66,6 +67,8 @@ class Place:
     taken: tuple[int, dict[str, Any]]
     """What is answered when an offer is gone."""
     destroys_failing: int
+    job: tuple[str, ...] = ("provider.spot=true",)
+    """Overrides of its jobs."""
 
 
 VAST = Place(
@@ -89,6 +92,18 @@ JARVIS = Place(
     {**ANYWHERE, "no capacity": ("boot",)},
     (400, {"detail": "No GPU available"}),
     1,  # the SDK itself looks for 20 s whether it was destroyed all the same
+)  # fmt: skip
+RUNPOD = Place(
+    "runpod",
+    lambda folder: Runpod(folder, delays=Delays(loading=0.3, sshd=0.2)),
+    {
+        "plan": ("GET", "catalog/gpus"), "create": ("POST", "/pods$"), "boot": ("GET", r"/pods/\w+"),
+        "destroy": ("DELETE", "/pods/"),
+    },
+    {**ANYWHERE, "no capacity": ("boot",), "host lost": ("boot", *ON_A_MACHINE)},
+    (400, {"title": "Bad Request", "status": 400, "detail": "There are no instances currently available"}),
+    3,
+    (),  # none is interruptible
 )  # fmt: skip
 
 
@@ -175,7 +190,7 @@ def run_cell(folder: Path, place: Place, stage: str, fault: str) -> Result:
     said: list[str] = []
     step_at_fault = 0
     with user_env.market:
-        client = user_env.start(*JOB)
+        client = user_env.start(*JOB, *place.job)
         assert client.stdout is not None
         reader = threading.Thread(target=lambda: said.extend(client.stdout), daemon=True)  # type: ignore[arg-type]
         reader.start()
@@ -268,7 +283,7 @@ def table(results: list[Result], faults: dict[str, tuple[str, ...]]) -> str:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("place", [VAST, JARVIS], ids=["vast", "jarvis"])
+@pytest.mark.parametrize("place", [VAST, JARVIS, RUNPOD], ids=["vast", "jarvis", "runpod"])
 def test_every_fault_at_every_stage_stops_the_bill_and_loses_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], place: Place
 ):

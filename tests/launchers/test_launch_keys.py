@@ -106,7 +106,7 @@ def test_attach_uses_the_launchs_own_key(user_env: UserEnv):
 
 
 @pytest.mark.slow
-@on_every_market
+@pytest.mark.parametrize("user_env", ["vast", "jarvis"], indirect=True)  # the account of others holds none of our keys
 def test_rotate_key_removes_keys_of_ours_that_no_open_launch_needs_and_no_others(user_env: UserEnv):
     assert user_env.run("steps=1").returncode == 0
     with sqlite3.connect(user_env.home / "ledger.sqlite") as ledger:

@@ -13,8 +13,11 @@ import pytest
 from launchers.errors import MendInput, NoOffer
 from launchers.plan import Forecast, make_plan, most
 from launchers.providers.base import Need
+from launchers.providers.jarvis.settings import JarvisSettings
+from launchers.providers.modal.settings import ModalSettings
+from launchers.providers.vast.settings import VastSettings
 from launchers.ranges import check_settings
-from launchers.settings import JarvisSettings, ModalSettings, RentalSettings, Timing, VastSettings
+from launchers.settings import RentalSettings, Timing
 from tests.launchers.test_reserving import offer
 
 NUMBERS: dict[str, Any] = {

@@ -111,7 +111,7 @@ def test_jobs_for_which_the_market_has_no_machine_wait_for_the_others(user_env: 
 
 def lose_a_create_call(user_env: UserEnv, unlisted_s: float) -> dict[str, float]:
     """The next create call acts, its answer is lost, and the list does not show that machine for a while."""
-    path = {"vast": ("PUT", "asks"), "jarvis": ("POST", "/create$")}[user_env.provider]
+    path = {"vast": ("PUT", "asks"), "jarvis": ("POST", "/create$"), "runpod": ("POST", "/pods$")}[user_env.provider]
     user_env.market.faults.plant(*path, "lost")
     lag = {"seconds": unlisted_s}
     kept = user_env.market.instances

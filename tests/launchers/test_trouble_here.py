@@ -88,7 +88,7 @@ def test_a_ledger_that_can_not_be_written_keeps_the_machine_and_names_it_on_the_
 
 
 FORBIDDEN: dict[str, int | str] = {"a page of something between": "page", "401": 401, "403": 403, "not JSON": "text"}
-ASKED = {"vast": r"v0/instances/\d+", "jarvis": r"users/fetch"}
+ASKED = {"vast": r"v0/instances/\d+", "jarvis": r"users/fetch", "runpod": r"pods/\w+"}
 
 
 @on_every_market

@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import pytest
+from hydra.errors import CompactHydraException
 from hydra.version import VersionBase
 from omegaconf import OmegaConf
 
 from summarizer.command_line import quote_numeric_options
+from summarizer.composition_errors import sentence
 from summarizer.paths import config_dir
 from tests.summarizer.composition import composed
 
@@ -81,6 +83,21 @@ def test_bad_input_ends_in_one_sentence_that_names_the_place_and_the_mend(argume
     for word in words:
         assert word in sentences[0]
     assert not list(tmp_path.glob("out/[0-9]*"))
+
+
+def test_an_error_in_a_sentence_of_its_own_is_not_replaced_by_what_it_was_made_of():
+    def fail() -> None:
+        try:
+            try:
+                raise ConnectionRefusedError(111, "Connection refused")
+            except OSError:
+                raise ValueError("Vast.ai does not answer: check the network.") from None
+        except ValueError as error:
+            raise CompactHydraException(str(error)) from error
+
+    with pytest.raises(CompactHydraException) as raised:
+        fail()
+    assert sentence(raised.value) == "Vast.ai does not answer: check the network."
 
 
 def test_help_lists_every_group_and_option():

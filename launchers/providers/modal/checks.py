@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from launchers.errors import MendInput
 from launchers.gpus import find_card
 from launchers.providers.modal import prices
-from launchers.settings import ModalSettings
+from launchers.providers.modal.settings import ModalSettings
 
 LONGEST_ATTEMPT_S = 86_400
 MOST_RETRIES = 10

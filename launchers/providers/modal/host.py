@@ -21,8 +21,8 @@ from launchers.providers.modal import prices, worker
 from launchers.providers.modal.calls import CallEnd, end_of_call
 from launchers.providers.modal.exceptions import translated
 from launchers.providers.modal.logs import LogPieces
+from launchers.providers.modal.settings import ModalSettings
 from launchers.remote.files import MAX_ROWS
-from launchers.settings import ModalSettings
 from launchers.snapshot import Snapshot
 from launchers.transport import messages
 
@@ -94,6 +94,7 @@ class ModalHost:
             "directory": f"{TREE}/{snapshot.directory}", "python": settings.python,
             # Relative: where the tree lies is the container's knowledge.
             "paths": environment_of(PurePosixPath(TREE)),
+            "variables": {name: value.replace("{job}", job.id) for name, value in settings.variables.items()},
             "arguments": arguments_of(job, paths.output), "grace": min(grace, settings.grace_s),
             "commit_every": settings.sync_every_s, "max_seconds": max_seconds, "cap": cap, "slice_seconds": slice_s,
         }  # fmt: skip

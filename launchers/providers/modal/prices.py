@@ -11,6 +11,7 @@ from launchers.job import Offer
 from launchers.providers.base import Need
 
 DATED = "May 2026"
+SOURCE = "https://modal.com/pricing"
 GPU_PER_SECOND = {
     "T4": 0.000164, "L4": 0.000222, "A10": 0.000306, "L40S": 0.000542, "A100": 0.000583, "A100 80GB": 0.000694,
     "RTX PRO 6000": 0.000842, "H100": 0.001097, "H200": 0.001261, "B200": 0.001736,

@@ -25,9 +25,10 @@ from launchers.providers.modal import prices
 from launchers.providers.modal.checks import retries_of
 from launchers.providers.modal.exceptions import LOGIN, translated
 from launchers.providers.modal.host import TREE, ModalHost
+from launchers.providers.modal.settings import ModalSettings
 from launchers.remote.setup import CONSTRAINTS, UV
 from launchers.secrecy import remember
-from launchers.settings import ModalSettings, RentalSettings
+from launchers.settings import RentalSettings
 from launchers.snapshot import Snapshot
 
 log = logging.getLogger("launchers")
@@ -186,7 +187,6 @@ class Modal:
         secrets = [modal.Secret.from_name(name, environment_name=settings.environment) for name in settings.secrets]
         secrets += [modal.Secret.from_dict({name: os.environ[name] for name in names})] if names else []
         cache = settings.cache_path
-        environment = {"HF_HOME": f"{cache}/hf", "XDG_CACHE_HOME": cache, "TOKENIZERS_PARALLELISM": "false"}
         volumes = {
             path: modal.Volume.from_name(name, environment_name=settings.environment, create_if_missing=True, version=2)
             for path, name in ((settings.mount_path, settings.volume), (cache, settings.cache_volume))
@@ -198,7 +198,7 @@ class Modal:
         return app.function(
             image=image, gpu=prices.gpu_argument(settings.gpu, settings.num_gpus, settings.gpu_fallback),
             timeout=settings.timeout_s, startup_timeout=settings.startup_timeout_s, retries=retries, volumes=volumes,
-            secrets=secrets, env=environment, max_containers=settings.parallelism, single_use_containers=True,
+            secrets=secrets, max_containers=settings.parallelism, single_use_containers=True,
             cpu=settings.cpu, memory=settings.memory_mib, ephemeral_disk=disk, region=settings.region, cloud=settings.cloud,
         )(run_job)  # fmt: skip
 

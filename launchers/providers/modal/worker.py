@@ -147,8 +147,7 @@ class _Attempt:
         top = Path(__file__).resolve().parents[3]
         command = [payload["python"] or sys.executable, *payload["arguments"]]
         environment = {name: str(top / value) if "/" in value else value for name, value in payload["paths"].items()}
-        # The same run at Weights & Biases in every attempt.
-        environment |= {"WANDB_RUN_ID": os.environ.get("WANDB_RUN_ID", self.job), "WANDB_RESUME": "allow"}
+        environment |= payload["variables"]
         directory = str(top / payload["directory"])
         return {
             "job": self.job, "command": command, "directory": directory, "environment": environment,

@@ -71,15 +71,19 @@ class Vast:
             client.timeout = REQUEST_TIMEOUT_S
 
     def offers(self, need: Need) -> list[Offer]:
-        query = mapping.offer_query(need)
-        found = []
-        for spot in (False, True):
+        return [offer for spot in (False, True) for offer in self._offers(need, spot)]
+
+    def _offers(self, need: Need, spot: bool) -> list[Offer]:
+        """Of the first search that finds something."""
+        for query in mapping.offer_queries(need):
             with _translated():
                 rows = self._reader.search_offers(
                     dict(query), type="bid" if spot else "on-demand", order="dph_total", storage=need.disk_gb
                 )
-            found += [offer for row in rows if (offer := mapping.offer_of_row(row, need, spot))]
-        return found
+            found = [offer for row in rows if (offer := mapping.offer_of_row(row, need, spot))]
+            if found:
+                return found
+        return []
 
     def create(self, request: CreateRequest) -> str:
         offer = request.offer
@@ -139,7 +143,7 @@ class Vast:
                 return
             raise refused.translated() from None
         if not reply.get("success"):
-            raise RetryLater(f"Vast.ai did not end instance {instance}: {_words(reply)}.")
+            raise RetryLater(f"Vast.ai did not destroy instance {instance}: {_words(reply)}.")
 
     def list_mine(self) -> list[MachineStatus]:
         rows: list[dict[str, Any]] = []
@@ -225,7 +229,7 @@ class _Refused(RetryLater):
         if "credit" in words or "spend" in words:
             return MendInput(f"Vast.ai refuses to rent ({_words(self.body)}): add credit to the account.")
         if self.status in (404, 410) or "no_such_ask" in words:
-            return OfferTaken("The offer was taken by someone else.")
+            return OfferTaken("The offer is no longer available.")
         if self.status in (400, 422):
             return OfferTaken(f"Vast.ai refuses this offer: {_words(self.body)}.")
         return self

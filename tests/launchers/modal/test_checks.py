@@ -11,7 +11,8 @@ from launchers.errors import MendInput
 from launchers.providers.base import Need
 from launchers.providers.modal import prices
 from launchers.providers.modal.checks import check_settings, retries_of
-from launchers.settings import ModalSettings, typed
+from launchers.providers.modal.settings import ModalSettings
+from launchers.settings import typed
 from tests.launchers.conftest import EXAMPLE
 
 CONFIG = EXAMPLE / "descent/conf/provider/modal.yaml"

@@ -54,7 +54,7 @@ def attempt(tmp_path: Path) -> Iterator[Any]:
     payload = {
         "job": "job-0", "application": "ap-1", "root": str(tmp_path), "directory": ".", "python": sys.executable, "paths": {},
         "arguments": ["-c", job, str(tmp_path / "jobs/job-0/output/result")], "grace": 5.0, "commit_every": 0.0,
-        "max_seconds": 60.0, "cap": worker.MAX_HOURS, "slice_seconds": 60.0,
+        "max_seconds": 60.0, "cap": worker.MAX_HOURS, "slice_seconds": 60.0, "variables": {},
     }  # fmt: skip
     outputs, cache = Volume(tmp_path / "jobs/job-0"), Volume(tmp_path)
     # The worker imports the programs of a rented machine by names that mean something else elsewhere: `files`, `setup`.
