@@ -20,9 +20,10 @@ from typing import Any
 
 from launchers.errors import MendInput, UnknownJob
 from launchers.job import Billing, JobSpec, Offer, Outcome, Results, machine_label
+from launchers.search import trials
 from launchers.secrecy import scrub
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _TABLES = """
 CREATE TABLE client (id TEXT NOT NULL);
 CREATE TABLE launches (id TEXT PRIMARY KEY, created REAL NOT NULL, directory TEXT NOT NULL, closed REAL);
@@ -48,6 +49,7 @@ _CHANGES = {
         "ALTER TABLE machines ADD COLUMN job TEXT",
         "ALTER TABLE machines ADD COLUMN account TEXT",
     ),
+    3: trials.SCHEMA,
 }
 """From each version to the next."""
 SETTLE_S = 900.0
@@ -209,6 +211,10 @@ class Ledger:
     def _rows(self, query: str, *values: Any) -> list[sqlite3.Row]:
         with self._lock:
             return self._db.execute(query, values).fetchall()
+
+    def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """For the tables of others, such as the trials of sweeps."""
+        return self._transaction()
 
     @property
     def client(self) -> str:
