@@ -33,7 +33,19 @@ def close(folder: Path, trials: Sequence[Trial], space: Space, settings: SweepSe
         print(f"Importance: {', '.join(f'{key} {share:.0%}' for key, share in shares.items())}", flush=True)
     best = best_of(results)
     if best is not None:
+        _show_gain(best, results, settings)
         print(f"Best: job {best.trial.number}\n  {command_of(best.trial, space, settings)}", flush=True)
+
+
+def _show_gain(best: Result, results: Sequence[Result], settings: SweepSettings) -> None:
+    first = next((result for result in results if result.trial.point == 0 and result.value is not None), None)
+    if settings.baseline and first is not None and first.value is not None and best.value is not None:
+        gain = best.value - first.value
+        print(
+            f"The best job's {settings.metric or 'value'} is {best.value:.4g}: {gain:+.4g} against job {first.trial.number}, which "
+            "has the values that the config has without a search.",
+            flush=True,
+        )
 
 
 def _show(results: Sequence[Result], space: Space, settings: SweepSettings) -> None:

@@ -57,10 +57,7 @@ class SweepLaunch:
         """Run what is missing; returns a result for each job that has one, in the order of their numbers."""
         setup_globals()
         configure_log(self._master.hydra.hydra_logging, self._master.hydra.verbose)
-        searches = self._settings.searches
-        points: Points = (
-            StudyPoints(self._space, self._settings) if searches else ListedPoints(list(self._space.grid()))
-        )
+        points = self._points()
         with one_at_a_time(self._folder), self._trials() as trials:
             sweep = Sweep(
                 str(self._folder), self._settings, points, trials, self._prepare, self._place, first_seed=self._first_seed()
@@ -81,6 +78,20 @@ class SweepLaunch:
             finally:
                 close(self._folder, sweep.close(), self._space, self._settings)
             return [returns.get(trial.number) or self._return_of(sweep, trial.number) for trial in sweep.all()]
+
+    def _points(self) -> Points:
+        if not self._settings.searches:
+            return ListedPoints(list(self._space.grid()))
+        study = StudyPoints(self._space, self._settings)
+        if self._settings.baseline:
+            # The swept keys at what the other settings of the command make them.
+            config = self._loader.load_sweep_config(self._master, list(self._space.fixed))
+            values = {key.lstrip("+"): OmegaConf.select(config, key.lstrip("+")) for key in self._space.keys}
+            if not study.begin_with(values):
+                log.warning(
+                    "The search can't begin with the config's own values: some are outside of its space: %s.", values
+                )
+        return study
 
     # --- composition
 

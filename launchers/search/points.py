@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from launchers.errors import MendInput
 from launchers.search.settings import Sampler, SweepSettings
-from launchers.search.space import Choice, Interval, Space
+from launchers.search.space import Choice, Interval, Space, plain
 
 if TYPE_CHECKING:
     import optuna
@@ -60,6 +60,7 @@ class StudyPoints:
             raise MendInput("A search needs at least one parameter: give it an interval or several values.")
         self.total = settings.n_trials
         self._settings = settings
+        self._first: dict[str, Any] | None = None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import optuna
@@ -73,7 +74,17 @@ class StudyPoints:
                 direction=StudyDirection[settings.direction.upper()], sampler=self._sampler(0)
             )
 
+    def begin_with(self, values: Mapping[str, Any]) -> bool:
+        """Let the first point be this one, as far as the space holds it; whether it does."""
+        found = {key: _in(dimension, values.get(key.lstrip("+"))) for key, dimension in self._space.items()}
+        if any(value is None for value in found.values()):
+            return False
+        self._first = found
+        return True
+
     def ask(self, number: int) -> dict[str, str]:
+        if number == 0 and self._first is not None:
+            self._study.enqueue_trial(self._first)
         if self._settings.sampler != Sampler.cmaes:  # which keeps its state in the sampler
             self._study.sampler = self._sampler(number)
         with warnings.catch_warnings():
@@ -136,6 +147,14 @@ class StudyPoints:
         if isinstance(dimension, Choice):
             return text
         return int(text) if dimension.whole else float(text)
+
+
+def _in(dimension: Choice | Interval, value: Any) -> Any:
+    """A config's value as the study has it; None where the dimension does not hold it."""
+    if isinstance(dimension, Choice):
+        return next((text for text in dimension.values if plain(text) == value or text == str(value)), None)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and dimension.low <= value <= dimension.high else None
 
 
 def _distribution(dimension: Choice | Interval) -> optuna.distributions.BaseDistribution:

@@ -15,6 +15,7 @@ from typing import Any
 
 from launchers.errors import MendInput
 from launchers.search.settings import SweepSettings
+from launchers.search.space import plain
 from launchers.search.trials import Trial, TrialState
 
 TABLE = "sweep.csv"
@@ -102,20 +103,6 @@ def rows_of(results: Sequence[Result], keys: Sequence[str], settings: SweepSetti
             }
         )  # fmt: skip
     return rows
-
-
-def plain(text: str | None) -> Any:
-    """A number of an override as a number; other text without its quotes."""
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return text.strip("'\"")
 
 
 def write_files(

@@ -38,12 +38,16 @@ class SweepSettings:
 
     params: dict[str, str] | None = None
     """Key -> values, in Hydra's override grammar; the command line adds to it."""
+    params_from: str | None = None
+    """Key of the app's config that holds more of them."""
     sampler: str = "grid"
     direction: str = "minimize"
     metric: str | None = None
     """What the objective is called, for tables."""
     n_trials: int = 20
     """Points of a search, over all its starts; a grid runs all of its points."""
+    baseline: bool = False
+    """A search begins with the config's own values of the swept keys."""
     pruner: str = "none"
     min_resource: int = 1
     """Validations that every job gets before it can be pruned."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -120,6 +122,20 @@ def read_space(params: Mapping[str, str], arguments: Sequence[str], loader: Conf
         else:
             fixed.append(f"{key}={override.get_value_element_as_str()}" if not _deletes(override) else key)
     return Space(tuple(fixed), tuple(dimensions), tuple(latest))
+
+
+def plain(text: str | None) -> Any:
+    """A number of an override as a number; other text without its quotes."""
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text.strip("'\"")
 
 
 def _deletes(override: Override) -> bool:

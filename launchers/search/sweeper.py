@@ -42,7 +42,7 @@ class Searching(Sweeper):
         assert self.hydra_context is not None
         try:
             settings = checked(_plain(self.config.hydra.sweeper))
-            space = read_space(settings.params or {}, arguments, self.hydra_context.config_loader)
+            space = read_space(all_params(self.config, settings), arguments, self.hydra_context.config_loader)
             refuse_seed_twice(space, settings)
             results = self._sweep(space, settings, self.hydra_context.config_loader)
         except LaunchError as error:
@@ -66,6 +66,12 @@ class Searching(Sweeper):
                 "A search needs a launcher of this package: leave hydra/launcher out, or set provider=local."
             )
         return SweepLaunch(self.launcher, space, settings).run()
+
+
+def all_params(config: DictConfig, settings: SweepSettings) -> dict[str, str]:
+    """Key -> values, of the sweeper's own settings and of where the app keeps them."""
+    elsewhere = OmegaConf.select(config, settings.params_from) if settings.params_from else None
+    return {str(key): str(value) for key, value in [*(elsewhere or {}).items(), *(settings.params or {}).items()]}
 
 
 def refuse_seed_twice(space: Space, settings: SweepSettings) -> None:
