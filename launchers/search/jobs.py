@@ -68,6 +68,11 @@ class SweepJobs:
         took = time.monotonic() - self._handed[job.number][1] if seconds is None else seconds
         return self.sweep.ended(job.number, state, number, cost=cost, seconds=took, note=note).state
 
+    def dollars_left(self) -> float | None:
+        """Of the sweep's own limit; None where there is none."""
+        limit = self.sweep.settings.max_cost
+        return None if limit is None else max(limit - self.sweep.spent().dollars, 0.0)
+
     def value_of(self, job: ComposedJob) -> float | None:
         """What the sweep holds of a job that has ended."""
         return self.sweep.known[job.number].value

@@ -31,6 +31,7 @@ from launchers.search.jobs import SweepJobs
 from launchers.search.points import ListedPoints, Points, StudyPoints
 from launchers.search.results import recorded
 from launchers.search.settings import SweepSettings
+from launchers.search.settle import reconnect
 from launchers.search.space import Space
 from launchers.search.sweep import Prepared, Sweep
 from launchers.search.trials import LedgerTrials, Trials, TrialState
@@ -96,6 +97,10 @@ class SweepLaunch:
     # --- composition
 
     def _prepare(self, params: dict[str, str], seed: int | None) -> Prepared[ComposedJob]:
+        if set(params) != set(self._space.keys):
+            raise MendInput(
+                f"{self._folder} holds another sweep, over {', '.join(params)}: name another folder with hydra.sweep.dir=."
+            )
         own = [*self._space.overrides(params), *([f"{self._settings.seed_key}={seed}"] if seed is not None else [])]
         key = tuple(own)
         if key not in self._prepared:
@@ -175,6 +180,7 @@ class SweepLaunch:
             if not kept.of(str(self._folder)):
                 for trial in recorded(self._folder):  # a folder that came from another computer
                     kept.put(trial)
+            reconnect(kept, str(self._folder), ledger)
             yield kept
         finally:
             ledger.close()
