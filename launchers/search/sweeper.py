@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from launchers.dispatch import DispatchingLauncher, LaunchRefused
 from launchers.errors import LaunchError, MendInput
-from launchers.search.launching import SweepLaunch, write_record
 from launchers.search.settings import SweepSettings, checked
 from launchers.search.space import Space, read_space
 
@@ -52,6 +51,8 @@ class Searching(Sweeper):
         return [results]
 
     def _sweep(self, space: Space, settings: SweepSettings, loader: ConfigLoader) -> list[Any]:
+        from launchers.search.launching import SweepLaunch, write_record  # not at the start of every app
+
         assert self.config is not None
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
         if not settings.searches:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import sqlite3
+    from contextlib import AbstractContextManager
 
 SCHEMA = (
     "CREATE TABLE trials (sweep TEXT NOT NULL, number INTEGER NOT NULL, point INTEGER NOT NULL, seed INTEGER, "
