@@ -13,16 +13,19 @@ FILE = "reports.jsonl"
 
 
 class ReportedObjective(Callback):
-    """Appends `{"step": ..., "value": ...}` of the sweep's metric at each validation after the warm-up.
+    """Appends `{"step": ..., "value": ...}` of the sweep's metric at each validation after the warm-up and before the last.
 
-    A rate that still rises says nothing of how good a job will be: what is not reported can't be pruned for.
+    A rate that still rises says nothing of how good a job will be, and a job that has trained to its end is not stopped: what is
+    not reported can't be pruned for.
     """
 
     def __init__(self, folder: Path, metric: str, warmup_steps: int) -> None:
         self.file, self.metric, self.warmup_steps = folder / FILE, metric, warmup_steps
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.is_global_zero or trainer.global_step <= self.warmup_steps:
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        if not self.warmup_steps < trainer.global_step < trainer.max_steps:
             return
         value = trainer.callback_metrics.get(self.metric)
         if value is None or not math.isfinite(float(value)):

@@ -155,6 +155,10 @@ def test_max_hours_asks_what_runs_to_save_and_end(sweep, project):
         (["curve.rat=0.1,0.2"], "curve.rat"),
         (["hydra.sweeper.sampler=tpe", "curve.rat=interval(0.1,0.2)"], "curve.rat"),
         (["hydra.sweeper.sampler=tpe"], "at least one parameter"),
+        (
+            ["hydra.sweeper.sampler=tpe", "hydra.sweeper.baseline=true", "curve.rate=interval(0.1,0.2)"],
+            "does not hold them all",
+        ),
         (["curve.rate=interval(0.1,0.2)"], "list of values"),
         (["curve.rate=0.1,0.2", "seed=1,2", "hydra.sweeper.seeds=2"], "leave one of them out"),
         (["hydra.sweeper.sampler=best", "seed=1,2"], "hydra.sweeper.sampler=best"),
