@@ -89,8 +89,10 @@ class SweepLaunch:
             config = self._loader.load_sweep_config(self._master, list(self._space.fixed))
             values = {key.lstrip("+"): OmegaConf.select(config, key.lstrip("+")) for key in self._space.keys}
             if not study.begin_with(values):
-                log.warning(
-                    "The search can't begin with the config's own values: some are outside of its space: %s.", values
+                named = ", ".join(f"{key}={value}" for key, value in values.items())
+                raise MendInput(
+                    f"The search can't begin with the config's own values, because its space does not hold them all ({named}): "
+                    "widen the space, or set hydra.sweeper.baseline=false."
                 )
         return study
 
