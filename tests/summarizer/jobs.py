@@ -60,7 +60,11 @@ def environment(cache: Path, **extra: str) -> dict[str, str]:
     """This process's environment with a cache of the test's own and no provider's credentials."""
     clean = {k: v for k, v in os.environ.items() if not k.endswith(("_API_KEY", "_TOKEN"))}
     path = f"{ROOT}{os.pathsep}{ROOT / 'launchers'}"
-    return clean | {"SUMMARIZER_CACHE": str(cache), "LAUNCHERS_HOME": LEDGER, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | extra
+    return (
+        clean
+        | {"SUMMARIZER_CACHE": str(cache), "LAUNCHERS_HOME": LEDGER, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        | extra
+    )
 
 
 @dataclass
