@@ -14,19 +14,23 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, configure_log, filter_overrides, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
 from hydra.errors import CompactHydraException
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from launchers.app_functions import ask_app, own_packages
 from launchers.errors import LaunchError, MendInput
+from launchers.search.trials import TrialState
+
+if TYPE_CHECKING:
+    from launchers.search.jobs import SweepJobs
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +123,14 @@ class ComposesOnce:
         return self._loader.load_sweep_config(master, overrides)
 
 
+def numbered(number: int, overrides: Sequence[str], config: DictConfig, app: frozenset[str]) -> ComposedJob:
+    """A composed config as the job of a number."""
+    with read_write(config.hydra), open_dict(config):  # one that is resumed has run before, which made it read-only
+        config.hydra.job.id = str(number)
+        config.hydra.job.num = number
+    return ComposedJob(number, tuple(overrides), config, app)
+
+
 def compose_jobs(
     loader: ComposesOnce,
     master: DictConfig,
@@ -130,11 +142,7 @@ def compose_jobs(
     jobs = []
     for number, raw in enumerate(job_overrides, start=first_number):
         overrides = [quote_group_option(override, loader, master) for override in raw]
-        config = loader.take(master, overrides)
-        with open_dict(config):
-            config.hydra.job.id = str(number)
-            config.hydra.job.num = number
-        jobs.append(ComposedJob(number, tuple(overrides), config, app))
+        jobs.append(numbered(number, overrides, loader.take(master, overrides), app))
     return jobs
 
 
@@ -189,6 +197,16 @@ class DispatchingLauncher(Launcher):
     def run_jobs(self, jobs: Sequence[ComposedJob]) -> list[JobReturn]:
         """Run the jobs and return one result each, in order. A failed job is a result, never an exception."""
 
+    def run_sweep(self, jobs: SweepJobs) -> None:
+        """Run jobs as they are asked for, and put what each returned into `jobs.returns`."""
+        drained = list(iter(jobs.next, None))
+        for job, result in zip(drained, self.run_jobs(drained), strict=True):
+            failure = result.status is JobStatus.FAILED
+            note = str(result._return_value) if failure else None
+            value = None if failure else result.return_value
+            jobs.ended(job, TrialState.failed if failure else TrialState.finished, value, note=note)
+            jobs.returns[job.number] = result
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         assert self.config is not None, "setup() comes first"
         setup_globals()
@@ -211,7 +229,7 @@ class DispatchingLauncher(Launcher):
         groups: dict[str, list[ComposedJob]] = {}
         for job in jobs:
             groups.setdefault(job.target, []).append(job)
-        launchers = {target: self._launcher_of(group[0]) for target, group in groups.items()}
+        launchers = {target: self.launcher_of(group[0]) for target, group in groups.items()}
         for target, group in groups.items():
             launcher = launchers[target]
             if isinstance(launcher, DispatchingLauncher):
@@ -232,7 +250,7 @@ class DispatchingLauncher(Launcher):
             returns.update({job.number: result for job, result in zip(group, results, strict=True)})
         return [returns[job.number] for job in jobs]
 
-    def _launcher_of(self, job: ComposedJob) -> Launcher:
+    def launcher_of(self, job: ComposedJob) -> Launcher:
         """The launcher that a job's own config names; this one if that is its class."""
         assert self.hydra_context is not None
         assert self.task_function is not None

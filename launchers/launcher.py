@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from launchers.lifecycle.scheduler import Scheduler
     from launchers.lifecycle.task import Task
     from launchers.plan import Plan
+    from launchers.search.jobs import SweepJobs
 
 log = logging.getLogger("launchers")
 log.addFilter(SecretFilter())
@@ -84,7 +85,8 @@ class RemoteLauncher(DispatchingLauncher):
         from launchers.ledger import Ledger
         from launchers.ranges import check_settings
 
-        self._typed = {
+        # A sweep's later jobs are checked when it is their turn.
+        self._typed = getattr(self, "_typed", {}) | {
             job.number: typed(self.descriptor.settings, job.config.hydra.launcher.rental, "provider") for job in jobs
         }
         for job in jobs:
@@ -148,6 +150,25 @@ class RemoteLauncher(DispatchingLauncher):
         show_ended(list(records.values()), _now())
         ledger.close()
         return [_job_return(job, records[job.number]) for job in jobs]
+
+    def run_sweep(self, jobs: SweepJobs) -> None:
+        """The jobs of a sweep in one launch, after what an earlier launch of it left has ended."""
+        from launchers.ledger import Ledger
+        from launchers.search.settle import put_records
+
+        drained = list(iter(jobs.next, None))
+        if not drained:
+            return
+        left = jobs.dollars_left()
+        for job in drained:
+            settings = self._settings(job)
+            limits = [limit for limit in (left, settings.max_total_cost) if limit is not None]
+            settings.max_total_cost = min(limits, default=None)
+        returns = self.run_jobs(drained)
+        ledger = Ledger.open()
+        put_records(jobs, drained, ledger.jobs())
+        ledger.close()
+        jobs.returns.update({job.number: result for job, result in zip(drained, returns, strict=True)})
 
     def _most(self, jobs: Sequence[ComposedJob]) -> tuple[float, str]:
         """$ that these jobs can cost at most, and why."""

@@ -5,20 +5,26 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
 from omegaconf import DictConfig, open_dict, read_write
 
 from launchers.dispatch import ComposedJob, DispatchingLauncher
+from launchers.search.reports import ReportsFile
+from launchers.search.trials import TrialState
+
+if TYPE_CHECKING:
+    from launchers.search.jobs import SweepJobs
 
 log = logging.getLogger("launchers")
 TERMINATED = 128 + signal.SIGTERM
@@ -58,6 +64,44 @@ class LocalJobs(DispatchingLauncher):
                 returns.append(result)
         return returns
 
+    def run_sweep(self, jobs: SweepJobs) -> None:
+        """One job after another, each watched: it is asked to save and end when the sweep decides so."""
+        assert self.config is not None
+        with terminate_by_exception():
+            while (job := jobs.next()) is not None:
+                watch = Watch(jobs, job)
+                try:
+                    result = watch.over(self._run)
+                except (KeyboardInterrupt, SystemExit) as stop:
+                    configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+                    state = jobs.ended(job, TrialState.stopped, note=watch.why or "stopped by the user")
+                    if watch.why is None:
+                        self._report_sweep_stop(jobs)
+                        raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None
+                    jobs.returns[job.number] = finished(job, JobStatus.COMPLETED, jobs.value_of(job))
+                    if state is TrialState.stopped:
+                        log.info("job %d saved and ended: %s.", job.number, watch.why)
+                    continue
+                configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+                if result.status is JobStatus.FAILED:
+                    log.error("job %d failed: %s", job.number, result._return_value)
+                    jobs.ended(job, TrialState.failed, note=str(result._return_value))
+                else:
+                    jobs.ended(job, TrialState.finished, result.return_value)
+                jobs.returns[job.number] = result
+
+    def _report_sweep_stop(self, jobs: SweepJobs) -> None:
+        assert self.config is not None
+        words = {"finished": "done", "stopped": "interrupted", "waiting": "not started"}
+        states: dict[str, list[str]] = {}
+        for trial in jobs.sweep.all():
+            states.setdefault(words.get(trial.state.value, trial.state.value), []).append(str(trial.number))
+        order = sorted(states, key=[*words.values()].index if set(states) <= set(words.values()) else str)
+        log.info("Sweep stopped. Jobs: %s.", "; ".join(f"{state} {', '.join(states[state])}" for state in order))
+        log.info(
+            "Continue (jobs that are done are not run again):\n  %s", command_again(str(self.config.hydra.sweep.dir))
+        )
+
     def _report_stop(self) -> None:
         """Say which jobs are done, and the command that goes on from there."""
         assert self.config is not None
@@ -91,6 +135,61 @@ class LocalJobs(DispatchingLauncher):
             # The task called sys.exit: that is a failure of this job, not of the sweep.
             failure = RuntimeError(f"The task left with sys.exit({error.code!r}).")
             return failed(job, failure)
+
+
+class Watch:
+    """One job that runs in this thread: its reports are read beside it, and SIGTERM asks it to save and end.
+
+    The signal is ours only while the job is in hand: one that comes a moment late must not end what follows.
+    """
+
+    EVERY_S = 0.2
+
+    def __init__(self, jobs: SweepJobs, job: ComposedJob) -> None:
+        self.why: str | None = None
+        """Why the job was asked to end, if this sweep asked it."""
+        self._jobs, self._job = jobs, job
+        self._over = threading.Event()
+
+    def over(self, run: Callable[[ComposedJob], JobReturn]) -> JobReturn:
+        """Run the job; raises what `run` raises, a stop too."""
+        thread = threading.Thread(target=self._watch, name=f"watch-{self._job.number}", daemon=True)
+        reports = self._reports = ReportsFile(self._job.folder)
+        reports.new()  # of an earlier start: the sweep has them
+        thread.start()
+        try:
+            return run(self._job)
+        finally:
+            self._leave(thread)
+
+    def _leave(self, thread: threading.Thread) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+        main = threading.current_thread() is threading.main_thread()
+        if main:
+            signal.signal(signal.SIGTERM, self._late)
+        self._over.set()
+        thread.join()
+        self._read()
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+    def _late(self, signum: int, frame: FrameType | None) -> None:
+        """A stop that arrives when the job has ended: nothing to do where the sweep sent it, else the user's."""
+        if self.why is None:
+            raise SystemExit(TERMINATED)
+
+    def _watch(self) -> None:
+        while not self._over.wait(self.EVERY_S):
+            why = self._read() or self._jobs.why_stop()
+            if why and self.why is None and not self._over.is_set():
+                self.why = why
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def _read(self) -> str | None:
+        ends = False
+        for step, value in self._reports.new():
+            ends = self._jobs.report(self._job, step, value) or ends
+        return "pruned" if ends else None
 
 
 def command_again(folder: str) -> str:

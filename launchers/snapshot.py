@@ -254,13 +254,18 @@ def _files_below(path: Path) -> list[Path]:
 def _support_entries(store: Path) -> list[Entry]:
     """What Hydra loads of this package at the start of a job, whatever the job's own dependencies are.
 
-    That is the modules at its top and the plugins. The folders below (commands, providers, transport) are this side's.
+    That is the modules at its top, those of sweeps, and the plugins. The other folders (commands, providers, transport) are
+    this side's.
     """
     plugins = Path(importlib.import_module("hydra_plugins.launchers_plugin").__path__[0])
     package = Path(__file__).parent
     return [
         _entry(path, f"{SUPPORT}/{name}/{path.name}", source, store, Scan(False))
-        for source, name in ((package, "launchers"), (plugins, "hydra_plugins/launchers_plugin"))
+        for source, name in (
+            (package, "launchers"),
+            (package / "search", "launchers/search"),
+            (plugins, "hydra_plugins/launchers_plugin"),
+        )
         for path in sorted(source.glob("*.py"))
     ]
 

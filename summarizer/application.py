@@ -6,7 +6,6 @@ import sys
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from summarizer import resolvers
@@ -19,19 +18,6 @@ def register() -> None:
     """Make schema and resolvers known; whoever composes the config (the command, a test) calls it first."""
     ConfigStore.instance().store(name="schema", node=Config)
     resolvers.register()
-    search_by_objective()
-
-
-def search_by_objective() -> None:
-    """Give every installed sweeper that optimizes the direction of `sweep.metric`: by default Optuna's minimizes."""
-    Plugins.instance()  # Hydra's scan, which comes a moment later otherwise, stores the plugins' own settings
-    store = ConfigStore.instance()
-    for option in store.list("hydra/sweeper"):
-        if option.endswith(".yaml"):
-            settings = store.load(f"hydra/sweeper/{option}")
-            if "direction" in settings.node:
-                settings.node.direction = "${sweep.direction}"
-                store.store(option, settings.node, "hydra/sweeper", settings.package, settings.provider)
 
 
 def job(config: DictConfig) -> float | None:

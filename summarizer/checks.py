@@ -31,6 +31,8 @@ CHOICES = {
     "data.kind": ("auto", "debsum", "docstrings", "hub", "files"),
     "predict.output_format": ("auto", "text", "jsonl"),
     "predict.long_input": ("truncate", "windows"),
+    "sweep.sampler": ("grid", "random", "tpe", "cmaes"),
+    "sweep.pruner": ("none", "median", "halving", "asha"),
     "task": tuple(task.value for task in Task),
 }
 # what one kind of model or data reads and the others do not, with the value that says nothing

@@ -39,6 +39,7 @@ def shape(arguments: list[str]) -> list[str]:
         ConfigError: several values without --multirun, an output folder that cannot be meant, or an argument that is not UTF-8.
     """
     arguments = ["report.open=true" if argument == "--open" else quote_text(argument) for argument in arguments]
+    arguments = with_recorded(arguments)
     given = {key: value for key, separator, value in (a.partition("=") for a in arguments) if separator}
     multirun = bool({"-m", "--multirun", sweeps.MULTIRUN} & set(arguments))
     if not multirun:
@@ -51,7 +52,9 @@ def shape(arguments: list[str]) -> list[str]:
         if given.get("resume"):
             raise ConfigError("resume= continues a job in its own folder: leave hydra.run.dir out.")
     if multirun and given.get("resume"):
-        raise ConfigError("resume= continues one job: leave -m out, or continue a whole sweep with hydra.sweep.dir=.")
+        raise ConfigError(
+            "resume=<folder of a job> continues one job: leave -m out, or name the folder of the whole sweep."
+        )
     groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
     shaped = []
     for argument in arguments:
@@ -71,6 +74,30 @@ def shape(arguments: list[str]) -> list[str]:
     if multirun and sweeps.MULTIRUN not in shaped and "hydra.mode" not in given:
         shaped.append(sweeps.MULTIRUN)  # config.yaml says the same of every run: here it says that -m was given
     return shaped
+
+
+def with_recorded(arguments: list[str]) -> list[str]:
+    """`resume=<sweep folder>` becomes the command that began the sweep; what else this one says replaces its settings."""
+    named = next((unquoted(a.partition("=")[2]) for a in arguments if a.startswith("resume=")), "")
+    folder = Path(named).expanduser().resolve()
+    record = folder / sweeps.RECORD
+    if named in ("", "null") or not record.is_file() or (folder / "config.yaml").is_file():
+        return arguments
+    import yaml
+
+    try:
+        overrides = yaml.safe_load(record.read_text())["hydra"]["overrides"]
+        before = [*map(str, overrides["hydra"]), *map(str, overrides["task"])]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{record} is damaged ({type(error).__name__}): repeat the sweep's command with hydra.sweep.dir={quote_value(str(folder))}."
+        ) from None
+    rest = [argument for argument in arguments if not argument.startswith("resume=")]
+    new = {argument.partition("=")[0].lstrip("+~") for argument in rest} | {"hydra.sweep.dir", "hydra.mode"}
+    kept = [override for override in before if override.partition("=")[0].lstrip("+~") not in new]
+    options = [argument for argument in rest if argument.startswith("-")]
+    rest = [argument for argument in rest if not argument.startswith("-")]
+    return [*options, *kept, *rest, f"hydra.sweep.dir={quote_value(str(folder))}", sweeps.MULTIRUN]
 
 
 def refuse_lists(arguments: list[str]) -> None:

@@ -103,7 +103,7 @@ def missing_option(text: str) -> str:
     name = found.group(1).removesuffix(".yaml") if found else ""
     group, _, option = name.rpartition("/")
     if name == "hydra/sweeper/optuna":
-        return "hydra/sweeper=optuna is not installed: pip install 'summarizer[optuna]'."
+        return "hydra/sweeper=optuna is not installed, and not needed: search with sweep=tpe (or random, cmaes, asha)."
     options = groups().get(group)
     if options is None:
         return f"there is no config {name!r}{nearest(name, list(groups()))} ({HELP})."

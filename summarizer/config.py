@@ -327,6 +327,25 @@ class SweepConfig:
     """A name in metrics.json: what a task returns, so what jobs are compared by and a search optimizes."""
     direction: str = MISSING
     """minimize or maximize."""
+    sampler: str = MISSING
+    """grid, random, tpe or cmaes."""
+    params: dict[str, str] = field(default_factory=dict)
+    """Key -> values, in the grammar of the command line."""
+    n_trials: Annotated[int, COUNT] = MISSING
+    baseline: bool = MISSING
+    """A search begins with the config's own values."""
+    seeds: Annotated[int, FEW] = MISSING
+    """Jobs per point."""
+    pruner: str = MISSING
+    """none, median, halving or asha."""
+    min_resource: Annotated[int, COUNT] = MISSING
+    """Validations that every job gets."""
+    reduction_factor: Annotated[int, Range(2, 1000)] = MISSING
+    max_cost: Annotated[float | None, Range(0, MANY, above=True)] = None
+    """$ of all jobs together."""
+    max_hours: Annotated[float | None, Range(0, MANY, above=True)] = None
+    max_jobs: Annotated[int | None, COUNT] = None
+    accept_changes: bool = MISSING
 
 
 @dataclass

@@ -6,6 +6,7 @@ outputs/<name>/<time>/<job>/
   data.json                    rows and fingerprint of each split
   resumed/                     the same of each resume: <n>.yaml (command line, changed settings), <n>.json, <n>.diff
   status.json                  running | finished | failed | interrupted
+  reports.jsonl                the sweep's metric at each validation after the warm-up
   metrics.json                 a flat map of what was measured
   predictions.parquet          one row a document: id, document, reference, summary, ROUGE
   tokenizer/                   the tokenizer that the checkpoints were trained with

@@ -5,8 +5,10 @@ Imports Hydra and nothing heavier: Hydra builds the callback at every start.
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import logging
-import math
 import os
 import sys
 from contextlib import suppress
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from summarizer.errors import ConfigError, fail
 from summarizer.run import FINISHED, Run
@@ -25,6 +27,9 @@ MULTIRUN = "hydra.mode=MULTIRUN"
 """On the command line, as an override: several jobs were asked for."""
 RECORD = "multirun.yaml"
 """Hydra's sweepers write it before they compose the first job."""
+
+TABLE = "sweep.json"
+"""What a sweep leaves: its jobs, best first."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +66,19 @@ def refuse(config: DictConfig) -> None:
         ConfigError: several jobs that were not asked for, or a search that would choose the worst.
     """
     sweeper = config.hydra.sweeper
-    searches = not str(sweeper._target_).endswith(".BasicSweeper")
+    own = config.hydra.runtime.choices.get("hydra/sweeper") == "search"
+    searches = config.sweep.sampler != "grid" if own else not str(sweeper._target_).endswith(".BasicSweeper")
     if MULTIRUN not in config.hydra.overrides.hydra:
-        if sweeper.get("params"):
-            keys = ", ".join(map(str, sweeper.params))
-            raise ConfigError(
-                f"hydra.sweeper.params names several values of {keys}, one job each: add -m to run them all."
+        if named := [*config.sweep.params, *(sweeper.get("params") or {})]:
+            keys = ", ".join(map(str, named))
+            raise ConfigError(f"sweep.params names several values of {keys}, one job each: add -m to run them all.")
+        if searches or config.sweep.seeds > 1:
+            what = (
+                f"sweep.seeds={config.sweep.seeds}"
+                if not searches
+                else f"sweep={config.hydra.runtime.choices.get('sweep')}"
             )
-        if searches:
-            raise ConfigError(
-                f"hydra/sweeper={config.hydra.runtime.choices.get('hydra/sweeper')} runs many jobs: add -m to run them all."
-            )
+            raise ConfigError(f"{what} runs many jobs: add -m to run them all.")
     direction = sweeper.get("direction")
     if direction is not None and str(getattr(direction, "name", direction)) != str(config.sweep.direction):
         raise ConfigError(
@@ -106,58 +113,67 @@ def remove_unused_folders() -> None:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A finished training job of the sweep."""
+class Best:
+    """The best job of a sweep, by the table that the sweep has left."""
 
     run: Run
-    overrides: tuple[str, ...]
-    value: float
+    jobs: int
+    """How many ran to their end."""
 
 
-def trained_jobs(folder: Path, metric: str) -> list[Trained]:
-    """The finished trainings below a sweep's folder that have measured `metric`, in the order of their numbers."""
-    jobs = []
-    for path in folder.glob("*/status.json"):
-        run = Run(path.parent)
-        status, value = run.status(), run.metrics().get(metric)
-        if (
-            (status.get("state"), status.get("task")) != (FINISHED, "train")
-            or value is None
-            or not math.isfinite(value)
-        ):
-            continue
-        overrides = OmegaConf.load(run.overrides_file) if run.overrides_file.exists() else ()
-        jobs.append(Trained(run, tuple(map(str, overrides)), float(value)))
-    return sorted(jobs, key=lambda job: (len(job.run.folder.name), job.run.folder.name))
+def best_job(folder: Path) -> Best | None:
+    """From `sweep.json`, which lists the jobs best first; None where there are fewer than two."""
+    try:
+        record = json.loads((folder / TABLE).read_text())
+        done = [row for row in record["jobs"] if row["state"] == FINISHED and row[record["metric"]] is not None]
+    except (OSError, ValueError, KeyError):
+        return None
+    return Best(Run(Path(done[0]["folder"])), len(done)) if len(record["jobs"]) > 1 and done else None
+
+
+def data_digest(config: DictConfig) -> str:
+    """What a job's data is, as far as the config alone does not say it: the content of its files."""
+    if config.data.kind != "files":
+        return ""
+    digest = hashlib.sha256()
+    for split in ("train", "validation", "test"):
+        path = config.data[f"{split}_file"]
+        if path and Path(path).expanduser().is_file():
+            file = Path(path).expanduser()
+            stat = file.stat()
+            digest.update(_content(str(file), stat.st_size, stat.st_mtime_ns).encode())
+    return digest.hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=64)
+def _content(path: str, size: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def after() -> list[list[str]]:
-    """What follows a sweep that has ended well: the table of its jobs, and the command that evaluates the best of them, where
-    none was evaluated."""
+    """What follows a sweep that has ended well: its page, and the command that evaluates its best job, where none was
+    evaluated."""
     started = STARTED[-1] if STARTED else None
     if started is None or started.config.task != "train":
         return []
     config = started.config
-    metric, direction = str(config.sweep.metric), str(config.sweep.direction)
-    jobs = trained_jobs(started.folder, metric)
-    if len(jobs) < 2:
+    found = best_job(started.folder)
+    if found is None:
         return []
-    best = (max if direction == "maximize" else min)(jobs, key=lambda job: job.value)
-    show(jobs, best, metric, direction)
-    write_page(started.folder, metric, direction)
+    write_page(started.folder, str(config.sweep.metric), str(config.sweep.direction))
     if config.evaluation.splits:
         return []
     test = {"files": config.data.test_file, "hub": config.data.test_split}.get(config.data.kind, "test")
+    best = found.run.folder
     if not test:
-        print(f"The data has no test split to evaluate the best job on: {best.run.folder}", flush=True)
+        print(f"The data has no test split to evaluate the best job on: {best}", flush=True)
         return []
-    print(f"Evaluating the best job on the test split, on this machine: {best.run.folder}", flush=True)
-    command = [
-        "task=evaluate",
-        f"run={best.run.folder}",
-        "evaluation.splits=[test]",
-        f"hydra.run.dir={started.folder / 'best'}",
-    ]
+    evaluated = Run(started.folder / "best")
+    if evaluated.status().get("state") == FINISHED and evaluated.load_config().run == str(best):
+        return []
+    print(f"Evaluating the best job on the test split, on this machine: {best}", flush=True)
+    command = ["task=evaluate", f"run={best}", "evaluation.splits=[test]", f"hydra.run.dir={evaluated.folder}"]
     rented = config.provider.name != "local"
     return [[*command, *(["hardware=auto"] if rented else [])]]
 
@@ -172,15 +188,3 @@ def write_page(folder: Path, metric: str, direction: str) -> None:
         print(f"Report: {write_comparison(comparison, folder / REPORT, f'Sweep {folder.name}')}", flush=True)
     except Exception as error:
         log.warning("The sweep's report.html could not be written (%s: %s).", type(error).__name__, str(error)[:200])
-
-
-def show(jobs: list[Trained], best: Trained, metric: str, direction: str) -> None:
-    """One row per job: its number, the overrides that not all share, and its value."""
-    from summarizer.evaluation.report import print_table
-
-    shared = set.intersection(*(set(job.overrides) for job in jobs))
-    rows = [
-        [job.run.folder.name, " ".join(o for o in job.overrides if o not in shared), f"{job.value:.4g}", "best" if job is best else ""]
-        for job in jobs
-    ]  # fmt: skip
-    print_table(f"Jobs of this sweep by {metric} ({direction})", ("job", "settings", metric, ""), rows)

@@ -42,8 +42,10 @@ from summarizer.training.divergence import StopAtDivergence
 from summarizer.training.exchange import ExchangeAtStep
 from summarizer.training.guards import memory_errors, quiet_lightning
 from summarizer.training.module import SummarizationModule
+from summarizer.training.optimizers import warmup_steps
 from summarizer.training.parts import takes_parts
 from summarizer.training.progress import StageMarks, progress_callbacks
+from summarizer.training.reports import ReportedObjective
 from summarizer.training.sharding import repeated_layers
 from summarizer.training.throughput import Throughput
 from summarizer.training.validation import GenerativeValidation
@@ -111,6 +113,9 @@ def trainer_callbacks(
     """In the order that their hooks must run: see the notes of each class."""
     # first, so that the step it ends is not saved
     callbacks: list[Callback] = [StopAtDivergence(config.optim.lr), resume, throughput, validation]
+    callbacks.append(
+        ReportedObjective(run.folder, config.sweep.metric, warmup_steps(config.scheduler, schedule.total_steps))
+    )
     if config.optim.ema_decay is not None:
         callbacks.append(AveragedWeights(config.optim.ema_decay))
     if config.callbacks.early_stopping_patience is not None:

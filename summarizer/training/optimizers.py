@@ -35,7 +35,11 @@ def build_schedule(optimizer: Optimizer, scheduler: DictConfig, total_steps: int
     """Warm-up and decay over `total_steps` optimizer steps, as transformers defines the named schedules."""
     from transformers import get_scheduler
 
-    warmup = scheduler.warmup_steps
-    if warmup is None:
-        warmup = round(scheduler.warmup_ratio * total_steps)
+    warmup = warmup_steps(scheduler, total_steps)
     return get_scheduler(scheduler.name, optimizer, num_warmup_steps=warmup, num_training_steps=total_steps)
+
+
+def warmup_steps(scheduler: DictConfig, total_steps: int) -> int:
+    """Optimizer steps over which the learning rate rises."""
+    steps = scheduler.warmup_steps
+    return round(scheduler.warmup_ratio * total_steps) if steps is None else int(steps)

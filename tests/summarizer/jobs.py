@@ -19,6 +19,9 @@ THINGS = ["parser", "editor", "server", "client", "library", "compiler", "monito
 KINDS = ["fast", "small", "portable", "graphical", "modular", "simple", "network", "audio", "image", "text"]
 FIELDS = ["music", "mail", "maps", "sensors", "books", "games", "numbers", "weather", "graphs", "photos"]
 
+LEDGER = os.environ.get("LAUNCHERS_HOME") or tempfile.mkdtemp(prefix="ledger-")
+"""A folder of the tests' own for what the launchers remember, also of a test's processes."""
+
 TINY = [
     "model=tiny", "data=files", "hardware=cpu", "trainer.threads=1", "generation.num_beams=2", "callbacks.progress=false",
     "model.shape.vocab_size=400", "model.shape.d_model=32", "model.shape.d_ff=64", "model.shape.num_heads=2",
@@ -57,7 +60,11 @@ def environment(cache: Path, **extra: str) -> dict[str, str]:
     """This process's environment with a cache of the test's own and no provider's credentials."""
     clean = {k: v for k, v in os.environ.items() if not k.endswith(("_API_KEY", "_TOKEN"))}
     path = f"{ROOT}{os.pathsep}{ROOT / 'launchers'}"
-    return clean | {"SUMMARIZER_CACHE": str(cache), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | extra
+    return (
+        clean
+        | {"SUMMARIZER_CACHE": str(cache), "LAUNCHERS_HOME": LEDGER, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        | extra
+    )
 
 
 @dataclass

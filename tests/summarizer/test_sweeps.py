@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 import signal
@@ -41,7 +42,7 @@ def named(node: DictConfig, prefix: str = "") -> dict[str, object]:
     found: dict[str, object] = {}
     for key, value in node.items():
         path = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(value, DictConfig) and path != "hydra.sweeper.params":
+        if isinstance(value, DictConfig) and path not in ("hydra.sweeper.params", "sweep.params"):
             found |= named(value, path)
         elif path != "defaults":
             found[path] = value
@@ -95,7 +96,8 @@ def refused(*arguments: str, cwd: Path) -> str:
         ["model=glob(t5*)"],
         ["model=t5_small,tiny"],
         ["experiment=learning_rate"],
-        ["hydra/sweeper=optuna"],
+        ["sweep=tpe"],
+        ["sweep.seeds=2"],
         ["seed=1,2", "--cfg", "job"],
     ],
 )
@@ -118,8 +120,8 @@ def test_a_list_in_brackets_is_one_value():
         (["hardware=4090", "provider=vast", "provider.dry_run=true"], ["VAST_API_KEY"]),
         (["-m", "hydra.run.dir=here", "seed=1,2"], ["hydra.sweep.dir"]),
         (["-m", "hydra.sweep.subdir=same", "seed=1,2"], ["hydra.sweep.subdir", "same"]),
-        (["-m", "hydra/sweeper=optuna", "hydra.sweeper.direction=minimize", "seed=1,2"], ["sweep.direction=maximize"]),
-        (["-m", "hydra/sweeper=optuna", "task=evaluate", "run=x", "seed=1,2"], ["evaluation.splits=[validation]"]),
+        (["-m", "hydra.sweeper.direction=minimize", "seed=1,2"], ["sweep.direction=maximize"]),
+        (["-m", "sweep=tpe", "task=evaluate", "run=x", "seed=1,2"], ["evaluation.splits=[validation]"]),
         (["task=evaluate", "run=x", "evaluation.splits=[]"], ["evaluation.splits=[test]"]),
         (["sweep.metric=test/rougeL"], ["never searched", "validation/rougeL"]),
         (["sweep.metric=validation/rougel"], ["did you mean validation/rougeL?", "validation/loss"]),
@@ -147,7 +149,7 @@ def test_a_refused_command_leaves_what_was_there(tmp_path):
     [("validation/rougeL", "maximize"), ("validation/loss", "minimize"), ("train/tokens_per_second", "maximize")],
 )
 def test_the_direction_follows_the_metric(metric, direction):
-    config = composed(f"sweep.metric={metric}", "hydra/sweeper=optuna", hydra=True)
+    config = composed(f"sweep.metric={metric}", hydra=True)
     assert (config.sweep.direction, config.hydra.sweeper.direction) == (direction, direction)
     assert direction_of(metric) == direction
 
@@ -176,12 +178,13 @@ def test_a_sweep_without_splits_evaluates_only_its_best_job_on_test(sweep):
     values = [metrics_of(folder / number)["validation/rougeL"] for number in "01"]
     assert values[1] > values[0]
     assert not [key for number in "01" for key in metrics_of(folder / number) if key.startswith("test/")]
-    assert "tokenizing 12 documents of test" not in output.split("Jobs of this sweep")[0]
+    assert "tokenizing 12 documents of test" not in output.split("2 jobs by")[0]
     best = metrics_of(folder / "best")
     assert best["test/rougeL"] > 0
     assert OmegaConf.load(folder / "best" / "config.yaml").run == str(folder / "1")
-    rows = [line.split() for line in output.split("Jobs of this sweep by validation/rougeL (maximize)")[1].splitlines()]
-    assert ["1", "optim.lr=0.003", f"{values[1]:.4g}", "best"] in rows
+    table = output.split("2 jobs by validation/rougeL (maximize), best first")[1]
+    rows = [[cell.strip() for cell in line.split("│")[1:4]] for line in table.splitlines() if line.startswith("│")]
+    assert rows == [["1", "0.003", f"{values[1]:.4g}"], ["0", "1e-06", f"{values[0]:.4g}"]]
     card = (folder / "1" / "model" / "README.md").read_text()
     assert "validation rows" in card
     assert "(0.00 to 0.00)" not in card
@@ -200,8 +203,6 @@ def test_what_is_said_of_validation_is_said_of_the_best_checkpoint(corpus, tmp_p
     settings = ["trainer.max_steps=40", "trainer.validations=8", "optim.lr=0.3", "callbacks.monitor=validation/rougeL"]
     done = summarizer(*TINY, *corpus, *settings, "callbacks.mode=max", "evaluation.splits=[]", cwd=tmp_path)
     folder = job_folder(done)
-    import csv
-
     with open(next(folder.rglob("metrics.csv"))) as file:
         scores = [float(row["validation/rougeL"]) for row in csv.DictReader(file) if row.get("validation/rougeL")]
     assert scores[-1] < max(scores)
@@ -209,23 +210,16 @@ def test_what_is_said_of_validation_is_said_of_the_best_checkpoint(corpus, tmp_p
 
 
 @pytest.mark.slow
-def test_optuna_chooses_the_trial_with_the_best_validation_score(corpus, tmp_path):
-    search = [
-        "hydra/sweeper=optuna",
-        "hydra.sweeper.n_trials=3",
-        "hydra.sweeper.n_jobs=1",
-        "hydra.sweeper.sampler.seed=1",
-    ]
+def test_a_search_finds_the_job_with_the_best_validation_score(corpus, tmp_path):
     settings = ["trainer.max_steps=4", "evaluation.splits=[]", f"hydra.sweep.dir={tmp_path / 'out'}"]
-    # a grid of three, so that the worst is among them for sure
-    grid = ["hydra/sweeper/sampler=grid", "optim.lr=choice(1e-7,3e-3,1e-6)"]
-    search = [argument for argument in search if "sampler.seed" not in argument]
-    summarizer("-m", *TINY, *corpus, *settings, *search, *grid, cwd=tmp_path)
-    values = [metrics_of(tmp_path / "out" / number)["validation/rougeL"] for number in "012"]
-    found = OmegaConf.load(tmp_path / "out" / "optimization_results.yaml")
-    assert found.best_value == pytest.approx(max(values))
-    assert float(found.best_params["optim.lr"]) == 3e-3
-    assert min(values) < max(values)
+    search = ["sweep=tpe", "sweep.n_trials=3", "optim.lr=choice(1e-7,3e-3,1e-6)"]
+    summarizer("-m", *TINY, *corpus, *settings, *search, cwd=tmp_path)
+    rows = list(csv.DictReader((tmp_path / "out" / "sweep.csv").open()))
+    values = [metrics_of(Path(row["folder"]))["validation/rougeL"] for row in rows]
+    assert [float(row["validation/rougeL"]) for row in rows] == pytest.approx(values)
+    assert values == sorted(values, reverse=True)
+    best = OmegaConf.load(tmp_path / "out" / "best" / "config.yaml").run
+    assert best == rows[0]["folder"]
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.launchers.conftest import steps_in
@@ -51,10 +53,10 @@ def test_a_module_that_is_not_in_the_tree_fails_the_job_and_its_log_names_it(use
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_optuna_gets_the_values(user_env: ModalUserEnv):
+def test_a_sweep_gets_the_values(user_env: ModalUserEnv):
     done = user_env.run(
-        "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2", "curve=choice('4090','7')",
+        "-m", "hydra/sweeper=search", "hydra.sweeper.metric=loss", "curve=choice('4090','7')",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    best = (user_env.project / "outputs/descent/optimization_results.yaml").read_text()
-    assert float(best.rpartition("best_value: ")[2]) == pytest.approx(min(user_env.loss(0), user_env.loss(1)))
+    best = json.loads((user_env.project / "outputs/descent/sweep.json").read_text())["jobs"][0]
+    assert best["loss"] == pytest.approx(min(user_env.loss(0), user_env.loss(1)))

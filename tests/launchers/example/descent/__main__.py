@@ -27,6 +27,10 @@ def main(cfg):
         partial.write_text(json.dumps(state))
         partial.replace(last)
         print(f"step {state['step']} weight {state['weight']:.6f}", flush=True)
+        if cfg.report_every and state["step"] % cfg.report_every == 0:
+            value = (cfg.curve.target - state["weight"]) ** 2
+            with (folder / "reports.jsonl").open("a") as reports:
+                reports.write(json.dumps({"step": state["step"], "value": value}) + "\n")
     loss = (cfg.curve.target - state["weight"]) ** 2
     (folder / "metrics.json").write_text(json.dumps({"loss": loss}))
     return loss

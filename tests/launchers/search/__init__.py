@@ -1,0 +1,1 @@
+"""Tests of sweeps: their pure parts by tables, and whole sweeps of the example app through its command line."""
