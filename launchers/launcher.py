@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from launchers.lifecycle.task import Task
     from launchers.plan import Plan
     from launchers.search.jobs import SweepJobs
+    from launchers.snapshot import Snapshot
 
 log = logging.getLogger("launchers")
 log.addFilter(SecretFilter())
@@ -66,6 +67,18 @@ def without_collections() -> Iterator[None]:
         if was_on:
             gc.freeze()
             gc.enable()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A working tree that was packed, and where what lay elsewhere on this machine is in it."""
+
+    snapshot: Snapshot
+    places: dict[Path, str]
+    configs: list[Path]
+
+    def holds(self, local_paths: dict[str, Path]) -> bool:
+        return all(path in self.places for path in local_paths.values())
 
 
 class RemoteLauncher(DispatchingLauncher):
@@ -152,23 +165,64 @@ class RemoteLauncher(DispatchingLauncher):
         return [_job_return(job, records[job.number]) for job in jobs]
 
     def run_sweep(self, jobs: SweepJobs) -> None:
-        """The jobs of a sweep in one launch, after what an earlier launch of it left has ended."""
-        from launchers.ledger import Ledger
-        from launchers.search.settle import put_records
+        """The jobs of a sweep in one launch: each is composed, checked and packed when a machine is free for it."""
+        from launchers.job import new_launch_id
+        from launchers.ledger import launchers_home
+        from launchers.lifecycle.reconnect import claimed
+        from launchers.lifecycle.scheduler import Scheduler
+        from launchers.lifecycle.stops import counted_stops
+        from launchers.search.tasks import SweepTasks
 
-        drained = list(iter(jobs.next, None))
-        if not drained:
+        first = jobs.next()
+        if first is None:
             return
+        jobs.put_back(first)
+        settings, timing = self._settings(first), self._timing(first)
+        if settings.dry_run:
+            self._dry_run_sweep(jobs)
+            return
+        home, ledger, launch = launchers_home(), self._ledger, new_launch_id(_now())
+        context = self._context(launch, settings, timing, home, ledger)
         left = jobs.dollars_left()
-        for job in drained:
-            settings = self._settings(job)
-            limits = [limit for limit in (left, settings.max_total_cost) if limit is not None]
-            settings.max_total_cost = min(limits, default=None)
-        returns = self.run_jobs(drained)
-        ledger = Ledger.open()
-        put_records(jobs, drained, ledger.jobs())
+        packed: list[Packed] = []
+        composed: dict[int, ComposedJob] = {}
+
+        def make(job: ComposedJob) -> Task:
+            own = self._settings(job)
+            own.max_total_cost = min((x for x in (left, own.max_total_cost) if x is not None), default=None)
+            if not packed or not packed[-1].holds(_local_paths(job, own)):
+                packed.append(self._packed([job], home))
+            ids = {record.spec.id for record in ledger.jobs(launch)}
+            names = (f"{launch}-{job.number}{suffix}" for suffix in ("", *(f".{n}" for n in range(1, len(ids) + 2))))
+            task = self._task(job, next(name for name in names if name not in ids), packed[-1], context)
+            ledger.add_jobs(launch, [task.job])
+            composed[job.number] = job
+            return task
+
+        tasks = SweepTasks(jobs, make)
+        with counted_stops() as stops, claimed(home, launch):
+            ledger.add_launch(launch, os.getcwd(), [], _now())
+            log.info(
+                "launch %s: `python -m launchers attach %s` takes it up again should this process die", launch, launch
+            )
+            scheduler = Scheduler(tasks, settings.machines, prefixed=True, stops=stops, context=context)
+            try:
+                scheduler.run()
+            finally:
+                close_if_done(ledger, launch)
+        _raise_if_still_billed(scheduler)
+        jobs.returns.update({number: _sweep_return(composed[number], jobs, r) for number, r in tasks.records.items()})
         ledger.close()
-        jobs.returns.update({job.number: result for job, result in zip(drained, returns, strict=True)})
+
+    def _dry_run_sweep(self, jobs: SweepJobs) -> None:
+        """The plan of each job that is known; of a search, of its first one."""
+        from launchers.search.trials import TrialState
+
+        while (job := jobs.next()) is not None:
+            jobs.returns[job.number] = self._dry_run(job)
+            jobs.ended(job, TrialState.stopped, seconds=0.0, note="not started")
+            if jobs.sweep.settings.searches:
+                return
 
     def _most(self, jobs: Sequence[ComposedJob]) -> tuple[float, str]:
         """$ that these jobs can cost at most, and why."""
@@ -186,38 +240,46 @@ class RemoteLauncher(DispatchingLauncher):
         ), what
 
     def _tasks(self, jobs: Sequence[ComposedJob], launch: str, home: Path, ledger: Ledger) -> list[Task]:
-        from launchers.job import JobSpec
-        from launchers.lifecycle.task import Task
+        packed = self._packed(jobs, home)
+        tasks = []
+        for job in jobs:
+            context = self._context(launch, self._settings(job), self._timing(job), home, ledger)
+            tasks.append(self._task(job, f"{launch}-{job.number}", packed, context))
+        return tasks
+
+    def _packed(self, jobs: Sequence[ComposedJob], home: Path) -> Packed:
+        """The working tree as it is now, with what these jobs need of this machine: all of them get the same."""
         from launchers.snapshot import pack
 
-        ships = [_local_paths(job, self._settings(job)) for job in jobs]
         own_configs = _own_configs(jobs[0])
+        ships = [_local_paths(job, self._settings(job)) for job in jobs]
         data = tuple(dict.fromkeys(path for ship in ships for path in ship.values()))
         first = self._settings(jobs[0])
-        # All jobs of a sweep get the same tree, as it is now.
         snapshot, places = pack(
             Path.cwd(), home, first.max_snapshot_mb * 1e6, _results(jobs), data, _carried(jobs, first),
             tuple(own_configs),
         )  # fmt: skip
-        tasks = []
-        for job, ship in zip(jobs, ships, strict=True):
-            settings, timing = self._settings(job), self._timing(job)
-            spec = JobSpec(
-                id=f"{launch}-{job.number}",
-                number=job.number,
-                folder=str(job.folder),
-                entry_point=_entry_point(settings),
-                overrides=_remote_overrides(
-                    job, settings, {key: places[path] for key, path in ship.items()}, [places[p] for p in own_configs]
-                ),
-                snapshot=snapshot.digest,
-                settings=asdict(settings),
-                timing=asdict(timing),
-                hours=_expected_hours(job, settings),
-                config=job.text,
-            )
-            tasks.append(Task(spec, self._context(launch, settings, timing, home, ledger), snapshot))
-        return tasks
+        return Packed(snapshot, places, own_configs)
+
+    def _task(self, job: ComposedJob, name: str, packed: Packed, context: LaunchContext) -> Task:
+        from launchers.job import JobSpec
+        from launchers.lifecycle.task import Task
+
+        settings, timing = self._settings(job), self._timing(job)
+        ship = {key: packed.places[path] for key, path in _local_paths(job, settings).items()}
+        spec = JobSpec(
+            id=name,
+            number=job.number,
+            folder=str(job.folder),
+            entry_point=_entry_point(settings),
+            overrides=_remote_overrides(job, settings, ship, [packed.places[path] for path in packed.configs]),
+            snapshot=packed.snapshot.digest,
+            settings=asdict(settings),
+            timing=asdict(timing),
+            hours=_expected_hours(job, settings),
+            config=job.text,
+        )
+        return Task(spec, replace(context, settings=settings, timing=timing), packed.snapshot)
 
     def _context(
         self, launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger
@@ -403,6 +465,14 @@ def _job_return(job: ComposedJob, record: JobRecord) -> JobReturn:
     return failed(
         job, JobNotFinished(f"Job {record.spec.id} is {record.state.value}: {shown(record.note or '').rstrip('.')}.")
     )
+
+
+def _sweep_return(job: ComposedJob, jobs: SweepJobs, record: JobRecord) -> JobReturn:
+    """Of a job that the sweep has paused or pruned, its last value; else what became of it."""
+    trial = jobs.sweep.known[job.number]
+    if trial.state.counts or trial.state.value == "paused":
+        return finished(job, JobStatus.COMPLETED, trial.value)
+    return _job_return(job, record)
 
 
 def _choice(job: ComposedJob, group: str) -> str | None:

@@ -7,7 +7,9 @@ import secrets
 import sqlite3
 from collections.abc import Callable
 
-SCHEMA_VERSION = 4
+from launchers.search import trials
+
+SCHEMA_VERSION = 5
 _TABLES = """
 CREATE TABLE client (id TEXT NOT NULL);
 CREATE TABLE launches (id TEXT PRIMARY KEY, created REAL NOT NULL, directory TEXT NOT NULL, closed REAL);
@@ -72,5 +74,6 @@ _STEPS: dict[int, tuple[str | Callable[[sqlite3.Connection], None], ...]] = {
         "UPDATE machines SET billing = 'unconfirmed' WHERE billing = 'billing'",
         _rename_in_specs,
     ),
+    4: trials.SCHEMA,
 }
 """From each version to the next: statements, and functions of the connection."""

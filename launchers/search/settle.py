@@ -7,41 +7,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from launchers.job import Outcome
+from launchers.job import JobState
 from launchers.search.trials import Trial, Trials, TrialState
 
 if TYPE_CHECKING:
-    from launchers.dispatch import ComposedJob
     from launchers.ledger import JobRecord, Ledger
-    from launchers.search.jobs import SweepJobs
 
 log = logging.getLogger("launchers")
-_STATES = {Outcome.finished: TrialState.finished, Outcome.failed: TrialState.failed}
+_STATES = {JobState.finished: TrialState.finished, JobState.failed: TrialState.failed}
 """What a job's end is to the sweep; every other end leaves something to continue."""
 
 
-def state_of(outcome: Outcome) -> TrialState:
+def state_of(state: JobState) -> TrialState:
     """How far a trial is whose job is this far."""
-    return _STATES.get(outcome, TrialState.stopped if outcome.ended else TrialState.running)
+    return _STATES.get(state, TrialState.stopped if state.ended else TrialState.running)
 
 
 def newest(records: Sequence[JobRecord], folder: str) -> JobRecord | None:
     """The last job that ran in a folder; ids begin with the time of their launch."""
     there = [record for record in records if record.spec.folder == folder]
     return max(there, key=lambda record: (record.started or 0.0, record.launch), default=None)
-
-
-def put_records(jobs: SweepJobs, handed: Sequence[ComposedJob], records: Sequence[JobRecord]) -> None:
-    """Tell the sweep how jobs ended that a launch has run."""
-    for job in handed:
-        record = newest(records, str(job.folder))
-        if record is None:  # a dry run begins nothing
-            jobs.ended(job, TrialState.stopped, seconds=0.0, note="not started")
-            continue
-        jobs.sweep.note_job(job.number, record.spec.id)
-        jobs.ended(
-            job, state_of(record.outcome), record.value, cost=record.cost, seconds=record.seconds, note=record.note
-        )
 
 
 def reconnect(trials: Trials, sweep: str, ledger: Ledger) -> None:
@@ -57,7 +42,7 @@ def reconnect(trials: Trials, sweep: str, ledger: Ledger) -> None:
     launches = dict.fromkeys(
         record.launch
         for trial in running
-        if (record := newest(ledger.jobs(), trial.folder)) is not None and not record.outcome.ended
+        if (record := newest(ledger.jobs(), trial.folder)) is not None and not record.state.ended
     )
     for launch in launches:
         from launchers.cli.jobs import take_up
@@ -74,6 +59,6 @@ def _settled(trial: Trial, record: JobRecord) -> Trial:
     value: Any = record.value
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
     return replace(
-        trial, state=state_of(record.outcome), value=number, job=record.spec.id, note=record.note,
+        trial, state=state_of(record.state), value=number, job=record.spec.id, note=record.note,
         cost=trial.cost + record.cost, seconds=trial.seconds + record.seconds,
     )  # fmt: skip
