@@ -139,6 +139,7 @@ def test_an_old_ledger_is_read_with_the_names_of_today(tmp_path: Path):
         for label, word in zip(labels, ("billed", "billing"), strict=True):
             assert label is not None
             db.execute("UPDATE machines SET billing = ? WHERE label = ?", (word, label.label))
+        db.execute("DROP TABLE trials")
         db.execute("PRAGMA user_version = 3")
     ledger = Ledger(path)
     record = ledger.job("l-0")
