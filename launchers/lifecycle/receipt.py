@@ -49,12 +49,15 @@ def receipt(job: JobRecord, jobs: Iterable[JobRecord], machines: Iterable[Machin
     for other in jobs:
         if other.machine is not None:
             users.setdefault(other.machine, set()).add(other.spec.id)
-    rows, price = [], None
+    rows: list[dict[str, Any]] = []
+    price: float | None = None
     for machine in sorted(machines, key=lambda m: m.created):
         shared_by = users.get(machine.label, set()) | ({machine.job} if machine.job else set())
         if job.spec.id not in shared_by:
             continue
         price = machine.price
+        cost: float | None
+        begin: float | None
         if machine.offer.per_job:
             cost, begin, end = job.cost, job.started, job.ended
         else:
