@@ -138,8 +138,7 @@ def run(arguments: list[str]) -> int:
         if again := next((argument for argument in arguments if argument.startswith("rerun=")), None):
             from summarizer.rerun.task import rerun
 
-            folder = Path(unquoted(again.partition("=")[2]))
-            return rerun(folder, [argument for argument in arguments if argument != again])
+            return rerun(unquoted(again.partition("=")[2]), [argument for argument in arguments if argument != again])
         from summarizer.application import run_hydra
 
         run_hydra(shape(arguments))

@@ -15,6 +15,7 @@ outputs/<name>/<time>/<job>/
   new_files/                   code that git did not know yet
   model/                       the finished model, for transformers
   report.html                  all of it to look at, in one file
+  rental.json                  machines and their bill, of a job that was rented
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from summarizer.errors import CheckpointError, OutputError
 
 REPORT = "report.html"
+BILL = "rental.json"
+"""Machines and their cost, written at home by what rented them; absent for a job that ran here."""
 LOCKS: list[Any] = []
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 

@@ -107,3 +107,10 @@ def stage_seconds(entered: list[tuple[float, Stage]]) -> dict[str, float]:
         if stage is not Stage.ended:
             seconds[stage.value] = round(seconds.get(stage.value, 0.0) + time_out - time_in, 1)
     return seconds
+
+
+def stage_minutes(folder: Path) -> dict[str, float]:
+    """`minutes/<stage>` of the job's last start, until now."""
+    entered = read_stages(folder)
+    seconds = stage_seconds([*entered, (time.time(), Stage.ended)]) if entered else {}
+    return {f"minutes/{stage}": amount / 60 for stage, amount in seconds.items()}

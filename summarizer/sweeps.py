@@ -20,7 +20,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from summarizer.errors import ConfigError, fail
-from summarizer.run import FINISHED, Run
+from summarizer.run import BILL, FINISHED, REPORT, Run
 
 log = logging.getLogger(__name__)
 MULTIRUN = "hydra.mode=MULTIRUN"
@@ -158,6 +158,7 @@ def after() -> list[list[str]]:
     if started is None or started.config.task != "train":
         return []
     config = started.config
+    add_bills(started.folder)
     found = best_job(started.folder)
     if found is None:
         return []
@@ -178,11 +179,24 @@ def after() -> list[list[str]]:
     return [[*command, *(["hardware=auto"] if rented else [])]]
 
 
+def add_bills(folder: Path) -> None:
+    """Write each job's page again where a bill has come since: a rented machine wrote the page before its bill was known."""
+    for bill in sorted(folder.glob(f"*/{BILL}")):
+        page = bill.with_name(REPORT)
+        if page.is_file() and page.stat().st_mtime > bill.stat().st_mtime:
+            continue
+        try:
+            from summarizer.report.build import write_run_report
+
+            write_run_report(bill.parent)
+        except Exception as error:
+            log.warning("%s has no bill in it (%s: %s).", page, type(error).__name__, str(error)[:200])
+
+
 def write_page(folder: Path, metric: str, direction: str) -> None:
     """`report.html` of the whole sweep. Whatever goes wrong here is a warning: each job has its own page."""
     try:
         from summarizer.report.build import compared, write_comparison
-        from summarizer.run import REPORT
 
         comparison = compared([str(folder)], metric, direction == "maximize")
         print(f"Report: {write_comparison(comparison, folder / REPORT, f'Sweep {folder.name}')}", flush=True)

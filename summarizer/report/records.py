@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from summarizer.errors import ConfigError
+from summarizer.run import BILL
 
 Curve = list[tuple[float, float]]
 MARKS = ("config.yaml", "metrics.json", "status.json")
@@ -142,7 +143,7 @@ def read_run(folder: Path) -> RunRecord:
     texts = {k: v for k, v in measured.items() if isinstance(v, str)}
     return RunRecord(
         folder, config, [str(o) for o in overrides] if isinstance(overrides, list) else [], numbers, texts, status,
-        _json(folder / "provenance.json"), _json(folder / "rental.json"), read_curves(folder / "logs" / "metrics.csv"),
+        _json(folder / "provenance.json"), _json(folder / BILL), read_curves(folder / "logs" / "metrics.csv"),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""rerun=<folder>: the run's code, data and settings again, here or on any provider, and whether its figures agree."""
+"""rerun=<folder or storage URL>: the run's code, data and settings again, here or on any provider, and whether its figures agree."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from summarizer.errors import CheckpointError, ConfigError
 from summarizer.evaluation.report import print_table
 from summarizer.provenance import lock, versions
 from summarizer.rerun.agreement import Agreement, agreements, summary
+from summarizer.rerun.download import downloaded, is_address
 from summarizer.rerun.source import rebuilt_source
 from summarizer.run import Run, read_json
 
@@ -27,29 +28,42 @@ DISAGREES = 1
 SHOWN = 12
 
 
-def rerun(folder: Path, overrides: Sequence[str]) -> int:
-    """Run the job of a folder again and compare.
+def rerun(source: str, overrides: Sequence[str]) -> int:
+    """Run the job of a folder, here or in a storage, again and compare.
 
     Args:
+        source: a job's folder, or its address such as s3://bucket/outputs/<name>/<time>/0.
         overrides: what this command line adds: a provider, hardware, an output folder.
 
     Returns:
         0 where the figures agree; 1 where they do not; the job's own exit code where it failed.
 
     Raises:
-        CheckpointError: the folder is no finished training.
+        CheckpointError: no finished training is there, or the storage cannot be reached.
         ConfigError: its code cannot be rebuilt here.
     """
-    run = Run(folder.expanduser().resolve())
+    if is_address(source):
+        with downloaded(source) as folder:
+            return rerun_folder(Run(folder), source, overrides)
+    run = Run(Path(source).expanduser().resolve())
+    return rerun_folder(run, str(run.folder), overrides)
+
+
+def rerun_folder(run: Run, source: str, overrides: Sequence[str]) -> int:
+    """The same, of a folder on this machine.
+
+    Args:
+        source: what messages and rerun.json call it.
+    """
     metrics, provenance = run.metrics(), read_json(run.provenance_file)
     if not metrics or run.status().get("task", "train") != "train":
-        raise CheckpointError(f"rerun={folder}: no finished training is there; name a job's folder with metrics.json.")
+        raise CheckpointError(f"rerun={source}: no finished training is there; name a job's folder with metrics.json.")
     named = [*own_overrides(run), *overrides]
     target = output_folder(run, overrides)
     say_versions(provenance)
     with rebuilt_source(run, provenance) as tree:
         if tree is None:
-            log.warning("%s names no commit: it is run with the code that is installed here.", run.folder)
+            log.warning("%s names no commit: it is run with the code that is installed here.", source)
         code = run_again(tree, [*named, f"hydra.sweep.dir={target}", "hydra.sweep.subdir='0'"])
     if code:
         return code
@@ -59,7 +73,7 @@ def rerun(folder: Path, overrides: Sequence[str]) -> int:
     if data and now and data != now:
         log.warning("the data differ: then %s, now %s.", data, now)
     found = agreements(metrics, again.metrics())
-    return show(run, again, found)
+    return show(source, again, found)
 
 
 def own_overrides(run: Run) -> list[str]:
@@ -125,7 +139,7 @@ def say_versions(provenance: dict[str, Any]) -> None:
         )
 
 
-def show(run: Run, again: Run, found: list[Agreement]) -> int:
+def show(source: str, again: Run, found: list[Agreement]) -> int:
     """Print the table and the verdict, and keep both beside the rerun's figures."""
     agrees, words = summary(found)
     ordered = sorted(found, key=lambda a: (a.verdict.value == "equal", a.name))
@@ -135,9 +149,9 @@ def show(run: Run, again: Run, found: list[Agreement]) -> int:
     print_table("Then and now", ("figure", "then", "now", "verdict"), rows)
     if len(ordered) > SHOWN:
         print(f"  and {len(ordered) - SHOWN} more, all {ordered[-1].verdict.value}")
-    print(f"The rerun {'agrees' if agrees else 'DOES NOT AGREE'} with {run.folder}: {words}.")
+    print(f"The rerun {'agrees' if agrees else 'DOES NOT AGREE'} with {source}: {words}.")
     record = {
-        "of": str(run.folder),
+        "of": source,
         "agrees": agrees,
         "verdict": words,
         "figures": {a.name: a.verdict.value for a in found},

@@ -18,7 +18,7 @@ from summarizer.hardware import Device, keep_freed_memory, resolve, set_threads
 from summarizer.models.loading import load_saved_tokenizer, save_tokenizer
 from summarizer.preconditions import needed_splits
 from summarizer.run import Run, write_atomically
-from summarizer.stages import Stage, Stages, read_stages, stage_seconds
+from summarizer.stages import Stage, Stages, read_stages, stage_minutes, stage_seconds
 from summarizer.tasks import prepare_libraries
 from summarizer.tasks.prepare import Prepared, job_tokenizer, prepare_data, scoring_notices
 from summarizer.tasks.processes import on_every_device
@@ -122,7 +122,8 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, stages: Sta
             )  # fmt: skip
         finished = True
     finally:
-        finish_loggers(loggers, measured, step=last_step, exit_code=0 if finished else 1)
+        minutes = {} if last_step is None else stage_minutes(run.logs)
+        finish_loggers(loggers, {**measured, **minutes}, step=last_step, exit_code=0 if finished else 1)
     return metrics
 
 

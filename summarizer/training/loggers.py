@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import threading
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -20,6 +21,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from summarizer.errors import ConfigError
+from summarizer.rental import DOLLARS, Rental, read_rental
 from summarizer.run import Run, write_atomically
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class BoundedWandbLogger(WandbLogger):
     """W&B that gives up, with one sentence, where the stock logger would raise or wait."""
 
     logs_metrics = logs_tables = True
+    rental: Rental | None = None
 
     @property
     def sync_command(self) -> str:
@@ -74,8 +77,9 @@ class BoundedWandbLogger(WandbLogger):
         """Handed over to W&B's own process, which writes it down before it asks any server."""
         if not self.logs_metrics:
             return
+        money = {DOLLARS: self.rental.dollars(time.time())} if self.rental else {}
         try:
-            super().log_metrics(metrics, step)
+            super().log_metrics({**metrics, **money}, step)
         except Exception as error:  # whatever it is, the training goes on
             self.logs_metrics = False
             log.warning("W&B takes no more metrics (%s): this job goes on without it.", type(error).__name__)
@@ -156,7 +160,7 @@ def start_wandb(config: Any, run: Run, mode: Literal["online", "offline"]) -> Bo
     """The run, begun here so that a failure shows now and not in the first step; None (and a sentence) if it fails."""
     from omegaconf import OmegaConf
 
-    options = config.logger
+    options, rental = config.logger, read_rental()
     tags = [*options.tags, config.model.name, config.data.name, config.hardware.name, str(config.provider.name)]
     try:
         import wandb
@@ -174,12 +178,14 @@ def start_wandb(config: Any, run: Run, mode: Literal["online", "offline"]) -> Bo
             project=options.project, entity=options.entity, group=options.group or run.folder.parent.name,
             name=f"{run.folder.parent.name}/{run.folder.name}", tags=list(dict.fromkeys(tags)), dir=str(run.logs),
             id=run_id(run), resume="allow", mode=mode,
-            config=composed,
+            config={**composed, "rental": rental.settings()},
             settings=wandb.Settings(console="off", silent=True, **settings),
         )  # fmt: skip
         experiment.define_metric("trainer/global_step")
         experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-        return BoundedWandbLogger(experiment=experiment, save_dir=str(run.logs))
+        built = BoundedWandbLogger(experiment=experiment, save_dir=str(run.logs))
+        built.rental = rental
+        return built
     except Exception as error:
         then = "this job goes on offline" if mode == "online" else "this job goes on without it"
         log.warning("W&B does not start %s (%s): %s.", mode, type(error).__name__, then)

@@ -75,8 +75,11 @@ def test_the_python_api_gives_the_summaries_of_the_report(sweep: Path, monkeypat
     assert result.report.is_file()
 
 
-def test_a_rerun_is_equal_to_the_last_bit(sweep: Path) -> None:
-    done = summarizer(f"rerun={sweep / '0'}", cwd=sweep.parent)
+@pytest.mark.parametrize("storage", [False, True])
+def test_a_rerun_is_equal_to_the_last_bit(sweep: Path, storage: bool) -> None:
+    source = (sweep / "0").as_uri() if storage else str(sweep / "0")
+    done = summarizer(f"rerun={source}", cwd=sweep.parent)
+    assert f"agrees with {source}" in done.stdout
     assert "are equal to the last bit" in done.stdout
     assert "The rerun agrees" in done.stdout
     kept = next((sweep.parent / "outputs" / "rerun").glob("*/0/rerun.json"))

@@ -96,6 +96,27 @@ def test_a_job_is_one_run_with_its_group_config_tags_metrics_and_table(signed_in
     assert stored.column("samples")[0]["_type"] == "table-file"
 
 
+def test_a_rented_job_logs_its_machine_and_its_dollars_so_far(
+    signed_in: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {
+        "provider": "vast",
+        "price": 36.0,
+        "gpu": "RTX 4090",
+        "region": "SE",
+        "spot": True,
+        "restarts": 1,
+        "cost": 2.0,
+    }
+    monkeypatch.setenv("LAUNCHERS_RENTAL", json.dumps(facts))
+    log_a_little(job(tmp_path), wandb=True)
+    [stored] = signed_in.runs.values()
+    assert stored.config["rental"] == {name: value for name, value in facts.items() if name != "cost"}
+    dollars = stored.column("money/dollars")
+    assert len(dollars) >= 3
+    assert 2.0 <= dollars[0] <= dollars[-1]
+
+
 def test_a_restarted_job_continues_its_run_and_another_job_has_its_own(signed_in: WandbServer, tmp_path: Path) -> None:
     log_a_little(job(tmp_path), wandb=True)
     log_a_little(job(tmp_path), first_step=3, wandb=True)
@@ -241,6 +262,10 @@ def test_a_whole_job_logs_what_training_validation_and_test_measured(signed_in: 
     # linear, from the first step to none after the last
     assert stored.column("train/lr") == pytest.approx([0.003 * left / 6 for left in range(6, 0, -1)])
     assert len(stored.column("validation/rougeL")) == len(stored.column("samples")) == 2
+    assert stored.config["rental"] == {"provider": "local", "price": 0.0, "restarts": 0}
+    assert {"minutes/tokenizing", "minutes/training", "minutes/test"} <= {
+        key for row in stored.history.values() for key in row
+    }
     assert stored.exit_code == 0
     assert (folder / "logs" / "metrics.csv").exists()
     assert list((folder / "logs" / "tensorboard").glob("events.*"))
