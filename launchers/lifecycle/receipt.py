@@ -7,6 +7,8 @@ Both are plain JSON for whoever reads them: the job's program (`LAUNCHERS_RENTAL
 from __future__ import annotations
 
 import json
+import logging
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from launchers.ledger import JobRecord, Ledger, MachineRecord
 from launchers.remote.files import write_json
 
+log = logging.getLogger("launchers")
 VARIABLE = "LAUNCHERS_RENTAL"
 FILE = "rental.json"
 
@@ -77,6 +80,14 @@ def receipt(job: JobRecord, jobs: Iterable[JobRecord], machines: Iterable[Machin
             }
         )
     return {"cost": round(job.cost, 6), "price": price, "restarts": job.restarts, "machines": rows}
+
+
+def try_to_write_receipts(ledger: Ledger, launch: str, now: float) -> None:
+    """Write the bills of a launch; trouble of this computer is noted and holds nothing up."""
+    try:
+        write_receipts(ledger, launch, now)
+    except (OSError, sqlite3.Error) as error:
+        log.debug("no bill was written: %s", error)
 
 
 def write_receipts(ledger: Ledger, launch: str, now: float) -> list[Path]:

@@ -14,6 +14,7 @@ from launchers.errors import LaunchError, StillBilled
 from launchers.job import Billing, MachineStatus
 from launchers.ledger import SETTLE_S, MachineRecord
 from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.receipt import try_to_write_receipts
 from launchers.providers import stop_command
 from launchers.providers.base import Provider
 
@@ -138,6 +139,7 @@ def _mark_gone(context: LaunchContext, record: MachineRecord) -> None:
     context.monitor.forget(record.label)
     charged = record.instance is not None and not record.offer.per_job
     _write(context, record.label, partial(context.ledger.machine_gone, record.label, now, charged))
+    try_to_write_receipts(context.ledger, record.launch, now)
     if record.instance is not None:
         context.say(
             record.label,

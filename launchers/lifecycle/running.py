@@ -15,6 +15,7 @@ from launchers.job import JobSpec, JobState, MachineState, Results
 from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.deadlines import CANCELLED, MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Phase, is_over_total
 from launchers.lifecycle.machines import Lease, balance_of
+from launchers.lifecycle.receipt import rental_environment, try_to_write_receipts
 from launchers.plan import reserve
 from launchers.providers.base import SpotBidding
 from launchers.snapshot import Snapshot
@@ -107,6 +108,7 @@ def _begin(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapsho
     lease.guard.check()
     lease.guard.phase = Phase.running
     secrets = {name: os.environ[name] for name in context.settings.pass_environment if os.environ.get(name)}
+    secrets |= rental_environment(context.ledger.job(job.id), lease.record)
     _reach(context, lease, lambda: host.start(job, python, snapshot, secrets, context.timing.grace))
 
 
@@ -314,6 +316,7 @@ def _bring_home(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
             sync.finish(job)
             account(context, lease, job)
             context.ledger.note_results(job.id, Results.verified)
+            try_to_write_receipts(context.ledger, context.launch, context.clock.now())
             _reach(context, lease, lambda: lease.host.discard(job))
             return
         except RetryLater as error:

@@ -38,8 +38,8 @@ def rent(ledger: Ledger, job: str, now: float, number: int) -> str:
     """A machine on the account of a job, which pays for it from `now` on."""
     machine = ledger.intend_machine(LAUNCH, None, [offer(number)], (), job, now)
     assert machine is not None
-    ledger.update_machine(machine.label, instance=f"i-{number}")
-    ledger.update_job(job, machine=machine.label)
+    ledger.machine_created(machine.label, f"i-{number}")
+    ledger.job_started(job, machine.label, 0, now)
     return machine.label
 
 
@@ -47,8 +47,8 @@ def test_a_job_that_moved_has_both_machines_and_their_sum(ledger: Ledger, tmp_pa
     job = f"{LAUNCH}-0"
     for number, (begin, end) in enumerate(((0.0, 1000.0), (1500.0, 3500.0))):
         label = rent(ledger, job, begin, number)
-        ledger.charge(label, end)
-        ledger.update_machine(label, ended=end)
+        ledger.machine_gone(label, end)
+        ledger.job_requeued(job)
     bill = receipt(ledger.job(job), ledger.jobs(LAUNCH), ledger.machines(LAUNCH), 9999.0)
     assert bill["cost"] == pytest.approx(0.36 * 3000 / 3600)
     assert [(m["created"], m["ended"]) for m in bill["machines"]] == [(0.0, 1000.0), (1500.0, 3500.0)]
@@ -62,8 +62,8 @@ def test_a_machine_that_two_jobs_used_is_no_single_jobs_bill(ledger: Ledger) -> 
     first, second = f"{LAUNCH}-0", f"{LAUNCH}-1"
     label = rent(ledger, first, 0.0, 0)
     ledger.charge(label, 600.0)
-    ledger.update_machine(label, job=second)
-    ledger.update_job(second, machine=label)
+    ledger.set_deadline(label, second, 9999.0)
+    ledger.job_started(second, label, 0, 600.0)
     ledger.charge(label, 900.0)
     for job, seconds in ((first, 600), (second, 300)):
         bill = receipt(ledger.job(job), ledger.jobs(LAUNCH), ledger.machines(LAUNCH), 900.0)
@@ -81,8 +81,7 @@ def test_the_bill_is_written_where_results_are_and_again_when_final(ledger: Ledg
     ledger.charge(label, 100.0)
     [path] = write_receipts(ledger, LAUNCH, 100.0)
     assert json.loads(path.read_text())["machines"][0]["ended"] is None
-    ledger.charge(label, 160.0)
-    ledger.update_machine(label, ended=160.0)
+    ledger.machine_gone(label, 160.0)
     write_receipts(ledger, LAUNCH, 200.0)
     final = json.loads(path.read_text())
     assert final["machines"][0]["ended"] == 160.0
