@@ -104,8 +104,20 @@ class Host(Protocol):
     def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:
         """Put the files of `folder` into the job's output folder there."""
 
-    def start(self, job: JobSpec, python: str, snapshot: Snapshot, secrets: dict[str, str], grace: float) -> None:
-        """Start the job, unless it runs already."""
+    def start(
+        self,
+        job: JobSpec,
+        python: str,
+        snapshot: Snapshot,
+        secrets: dict[str, str],
+        facts: dict[str, str],
+        grace: float,
+    ) -> None:
+        """Start the job, unless it runs already.
+
+        Args:
+            secrets, facts: environment variables; anyone may read those of `facts`.
+        """
 
     def job_status(self, job: JobSpec) -> JobStatus: ...
 

@@ -10,18 +10,16 @@ import contextlib
 import gc
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf
 
 # Hydra imports this module at each start of every app of the environment, also of the job on the machine: what only a
 # launch needs is imported by the functions that need it.
-from launchers.app_functions import ask_app
+from launchers import remote_job
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
 from launchers.local import failed, finished
@@ -43,17 +41,6 @@ log = logging.getLogger("launchers")
 log.addFilter(SecretFilter())
 ESTIMATE_FILE = "LAUNCHERS_ESTIMATE_FILE"
 """Names a file that dry runs append their plan to, one JSON row a line."""
-_LOCAL_OVERRIDES = (
-    "hydra/launcher",
-    "hydra.launcher",
-    "hydra/sweeper",
-    "hydra.sweeper",
-    "hydra.sweep",
-    "hydra.run",
-    "hydra.mode",
-    "provider",
-)
-"""Overrides that are about this side: the machine gets its own in their place."""
 
 
 @contextlib.contextmanager
@@ -109,8 +96,8 @@ class RemoteLauncher(DispatchingLauncher):
                 self.check_settings(settings, len(jobs))
             check_config_holds_no_secret(job)
             settings.pass_environment = needed_variables(job, settings)
-            _entry_point(settings)
-            _local_paths(job, settings)
+            remote_job.entry_point_of(settings)
+            remote_job.local_paths_of(job, settings)
         if not all(self._settings(job).dry_run for job in jobs):
             self.descriptor.open(self._settings(jobs[0]).api_url)
         self._ledger = Ledger.open()
@@ -190,7 +177,7 @@ class RemoteLauncher(DispatchingLauncher):
         def make(job: ComposedJob) -> Task:
             own = self._settings(job)
             own.max_total_cost = min((x for x in (left, own.max_total_cost) if x is not None), default=None)
-            if not packed or not packed[-1].holds(_local_paths(job, own)):
+            if not packed or not packed[-1].holds(remote_job.local_paths_of(job, own)):
                 packed.append(self._packed([job], home))
             ids = {record.spec.id for record in ledger.jobs(launch)}
             names = (f"{launch}-{job.number}{suffix}" for suffix in ("", *(f".{n}" for n in range(1, len(ids) + 2))))
@@ -251,12 +238,12 @@ class RemoteLauncher(DispatchingLauncher):
         """The working tree as it is now, with what these jobs need of this machine: all of them get the same."""
         from launchers.snapshot import pack
 
-        own_configs = _own_configs(jobs[0])
-        ships = [_local_paths(job, self._settings(job)) for job in jobs]
+        own_configs = remote_job.own_configs_of(jobs[0])
+        ships = [remote_job.local_paths_of(job, self._settings(job)) for job in jobs]
         data = tuple(dict.fromkeys(path for ship in ships for path in ship.values()))
         first = self._settings(jobs[0])
         snapshot, places = pack(
-            Path.cwd(), home, first.max_snapshot_mb * 1e6, _results(jobs), data, _carried(jobs, first),
+            Path.cwd(), home, first.max_snapshot_mb * 1e6, remote_job.result_folders(jobs), data, remote_job.portable_cache_of(jobs, first),
             tuple(own_configs),
         )  # fmt: skip
         return Packed(snapshot, places, own_configs)
@@ -266,17 +253,19 @@ class RemoteLauncher(DispatchingLauncher):
         from launchers.lifecycle.task import Task
 
         settings, timing = self._settings(job), self._timing(job)
-        ship = {key: packed.places[path] for key, path in _local_paths(job, settings).items()}
+        ship = {key: packed.places[path] for key, path in remote_job.local_paths_of(job, settings).items()}
         spec = JobSpec(
             id=name,
             number=job.number,
             folder=str(job.folder),
-            entry_point=_entry_point(settings),
-            overrides=_remote_overrides(job, settings, ship, [packed.places[path] for path in packed.configs]),
+            entry_point=remote_job.entry_point_of(settings),
+            overrides=remote_job.remote_overrides_of(
+                job, settings, ship, [packed.places[path] for path in packed.configs]
+            ),
             snapshot=packed.snapshot.digest,
             settings=asdict(settings),
             timing=asdict(timing),
-            hours=_expected_hours(job, settings),
+            hours=remote_job.expected_hours(job, settings),
             config=job.text,
         )
         return Task(spec, replace(context, settings=settings, timing=timing), packed.snapshot)
@@ -321,7 +310,7 @@ class RemoteLauncher(DispatchingLauncher):
         from launchers.plan import forecast, make_plan
 
         settings = self._settings(job)
-        expected = forecast(_expected_hours(job, settings), settings)
+        expected = forecast(remote_job.expected_hours(job, settings), settings)
         # Nothing runs yet: an unreachable provider is asked once.
         once = replace(self._timing(job), retry_total=0.0)
         try:
@@ -369,87 +358,6 @@ def close_if_done(ledger: Ledger, launch: str) -> None:
         needed = [launch, *ledger.launches(only_open=True)]
         wanted = {job.spec.snapshot for name in needed for job in ledger.jobs(name)}
         forget_all_but(wanted, launchers_home())
-
-
-def _entry_point(settings: RentalSettings) -> str:
-    """The module or script to run: the one this process was started with, unless the config names another."""
-    if settings.entry_point:
-        return settings.entry_point
-    main = sys.modules["__main__"]
-    spec = getattr(main, "__spec__", None)
-    if spec is not None:
-        return str(spec.name).removesuffix(".__main__")
-    path = Path(getattr(main, "__file__", None) or "").absolute()
-    if path.is_relative_to(Path.cwd()) and path.suffix == ".py":
-        return path.relative_to(Path.cwd()).as_posix()
-    raise MendInput("It is not clear what the machine should run: set provider.entry_point to your package's name.")
-
-
-def _local_paths(job: ComposedJob, settings: RentalSettings) -> dict[str, Path]:
-    """Config key -> the file or folder of this machine that it names."""
-    found = {}
-    for key in settings.local_paths:
-        value = OmegaConf.select(job.config, key)
-        if value is None or not isinstance(value, (str, Path)) or "://" in str(value) or str(value) == "-":
-            continue
-        path = Path(str(value)).expanduser()
-        if not path.exists():
-            raise MendInput(f"{key} names {path}, which is not here, so that it can't be sent to a machine.")
-        found[key] = path.absolute()
-    return found
-
-
-def _results(jobs: Sequence[ComposedJob]) -> tuple[Path, ...]:
-    """The folders of this launch's results, which do not ship."""
-    sweep = Path(str(jobs[0].config.hydra.sweep.dir)).absolute()
-    # A sweep folder around the working tree (hydra.sweep.dir=.) would leave nothing to ship.
-    return tuple(job.folder for job in jobs) if Path.cwd().is_relative_to(sweep) else (sweep,)
-
-
-def _own_configs(job: ComposedJob) -> list[Path]:
-    """The folder that the command named with `--config-dir`, if it did."""
-    sources = job.config.hydra.runtime.config_sources
-    return [Path(str(source.path).removeprefix("file://")) for source in sources if source.provider == "command-line"]
-
-
-def _remote_overrides(
-    job: ComposedJob, settings: RentalSettings, places: dict[str, str], configs: Sequence[str]
-) -> tuple[str, ...]:
-    """The job's own overrides without those of this side, then what makes it run in place there."""
-    both = [*job.config.hydra.overrides.hydra, *job.config.hydra.overrides.task]
-    kept = [o for o in both if not _is_local(o)]
-    # The app's own default unless this command named another; argparse wants options before overrides.
-    name = job.config.hydra.job.config_name
-    primary = [f"--config-name={name}"] if name else []
-    primary += [f"--config-dir={place}" for place in configs]
-    return (*primary, *kept, *settings.remote_overrides, *(f"{key}='{place}'" for key, place in places.items()))
-
-
-def _is_local(override: str) -> bool:
-    key = override.lstrip("+~").partition("=")[0]
-    return any(key == name or key.startswith(f"{name}.") for name in _LOCAL_OVERRIDES)
-
-
-def _carried(jobs: Sequence[ComposedJob], settings: RentalSettings) -> dict[str, Path]:
-    """What the app asks to carry for any of the jobs, as far as it stays under the limit."""
-    from launchers.snapshot import size_below
-
-    chosen: dict[str, Path] = {}
-    if not settings.carry:
-        return chosen
-    left = settings.max_carry_mb * 1e6
-    for job in jobs:
-        for name, path in ask_app("provider.carry", settings.carry, job).items():
-            size = 0 if name in chosen else size_below(path)
-            if size <= left:
-                chosen[name], left = path, left - size
-    return chosen
-
-
-def _expected_hours(job: ComposedJob, settings: RentalSettings) -> float:
-    """What the app's own forecast says, at most max_hours."""
-    hours = ask_app("provider.forecast", settings.forecast, job) if settings.forecast else None
-    return min(float(hours), settings.max_hours) if hours is not None else settings.max_hours
 
 
 def _raise_if_still_billed(scheduler: Scheduler) -> None:

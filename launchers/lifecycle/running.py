@@ -108,8 +108,8 @@ def _begin(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapsho
     lease.guard.check()
     lease.guard.phase = Phase.running
     secrets = {name: os.environ[name] for name in context.settings.pass_environment if os.environ.get(name)}
-    secrets |= rental_environment(context.ledger.job(job.id), lease.record)
-    _reach(context, lease, lambda: host.start(job, python, snapshot, secrets, context.timing.grace))
+    facts = rental_environment(context.ledger.job(job.id), lease.record)
+    _reach(context, lease, lambda: host.start(job, python, snapshot, secrets, facts, context.timing.grace))
 
 
 def _reach(context: LaunchContext, lease: Lease, act: Callable[[], Any]) -> Any:

@@ -67,11 +67,19 @@ class SshHost:
         self._send_blobs([(digest, paths[digest]) for digest in wanted])
         self._ask("place", job.id, [{"path": f.path, "digest": f.digest} for f in files])
 
-    def start(self, job: JobSpec, python: str, snapshot: Snapshot, secrets: dict[str, str], grace: float) -> None:
+    def start(
+        self,
+        job: JobSpec,
+        python: str,
+        snapshot: Snapshot,
+        secrets: dict[str, str],
+        facts: dict[str, str],
+        grace: float,
+    ) -> None:
         directory = self._directory(snapshot)
         output = self._paths(job).output
         command = [python, *arguments_of(job, output)]
-        environment = environment_of(self._tree(snapshot)) | secrets
+        environment = environment_of(self._tree(snapshot)) | facts | secrets
         request = {
             "job": job.id, "command": command, "directory": str(directory), "environment": environment, "grace": grace,
         }  # fmt: skip

@@ -79,7 +79,15 @@ class ModalHost:
                 for file in files:
                     batch.put_file(str(folder / file.path), f"/{self._path(job, 'output')}/{file.path}")
 
-    def start(self, job: JobSpec, python: str, snapshot: Snapshot, secrets: dict[str, str], grace: float) -> None:
+    def start(
+        self,
+        job: JobSpec,
+        python: str,
+        snapshot: Snapshot,
+        secrets: dict[str, str],
+        facts: dict[str, str],
+        grace: float,
+    ) -> None:
         """Secrets went to Modal with the application: a payload may be read by whoever sees the call."""
         if self.function is None:
             raise BadMachine("this client did not make the application, so that it can't start jobs in it")
@@ -94,7 +102,7 @@ class ModalHost:
             "directory": f"{TREE}/{snapshot.directory}", "python": settings.python,
             # Relative: where the tree lies is the container's knowledge.
             "paths": environment_of(PurePosixPath(TREE)),
-            "variables": {name: value.replace("{job}", job.id) for name, value in settings.variables.items()},
+            "variables": facts | {name: value.replace("{job}", job.id) for name, value in settings.variables.items()},
             "arguments": arguments_of(job, paths.output), "grace": min(grace, settings.grace_s),
             "commit_every": settings.sync_every_s, "max_seconds": max_seconds, "cap": cap, "slice_seconds": slice_s,
         }  # fmt: skip
