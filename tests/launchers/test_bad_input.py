@@ -109,7 +109,7 @@ def test_a_missing_file_of_the_user_is_named(user_env: UserEnv):
 def test_an_unknown_job_is_said_to_be_unknown(user_env: UserEnv, command: list[str]):
     done = user_env.launchers(*command)
     assert done.returncode == 1
-    assert done.stderr.startswith("The ledger knows no job 'x'")
+    assert done.stderr.startswith("No job matches 'x'")
 
 
 def test_an_older_ledger_is_kept_and_brought_up_to_date(user_env: UserEnv):

@@ -106,7 +106,7 @@ def test_ps_logs_fetch_cost_tell_of_a_job_and_cancel_ends_it(user_env: UserEnv):
     launch = abandoned(user_env, "steps=3000")  # still running however slow this machine is
     (both,) = rows(user_env, "ps")
     assert [(job["launch"], job["state"]) for job in both["jobs"]] == [(launch, "running")]
-    assert [machine["billing"] for machine in both["machines"]] == ["billed"]
+    assert [machine["billing"] for machine in both["machines"]] == ["active"]
     assert "step 5 weight" in user_env.launchers("logs", launch).stdout
     (fetched,) = rows(user_env, "fetch", launch)
     assert fetched["files"] >= 0
@@ -196,7 +196,7 @@ def test_a_machine_that_cannot_be_ended_is_shouted_about_and_reaped_later(user_e
     assert "STILL BILLED: vast instance 7001" in said
     assert "$0.360 per hour" in said
     assert "vastai destroy instance 7001" in said
-    assert [machine["billing"] for machine in rows(user_env, "ps")[0]["machines"]] == ["billing"]
+    assert [machine["billing"] for machine in rows(user_env, "ps")[0]["machines"]] == ["unconfirmed"]
     user_env.market.faults.planted.clear()
     assert user_env.launchers("reap", "--yes").returncode == 0
     assert user_env.market.billed() == []

@@ -153,7 +153,7 @@ def test_a_machine_is_not_asked_about_with_another_key_until_the_user_says_that_
     assert user_env.market.requests[asked:] == []
     user_env.launchers("reap", "--yes", "--api-url", user_env.market.url)
     machines = user_env.launchers("ps", "--json").stdout
-    assert '"billing": "billed"' in machines  # the empty answer of another account settles nothing
+    assert '"billing": "active"' in machines  # the empty answer of another account settles nothing
     user_env.market.instances, user_env.market.key = hidden, "emulated-replaced"
     done = user_env.launchers(
         "doctor", "--same-account", "--provider", user_env.provider, "--api-url", user_env.market.url
@@ -182,4 +182,4 @@ def test_what_is_left_of_a_rehearsal_never_gets_the_accounts_key(user_env: UserE
         said = user_env.launchers(*command)
         assert "Traceback" not in said.stdout + said.stderr
     assert user_env.market.requests[asked:] == []
-    assert '"billing": "billed"' in user_env.launchers("ps", "--json").stdout
+    assert '"billing": "active"' in user_env.launchers("ps", "--json").stdout
