@@ -194,7 +194,7 @@ class LogStream:
                         return
                 self._at_end.set()
                 return
-            except (Unreachable, BadMachine):
+            except (Unreachable, BadMachine, OSError):  # an OSError is of this disk: what does not fit now comes later
                 self._clock.wait(self._stop, pause)
                 pause = min(pause * 2, 30.0)
             except LaunchError:

@@ -1,0 +1,335 @@
+"""A whole launch in virtual time, on the real scheduler, ledger, downloads and deadlines; only the market and its machines are fakes.
+
+`FakeLaunch.run` goes to the end, whatever goes wrong; `broken_promises` compares what is true with what was said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import io
+import json
+import logging
+import os
+import shutil
+import signal
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+from unittest.mock import patch
+
+from launchers.host import Host
+from launchers.job import Billing, JobSpec, JobState, MachineStatus
+from launchers.ledger import JobRecord, Ledger, MachineRecord
+from launchers.lifecycle.context import LaunchContext, open_serverless_host
+from launchers.lifecycle.deadlines import DeadlineMonitor
+from launchers.lifecycle.machines import Excluded
+from launchers.lifecycle.reconnect import held_machines
+from launchers.lifecycle.scheduler import Scheduler
+from launchers.lifecycle.stops import Stops
+from launchers.lifecycle.task import Task
+from launchers.plan import reserve
+from launchers.providers.base import Serverless
+from launchers.settings import RentalSettings, Timing
+from launchers.snapshot import Snapshot
+from launchers.testing.clock import VirtualClock
+from launchers.testing.faults import CallFault, Faults, TimedFault
+from launchers.testing.host import FakeHost
+from launchers.testing.jobs import CHECKPOINT, Script
+from launchers.testing.provider import FakeMachine, FakePausingProvider, FakeProvider, FakeServerless
+from launchers.transport.folder import Folder
+from launchers.transport.keys import NO_KEYS
+from launchers.transport.logs import KeptLog
+
+MARKETS: dict[str, type[FakeProvider]] = {
+    "machines": FakeProvider, "pausing": FakePausingProvider, "serverless": FakeServerless,
+}  # fmt: skip
+LOOK_EVERY_S = 3.0
+"""How often the newest checkpoint here is looked at."""
+TIMING = Timing(
+    boot=40, ssh=15, setup=60, poll=4, status=2, unreachable=20, idle=40, grace=6, fetch=30, second_interrupt=5, retry_first=1,
+    retry_total=15, max_attempts=4,
+)  # fmt: skip
+SNAPSHOT = Snapshot("0" * 64, (), ".", Path("/nonexistent"))
+
+
+def fake_settings(**changes: Any) -> RentalSettings:
+    """Settings that fit every machine of a fake market."""
+    values: dict[str, Any] = {
+        "name": "fake", "gpu": "RTX 4090", "num_gpus": 1, "max_price": 1.0, "max_hours": 0.1, "spot": False, "disk_gb": 20,
+        "min_gpu_memory_gib": 0.0, "min_disk_gb": 1, "min_download_mbps": 0.0, "image": "image", "remote_root": "/root/launchers",
+        "check_gpu": True, "machines": 1, "max_restarts": 2, "sync_every_s": 4.0, "detach": False, "dry_run": False,
+        "sync_early": ["checkpoints/*"], "expected_download_gb": 0.0, "max_snapshot_mb": 50.0,
+    }  # fmt: skip
+    return RentalSettings(**(values | changes))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A launch, and what goes wrong in it."""
+
+    market: str = "machines"
+    jobs: int = 1
+    machines: int = 1
+    calls: tuple[CallFault, ...] = ()
+    timed: tuple[TimedFault, ...] = ()
+    script: Script = Script()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class FakeLaunch:
+    """One launch in a folder of its own."""
+
+    def __init__(self, folder: Path, schedule: Schedule, clock: VirtualClock) -> None:
+        self.clock, self.schedule = clock, schedule
+        self.folder = folder
+        folder.mkdir(parents=True)
+        (folder / "ledger.sqlite").write_bytes(_empty_ledger())
+        self.faults = Faults(clock.now, schedule.calls, schedule.timed)
+        self.provider = MARKETS[schedule.market](clock, self.faults)
+        self.ledger = Ledger(folder / "ledger.sqlite", durable=False)
+        self.settings = fake_settings(machines=schedule.machines, **schedule.settings)
+        self.said: list[str] = []
+        """Every line of the log, as the user reads it."""
+        self.problems: list[str] = []
+        """Promises that were broken on the way."""
+        self.exit_code = 0
+        self._stops = Stops()
+        self._newest: dict[str, int] = {}
+        self.context = self._context()
+        self.jobs = [self._job(number) for number in range(schedule.jobs)]
+        for job in self.jobs:
+            self.provider.scripts[job.id] = schedule.script
+        self.ledger.add_launch("launch", str(folder), self.jobs, clock.now())
+
+    def records(self) -> list[JobRecord]:
+        return self.ledger.jobs("launch")
+
+    def local_step(self, job: JobSpec) -> int:
+        """Of the newest checkpoint here."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(json.loads((job.home / CHECKPOINT).read_text())["step"])
+        return 0
+
+    def run(self) -> FakeLaunch:
+        """From the start to the end of the command."""
+        tasks = [Task(job, self.context, SNAPSHOT) for job in self.jobs]
+        for fault in self.schedule.timed:
+            self._plan(fault)
+        self._look()
+        self._end_of_command(lambda: self._scheduler(tasks, Excluded()).run())
+        return self
+
+    def attach(self) -> FakeLaunch:
+        """A later command, when all trouble is over: it takes up what the first one left."""
+        self.faults.calls, self.faults.timed = (), ()
+        self._stops, self.context = Stops(), self._context()
+        open_jobs = {record.spec.id for record in self.records() if not record.state.ended}
+        tasks = [Task(job, self.context, SNAPSHOT) for job in self.jobs if job.id in open_jobs]
+
+        def again() -> None:
+            excluded = Excluded()
+            held, waiting = held_machines(self.context, tasks, excluded)
+            self._scheduler(waiting, excluded, attached=True).run(held)
+
+        self._end_of_command(again)
+        return self
+
+    # --- how it is put together
+
+    def _context(self) -> LaunchContext:
+        return LaunchContext(
+            "launch", self.provider, self.ledger, self.settings, TIMING, self.folder, NO_KEYS, self._open_host, self.clock,
+        )  # fmt: skip
+
+    def _job(self, number: int) -> JobSpec:
+        return JobSpec(
+            id=f"launch-{number}", number=number, folder=str(self.folder / f"job-{number}"), entry_point="app", overrides=(),
+            snapshot=SNAPSHOT.digest, settings=vars(self.settings).copy(), timing=vars(TIMING), hours=0.02,
+        )  # fmt: skip
+
+    def _scheduler(self, tasks: list[Task], excluded: Excluded, attached: bool = False) -> Scheduler:
+        self.context.monitor = DeadlineMonitor()
+        return Scheduler(tasks, self.schedule.machines, False, excluded, self._stops, self.context.monitor, attached=attached)
+
+    def _open_host(self, context: LaunchContext, record: MachineRecord, status: MachineStatus | None) -> Host:
+        if isinstance(self.provider, Serverless):
+            return open_serverless_host(context, record, status)
+        machine = next(m for m in self.provider.machines if m.id == record.instance)
+        return _Watched(self.provider, machine, self)
+
+    def _end_of_command(self, command: Any) -> None:
+        logger = logging.getLogger("launchers")
+        handler = _Lines(self.said)
+        before, logger.propagate = logger.propagate, False
+        logger.addHandler(handler)
+        ticks = patch("launchers.lifecycle.deadlines.TICK_S", 1.0), patch("launchers.lifecycle.stops.TICK_S", 0.5)
+        try:
+            with ticks[0], ticks[1], self._own_side(), contextlib.redirect_stdout(io.StringIO()):
+                command()
+        except SystemExit as error:
+            self.exit_code = int(error.code or 0)
+        finally:
+            logger.removeHandler(handler)
+            logger.propagate = before
+
+    # --- what goes wrong
+
+    def _plan(self, fault: TimedFault) -> None:
+        start, end = self.faults.began + fault.after, self.faults.began + fault.after + fault.seconds
+        if fault.kind == "interrupt":
+            self.clock.call_at(start, lambda: self._stops.note(signal.SIGINT))
+        elif fault.kind == "terminate":
+            self.clock.call_at(start, lambda: self._stops.note(signal.SIGTERM))
+        elif fault.kind == "cancel":
+            self.clock.call_at(start, lambda: self.ledger.request_cancel(self.jobs[0].id))
+        elif fault.kind == "ledger refuses":
+            self.clock.call_at(start, lambda: self._set_triggers(True))
+            self.clock.call_at(end, lambda: self._set_triggers(False))
+        elif fault.kind in ("preempted", "host lost", "silent"):
+            self.clock.call_at(start, lambda: self._strike_machine(fault.kind, start, end))
+
+    def _strike_machine(self, kind: str, now: float, end: float) -> None:
+        up = [machine for machine in self.provider.living() if machine.is_up(now) and not machine.offer.per_job]
+        if up and kind == "preempted":
+            up[0].pause(now)
+        elif up and kind == "host lost":
+            up[0].end(now)
+        elif up:
+            up[0].silent_until = end
+
+    def _set_triggers(self, on: bool) -> None:
+        """Every write to the ledger is refused, as by a full disk, by means of the database itself."""
+        with contextlib.closing(sqlite3.connect(self.ledger.path)) as db:
+            for number, event in enumerate(("UPDATE ON jobs", "UPDATE ON machines", "INSERT ON machines", "INSERT ON events")):
+                body = f"BEFORE {event} BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+                db.execute(f"CREATE TRIGGER full_{number} {body}" if on else f"DROP TRIGGER full_{number}")
+
+    @contextlib.contextmanager
+    def _own_side(self) -> Iterator[None]:
+        """This computer's disk, as full as the schedule says."""
+        if not any(fault.kind == "disk full" for fault in self.faults.timed):
+            yield
+            return
+        opened, appended = Folder.open, KeptLog.append
+
+        def check() -> None:
+            if self.faults.lasts("disk full"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        def open_file(folder: Folder, path: str, flags: int, mode: str) -> BinaryIO:
+            if flags & (os.O_WRONLY | os.O_RDWR):
+                check()
+            return opened(folder, path, flags, mode)
+
+        def append(kept: KeptLog, chunk: bytes) -> None:
+            check()
+            appended(kept, chunk)
+
+        with patch.object(Folder, "open", open_file), patch.object(KeptLog, "append", append):
+            yield
+
+    # --- what must be true
+
+    def _look(self) -> None:
+        """A checkpoint that was here once stays, or a newer one takes its place."""
+        for job in self.jobs:
+            step = self.local_step(job)
+            if step < self._newest.get(job.id, 0):
+                self.problems.append(f"{job.id}: the checkpoint here went from step {self._newest[job.id]} to {step}")
+            self._newest[job.id] = max(step, self._newest.get(job.id, 0))
+        self.clock.call_at(self.clock.now() + LOOK_EVERY_S, self._look)
+
+    def note_start(self, machine: FakeMachine, job: JobSpec) -> None:
+        """A job starts on a machine."""
+        record = self.ledger.job(job.id)
+        if record.state.ended:
+            self.problems.append(f"{job.id} is {record.state} and starts again on {machine.label}")
+        step = machine.started[-1][2]
+        if step < self.local_step(job):
+            self.problems.append(f"{job.id} starts at step {step}, and the checkpoint here is of step {self.local_step(job)}")
+
+    def broken_promises(self) -> list[str]:
+        """Of the four: nothing is billed in silence, no checkpoint is lost, nothing is run twice, no cap is passed."""
+        self._look()
+        said = "\n".join(self.said)
+        problems = [*self.problems, *self._beyond_caps()]
+        machines = {record.label: record for record in self.ledger.machines("launch")}
+        left_running = "Detached. " in said or "jobs run on without this client" in said
+        for machine in self.provider.living():
+            is_named = any(name in said for name in (f"instance {machine.id} ", f"create {machine.label} "))
+            of_jobs = left_running and any(job.is_running(self.clock.now()) for job in machine.jobs.values())
+            warned = "BILLED" in said or "reap" in said
+            if not (is_named and warned) and not of_jobs and not machine.offer.per_job:
+                problems.append(f"{machine.label} ({machine.id}) is billed, and nobody says so")
+            record = machines.get(machine.label)
+            if record is not None and record.billing is Billing.gone:
+                problems.append(f"{machine.label} ({machine.id}) is billed, and the ledger says that it is gone")
+        ours_failed = any(fault.kind == "ledger refuses" for fault in self.schedule.timed)
+        for record in self.records():
+            kept = "NOT DOWNLOADED" in said or "was kept" in said
+            if not record.state.ended and not (kept or left_running or ours_failed):
+                problems.append(f"{record.spec.id} is {record.state} at the end")
+            if record.state is JobState.finished and self.local_step(record.spec) < self.schedule.script.steps:
+                problems.append(f"{record.spec.id} is finished, and its last checkpoint is not here")
+        if "A mistake in the launchers" in said:
+            problems.append("a mistake in the launchers: " + said.partition("A mistake in the launchers")[2][:2000])
+        return problems
+
+    def _beyond_caps(self) -> Iterator[str]:
+        """Machines whose end was asked for too late, by more than one poll and what saving and downloading may take."""
+        slack = reserve(TIMING) + TIMING.poll + 2.0
+        for job in self.jobs:
+            mine = [m for m in self.provider.machines if job.id in m.jobs and not m.offer.per_job and len(m.jobs) == 1]
+            spans = [(m, (m.destroy_asked or m.ended or self.clock.now()) - m.created) for m in mine]
+            seconds = sum(span for _, span in spans)
+            if seconds > self.settings.max_hours * 3600 + slack * len(mine):
+                yield f"{job.id} had {seconds:.0f} s of machines, provider.max_hours is {self.settings.max_hours * 3600:.0f} s"
+            cost = sum(span / 3600 * m.price for m, span in spans)
+            over = sum(slack / 3600 * m.price for m in mine)
+            if self.settings.max_cost is not None and cost > self.settings.max_cost + over:
+                yield f"{job.id} cost ${cost:.4f}, provider.max_cost is ${self.settings.max_cost:.4f}"
+
+    def close(self) -> None:
+        self.ledger.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@functools.cache
+def _empty_ledger() -> bytes:
+    """The file of a new ledger: most of the time of a short launch would go into its making."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.sqlite"
+        Ledger(path, durable=False).close()
+        return path.read_bytes()
+
+
+class _Watched(FakeHost):
+    """Tells the launch of each start, at the moment when it happens."""
+
+    def __init__(self, provider: FakeProvider, machine: FakeMachine, launch: FakeLaunch) -> None:
+        super().__init__(provider, machine)
+        self._launch = launch
+
+    def start(
+        self, job: JobSpec, python: str, snapshot: Snapshot, secrets: dict[str, str], facts: dict[str, str], grace: float
+    ) -> None:  # fmt: skip
+        before = len(self.machine.started)
+        try:
+            super().start(job, python, snapshot, secrets, facts, grace)
+        finally:
+            if len(self.machine.started) > before:
+                self._launch.note_start(self.machine, job)
+
+
+class _Lines(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(self.format(record))
