@@ -77,7 +77,7 @@ class Schedule:
     machines: int = 1
     calls: tuple[CallFault, ...] = ()
     timed: tuple[TimedFault, ...] = ()
-    script: Script = Script()
+    script: Script = field(default_factory=Script)
     settings: dict[str, Any] = field(default_factory=dict)
 
 
