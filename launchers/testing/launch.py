@@ -154,7 +154,9 @@ class FakeLaunch:
 
     def _scheduler(self, tasks: list[Task], excluded: Excluded, attached: bool = False) -> Scheduler:
         self.context.monitor = DeadlineMonitor()
-        return Scheduler(tasks, self.schedule.machines, False, excluded, self._stops, self.context.monitor, attached=attached)
+        return Scheduler(
+            tasks, self.schedule.machines, False, excluded, self._stops, self.context.monitor, attached=attached
+        )
 
     def _open_host(self, context: LaunchContext, record: MachineRecord, status: MachineStatus | None) -> Host:
         if isinstance(self.provider, Serverless):
@@ -205,7 +207,9 @@ class FakeLaunch:
     def _set_triggers(self, on: bool) -> None:
         """Every write to the ledger is refused, as by a full disk, by means of the database itself."""
         with contextlib.closing(sqlite3.connect(self.ledger.path)) as db:
-            for number, event in enumerate(("UPDATE ON jobs", "UPDATE ON machines", "INSERT ON machines", "INSERT ON events")):
+            for number, event in enumerate(
+                ("UPDATE ON jobs", "UPDATE ON machines", "INSERT ON machines", "INSERT ON events")
+            ):
                 body = f"BEFORE {event} BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
                 db.execute(f"CREATE TRIGGER full_{number} {body}" if on else f"DROP TRIGGER full_{number}")
 
@@ -251,7 +255,9 @@ class FakeLaunch:
             self.problems.append(f"{job.id} is {record.state} and starts again on {machine.label}")
         step = machine.started[-1][2]
         if step < self.local_step(job):
-            self.problems.append(f"{job.id} starts at step {step}, and the checkpoint here is of step {self.local_step(job)}")
+            self.problems.append(
+                f"{job.id} starts at step {step}, and the checkpoint here is of step {self.local_step(job)}"
+            )
 
     def broken_promises(self) -> list[str]:
         """Of the four: nothing is billed in silence, no checkpoint is lost, nothing is run twice, no cap is passed."""
@@ -266,8 +272,8 @@ class FakeLaunch:
             warned = "BILLED" in said or "reap" in said
             if not (is_named and warned) and not of_jobs and not machine.offer.per_job:
                 problems.append(f"{machine.label} ({machine.id}) is billed, and nobody says so")
-            record = machines.get(machine.label)
-            if record is not None and record.billing is Billing.gone:
+            rented = machines.get(machine.label)
+            if rented is not None and rented.billing is Billing.gone:
                 problems.append(f"{machine.label} ({machine.id}) is billed, and the ledger says that it is gone")
         ours_failed = any(fault.kind == "ledger refuses" for fault in self.schedule.timed)
         for record in self.records():
