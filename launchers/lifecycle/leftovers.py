@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 import threading
 
 from launchers.errors import LaunchError, StillBilled
@@ -73,7 +74,10 @@ class Leftovers:
             if in_time:
                 mistake = self.mistakes[-1]
                 outcome, note = JobState.failed, f"ended here by {type(mistake).__name__}: {mistake}"
-            context.ledger.job_ended(record.spec.id, outcome, note, context.clock.now())
+            try:
+                context.ledger.job_ended(record.spec.id, outcome, note, context.clock.now())
+            except (sqlite3.Error, OSError) as error:  # its machine costs money all the same
+                log.warning("job %s is %s; the ledger could not be written (%s).", record.spec.id, outcome, error)
         for machine in context.ledger.machines(context.launch):
             if machine.billing is Billing.gone or machine.label in kept or (machine.unsettled and in_time):
                 continue
