@@ -23,7 +23,8 @@ class Leftovers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: set[str] = set()
+        self.kept: set[str] = set()
+        """Machines with results that could not be written here."""
         self.mistakes: list[Exception] = []
         self.still_billed: list[StillBilled] = []
 
@@ -36,7 +37,7 @@ class Leftovers:
         context, record = task.context, lease.record
         log.debug("why the machine is kept:", exc_info=error)
         with self._lock:
-            self._kept.add(record.label)
+            self.kept.add(record.label)
         why = f"{type(error).__name__}: {error}".rstrip(".")
         what = f"the results of job {task.job.id} could not be downloaded to this computer ({why})"
         attach, stop = f"python -m launchers attach {context.launch}", f"python -m launchers stop {context.launch}"
@@ -63,9 +64,9 @@ class Leftovers:
 
     def _settle_forgotten(self, context: LaunchContext, in_time: bool) -> None:
         """What a worker left that ended by a mistake of ours, or that the user did not wait for."""
-        kept = set(self._kept)
+        kept = set(self.kept)
         for record in context.ledger.jobs(context.launch):
-            if record.state.ended or record.machine in self._kept:
+            if record.state.ended or record.machine in self.kept:
                 continue
             if record.spec.settings["detach"] or context.leaving.is_set():
                 kept.add(record.machine or "")

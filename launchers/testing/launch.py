@@ -161,7 +161,7 @@ class FakeLaunch:
     def _job(self, number: int) -> JobSpec:
         return JobSpec(
             id=f"launch-{number}", number=number, folder=str(self.folder / f"job-{number}"), entry_point="app", overrides=(),
-            snapshot=SNAPSHOT.digest, settings=vars(self.settings).copy(), timing=vars(TIMING), hours=0.02,
+            snapshot=SNAPSHOT.digest, settings=vars(self.settings).copy(), timing=vars(TIMING), hours=self.settings.max_hours,
         )  # fmt: skip
 
     def _scheduler(self, tasks: list[Task], excluded: Excluded, attached: bool = False) -> Scheduler:
