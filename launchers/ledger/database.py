@@ -17,7 +17,9 @@ class Database:
     """One connection for all threads of a process."""
 
     def __init__(self, path: Path, durable: bool = True) -> None:
-        """`durable=False` trades the promise to be on disk for speed: for a ledger that nobody needs after this process."""
+        """`durable=False` trades the promise to be on disk for speed: for a ledger that no other
+        process opens, and that nobody needs after this one.
+        """
         self.path = path
         self._lock = threading.RLock()
         try:
@@ -29,6 +31,7 @@ class Database:
             self._db.row_factory = sqlite3.Row
             self._db.execute(f"PRAGMA journal_mode={'WAL' if durable else 'MEMORY'}")
             self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
+            self._db.execute(f"PRAGMA locking_mode={'NORMAL' if durable else 'EXCLUSIVE'}")
             self._migrate()
         except (OSError, sqlite3.OperationalError) as error:
             raise MendInput(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 import threading
 
 from launchers.errors import LaunchError, StillBilled
@@ -22,7 +23,8 @@ class Leftovers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: set[str] = set()
+        self.kept: set[str] = set()
+        """Machines with results that could not be written here."""
         self.mistakes: list[Exception] = []
         self.still_billed: list[StillBilled] = []
 
@@ -35,7 +37,7 @@ class Leftovers:
         context, record = task.context, lease.record
         log.debug("why the machine is kept:", exc_info=error)
         with self._lock:
-            self._kept.add(record.label)
+            self.kept.add(record.label)
         why = f"{type(error).__name__}: {error}".rstrip(".")
         what = f"the results of job {task.job.id} could not be downloaded to this computer ({why})"
         attach, stop = f"python -m launchers attach {context.launch}", f"python -m launchers stop {context.launch}"
@@ -62,9 +64,9 @@ class Leftovers:
 
     def _settle_forgotten(self, context: LaunchContext, in_time: bool) -> None:
         """What a worker left that ended by a mistake of ours, or that the user did not wait for."""
-        kept = set(self._kept)
+        kept = set(self.kept)
         for record in context.ledger.jobs(context.launch):
-            if record.state.ended or record.machine in self._kept:
+            if record.state.ended or record.machine in self.kept:
                 continue
             if record.spec.settings["detach"] or context.leaving.is_set():
                 kept.add(record.machine or "")
@@ -73,7 +75,10 @@ class Leftovers:
             if in_time:
                 mistake = self.mistakes[-1]
                 outcome, note = JobState.failed, f"ended here by {type(mistake).__name__}: {mistake}"
-            context.ledger.job_ended(record.spec.id, outcome, note, context.clock.now())
+            try:
+                context.ledger.job_ended(record.spec.id, outcome, note, context.clock.now())
+            except (sqlite3.Error, OSError) as error:  # its machine costs money all the same
+                log.warning("job %s is %s; the ledger could not be written (%s).", record.spec.id, outcome, error)
         for machine in context.ledger.machines(context.launch):
             if machine.billing is Billing.gone or machine.label in kept or (machine.unsettled and in_time):
                 continue

@@ -82,22 +82,28 @@ def receipt(job: JobRecord, jobs: Iterable[JobRecord], machines: Iterable[Machin
     return {"cost": round(job.cost, 6), "price": price, "restarts": job.restarts, "machines": rows}
 
 
-def try_to_write_receipts(ledger: Ledger, launch: str, now: float) -> None:
-    """Write the bills of a launch; trouble of this computer is noted and holds nothing up."""
+def try_to_write_receipts(ledger: Ledger, launch: str, now: float, machine: str) -> None:
+    """Write the bills of the jobs of a machine; trouble of this computer is noted and holds nothing up."""
     try:
-        write_receipts(ledger, launch, now)
+        write_receipts(ledger, launch, now, machine)
     except (OSError, sqlite3.Error) as error:
         log.debug("no bill was written: %s", error)
 
 
-def write_receipts(ledger: Ledger, launch: str, now: float) -> list[Path]:
+def write_receipts(ledger: Ledger, launch: str, now: float, machine: str | None = None) -> list[Path]:
     """Write `rental.json` into the folder of each job of a launch that is here and ran on a machine; returns the files.
+
+    Args:
+        machine: only the jobs that it ran: with all of them each time, a sweep of many jobs would spend its time on bills.
 
     Safe to call again: once results are home, and again when a machine is confirmed gone, which makes the bill final.
     """
     jobs, machines = ledger.jobs(launch), ledger.machines(launch)
     written = []
+    payers = {m.job for m in machines if m.label == machine}
     for job in jobs:
+        if machine is not None and job.machine != machine and job.spec.id not in payers:
+            continue
         bill = receipt(job, jobs, machines, now)
         if bill["machines"] and job.spec.home.is_dir():
             path = job.spec.home / FILE

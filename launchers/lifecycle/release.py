@@ -139,7 +139,7 @@ def _mark_gone(context: LaunchContext, record: MachineRecord) -> None:
     context.monitor.forget(record.label)
     charged = record.instance is not None and not record.offer.per_job
     _write(context, record.label, partial(context.ledger.machine_gone, record.label, now, charged))
-    try_to_write_receipts(context.ledger, record.launch, now)
+    try_to_write_receipts(context.ledger, record.launch, now, record.label)
     if record.instance is not None:
         context.say(
             record.label,

@@ -316,7 +316,7 @@ def _bring_home(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
             sync.finish(job)
             account(context, lease, job)
             context.ledger.note_results(job.id, Results.verified)
-            try_to_write_receipts(context.ledger, context.launch, context.clock.now())
+            try_to_write_receipts(context.ledger, context.launch, context.clock.now(), lease.record.label)
             _reach(context, lease, lambda: lease.host.discard(job))
             return
         except RetryLater as error:

@@ -293,7 +293,11 @@ class Scheduler:
             if outcome is JobState.waiting and isinstance(error, Preempted) and not context.stopping.is_set():
                 again = resume(context, lease.record, job.id, self._excluded)
             if again is None:
-                release(context, lease.record.label)
+                try:
+                    release(context, lease.record.label)
+                except StillBilled as still:
+                    context.ledger.job_ended(job.id, JobState.failed, str(still), context.clock.now())
+                    raise
         # Where a paused machine can be asked for again, its host was no worse than others: somebody paid more.
         blameless = isinstance(error, Preempted) and isinstance(context.provider, Resumes)
         if lease is not None and again is None and not lease.record.offer.per_job and not blameless:
@@ -345,7 +349,18 @@ class Scheduler:
             context = task.context
             if context.settings.detach or self._attached:
                 continue  # `attach` starts it
-            context.ledger.job_ended(task.job.id, JobState.cancelled, "never started", context.clock.now())
+            is_stopped = context.stopping.is_set() or context.leaving.is_set()
+            if self._leftovers.kept and not is_stopped:
+                context.say(
+                    task.job.id,
+                    f"not started: `python -m launchers attach {context.launch}` starts it",
+                    logging.WARNING,
+                )
+                continue
+            try:
+                context.ledger.job_ended(task.job.id, JobState.cancelled, "never started", context.clock.now())
+            except (sqlite3.Error, OSError) as error:
+                log.warning("job %s never started; the ledger could not be written (%s).", task.job.id, error)
             if context.leaving.is_set():
                 context.say(task.job.id, "cancelled: it had not started, and without a client nothing starts it")
 

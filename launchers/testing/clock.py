@@ -30,6 +30,7 @@ class _Strand:
         self.event: threading.Event | None = None
         self.until: float | None = None
         self.thread: threading.Thread | None = None
+        self.is_killed = False
 
 
 class VirtualClock:
@@ -54,6 +55,7 @@ class VirtualClock:
         self._main = self._local.strand = _Strand(next(self._numbers))
         self._threads: list[_Strand] = []
         self._stuck: str | None = None
+        self._error: BaseException | None = None
         self._closed = False
 
     def __enter__(self) -> VirtualClock:
@@ -85,18 +87,21 @@ class VirtualClock:
         return event.is_set()
 
     def start(self, target: Callable[[], object], name: str) -> None:
+        if self._closed or self._local.strand.is_killed:
+            raise _Closed
         strand = _Strand(next(self._numbers))
 
         def run() -> None:
             self._local.strand = strand
             strand.gate.acquire()
             try:
-                if not self._closed:
+                if not self._closed and not strand.is_killed:
                     target()
             except _Closed:
                 pass
             finally:
-                self._hand_over()
+                if not strand.is_killed:
+                    self._hand_over()
 
         strand.thread = threading.Thread(target=run, name=name, daemon=True)
         with self._lock:
@@ -112,12 +117,28 @@ class VirtualClock:
         with self._lock:
             heapq.heappush(self._timers, (when, next(self._numbers), act))
 
+    def interrupt(self, error: BaseException) -> None:
+        """Raise an error in the main thread at its next wake-up; for use at a time."""
+        self._error = error
+
+    def kill_threads(self) -> None:
+        """End all threads but the calling one where they wait, as a process ends that is killed."""
+        with self._lock:
+            killed = [strand for strand in self._waiting if strand is not self._local.strand]
+            self._waiting = []
+            for strand in killed:
+                strand.is_killed = True
+        for strand in killed:
+            strand.gate.release()
+            if strand.thread is not None:
+                strand.thread.join(5)
+
     # --- how threads take turns
 
     def _wait(self, event: threading.Event | None, until: float | None) -> None:
         strand: _Strand | None = getattr(self._local, "strand", None)
         assert strand is not None, "this thread was not started through the clock"
-        if self._closed:
+        if self._closed or strand.is_killed:
             raise _Closed
         strand.event, strand.until = event, until
         with self._lock:
@@ -133,7 +154,10 @@ class VirtualClock:
             self._stand_by(strand)
         if self._stuck and strand is self._main:
             raise Stuck(self._stuck)
-        if self._closed:
+        if self._error is not None and strand is self._main:
+            error, self._error = self._error, None
+            raise error
+        if self._closed or strand.is_killed:
             raise _Closed
 
     def _stand_by(self, strand: _Strand) -> None:

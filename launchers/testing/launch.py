@@ -14,9 +14,8 @@ import logging
 import os
 import shutil
 import signal
-import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,7 +38,7 @@ from launchers.snapshot import Snapshot
 from launchers.testing.clock import VirtualClock
 from launchers.testing.faults import CallFault, Faults, TimedFault
 from launchers.testing.host import FakeHost
-from launchers.testing.jobs import CHECKPOINT, Script
+from launchers.testing.jobs import CHECKPOINT, RESULT, Script
 from launchers.testing.provider import FakeMachine, FakePausingProvider, FakeProvider, FakeServerless
 from launchers.transport.folder import Folder
 from launchers.transport.keys import NO_KEYS
@@ -48,7 +47,9 @@ from launchers.transport.logs import KeptLog
 MARKETS: dict[str, type[FakeProvider]] = {
     "machines": FakeProvider, "pausing": FakePausingProvider, "serverless": FakeServerless,
 }  # fmt: skip
-LOOK_EVERY_S = 3.0
+TICK_S = 1.0
+"""How often the loops look that look ten times a second in real time."""
+LOOK_EVERY_S = 5.0
 """How often the newest checkpoint here is looked at."""
 TIMING = Timing(
     boot=40, ssh=15, setup=60, poll=4, status=2, unreachable=20, idle=40, grace=6, fetch=30, second_interrupt=5, retry_first=1,
@@ -62,7 +63,7 @@ def fake_settings(**changes: Any) -> RentalSettings:
     values: dict[str, Any] = {
         "name": "fake", "gpu": "RTX 4090", "num_gpus": 1, "max_price": 1.0, "max_hours": 0.1, "spot": False, "disk_gb": 20,
         "min_gpu_memory_gib": 0.0, "min_disk_gb": 1, "min_download_mbps": 0.0, "image": "image", "remote_root": "/root/launchers",
-        "check_gpu": True, "machines": 1, "max_restarts": 2, "sync_every_s": 4.0, "detach": False, "dry_run": False,
+        "check_gpu": True, "machines": 1, "max_restarts": 1, "sync_every_s": 4.0, "detach": False, "dry_run": False,
         "sync_early": ["checkpoints/*"], "expected_download_gb": 0.0, "max_snapshot_mb": 50.0,
     }  # fmt: skip
     return RentalSettings(**(values | changes))
@@ -97,6 +98,8 @@ class FakeLaunch:
         """Every line of the log, as the user reads it."""
         self.problems: list[str] = []
         """Promises that were broken on the way."""
+        self.first_ends: list[JobState] = []
+        """Of the jobs, when the first command ended."""
         self.exit_code = 0
         self._stops = Stops()
         self._newest: dict[str, int] = {}
@@ -122,11 +125,20 @@ class FakeLaunch:
             self._plan(fault)
         self._look()
         self._end_of_command(lambda: self._scheduler(tasks, Excluded()).run())
+        self.first_ends = [record.state for record in self.records()]
         return self
 
-    def attach(self) -> FakeLaunch:
-        """A later command, when all trouble is over: it takes up what the first one left."""
+    def is_open(self) -> bool:
+        """Whether it left something to a later command."""
+        return bool(self.provider.living()) or any(not record.state.ended for record in self.records())
+
+    def attach(self, later: float = 10.0) -> FakeLaunch:
+        """Another command, when all trouble is over: it takes up what the first one left."""
+        self.clock.sleep(later)
         self.faults.calls, self.faults.timed = (), ()
+        self._set_triggers(False)
+        for machine in self.provider.machines:
+            machine.silent_until = 0.0
         self._stops, self.context = Stops(), self._context()
         open_jobs = {record.spec.id for record in self.records() if not record.state.ended}
         tasks = [Task(job, self.context, SNAPSHOT) for job in self.jobs if job.id in open_jobs]
@@ -149,7 +161,7 @@ class FakeLaunch:
     def _job(self, number: int) -> JobSpec:
         return JobSpec(
             id=f"launch-{number}", number=number, folder=str(self.folder / f"job-{number}"), entry_point="app", overrides=(),
-            snapshot=SNAPSHOT.digest, settings=vars(self.settings).copy(), timing=vars(TIMING), hours=0.02,
+            snapshot=SNAPSHOT.digest, settings=vars(self.settings).copy(), timing=vars(TIMING), hours=self.settings.max_hours,
         )  # fmt: skip
 
     def _scheduler(self, tasks: list[Task], excluded: Excluded, attached: bool = False) -> Scheduler:
@@ -169,31 +181,40 @@ class FakeLaunch:
         handler = _Lines(self.said)
         before, logger.propagate = logger.propagate, False
         logger.addHandler(handler)
-        ticks = patch("launchers.lifecycle.deadlines.TICK_S", 1.0), patch("launchers.lifecycle.stops.TICK_S", 0.5)
+        ticks = patch("launchers.lifecycle.deadlines.TICK_S", TICK_S), patch("launchers.lifecycle.stops.TICK_S", TICK_S)
         try:
             with ticks[0], ticks[1], self._own_side(), contextlib.redirect_stdout(io.StringIO()):
                 command()
         except SystemExit as error:
             self.exit_code = int(error.code or 0)
+        except _Killed:
+            self.exit_code = 137
+            self.clock.kill_threads()
         finally:
             logger.removeHandler(handler)
             logger.propagate = before
 
     # --- what goes wrong
 
+    def _at(self, when: float, act: Callable[[], object]) -> None:
+        """Unless the trouble is over by then."""
+        self.clock.call_at(when, lambda: act() if self.faults.timed else None)
+
     def _plan(self, fault: TimedFault) -> None:
         start, end = self.faults.began + fault.after, self.faults.began + fault.after + fault.seconds
         if fault.kind == "interrupt":
-            self.clock.call_at(start, lambda: self._stops.note(signal.SIGINT))
+            self._at(start, lambda: self._stops.note(signal.SIGINT))
         elif fault.kind == "terminate":
-            self.clock.call_at(start, lambda: self._stops.note(signal.SIGTERM))
+            self._at(start, lambda: self._stops.note(signal.SIGTERM))
         elif fault.kind == "cancel":
-            self.clock.call_at(start, lambda: self.ledger.request_cancel(self.jobs[0].id))
+            self._at(start, lambda: self.ledger.request_cancel(self.jobs[0].id))
         elif fault.kind == "ledger refuses":
-            self.clock.call_at(start, lambda: self._set_triggers(True))
-            self.clock.call_at(end, lambda: self._set_triggers(False))
+            self._at(start, lambda: self._set_triggers(True))
+            self._at(end, lambda: self._set_triggers(False))
+        elif fault.kind == "client killed":
+            self._at(start, lambda: self.clock.interrupt(_Killed()))
         elif fault.kind in ("preempted", "host lost", "silent"):
-            self.clock.call_at(start, lambda: self._strike_machine(fault.kind, start, end))
+            self._at(start, lambda: self._strike_machine(fault.kind, start, end))
 
     def _strike_machine(self, kind: str, now: float, end: float) -> None:
         up = [machine for machine in self.provider.living() if machine.is_up(now) and not machine.offer.per_job]
@@ -206,12 +227,16 @@ class FakeLaunch:
 
     def _set_triggers(self, on: bool) -> None:
         """Every write to the ledger is refused, as by a full disk, by means of the database itself."""
-        with contextlib.closing(sqlite3.connect(self.ledger.path)) as db:
+        with self.ledger.transaction() as db:
             for number, event in enumerate(
                 ("UPDATE ON jobs", "UPDATE ON machines", "INSERT ON machines", "INSERT ON events")
             ):
                 body = f"BEFORE {event} BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
-                db.execute(f"CREATE TRIGGER full_{number} {body}" if on else f"DROP TRIGGER full_{number}")
+                db.execute(
+                    f"CREATE TRIGGER IF NOT EXISTS full_{number} {body}"
+                    if on
+                    else f"DROP TRIGGER IF EXISTS full_{number}"
+                )
 
     @contextlib.contextmanager
     def _own_side(self) -> Iterator[None]:
@@ -253,6 +278,8 @@ class FakeLaunch:
         record = self.ledger.job(job.id)
         if record.state.ended:
             self.problems.append(f"{job.id} is {record.state} and starts again on {machine.label}")
+        if (job.home / RESULT).exists():
+            self.problems.append(f"{job.id} starts again on {machine.label}, and its result is here")
         step = machine.started[-1][2]
         if step < self.local_step(job):
             self.problems.append(
@@ -270,7 +297,7 @@ class FakeLaunch:
             is_named = any(name in said for name in (f"instance {machine.id} ", f"create {machine.label} "))
             of_jobs = left_running and any(job.is_running(self.clock.now()) for job in machine.jobs.values())
             warned = "BILLED" in said or "reap" in said
-            if not (is_named and warned) and not of_jobs and not machine.offer.per_job:
+            if not (is_named and warned) and not of_jobs and not machine.offer.per_job and self.exit_code != 137:
                 problems.append(f"{machine.label} ({machine.id}) is billed, and nobody says so")
             rented = machines.get(machine.label)
             if rented is not None and rented.billing is Billing.gone:
@@ -278,13 +305,49 @@ class FakeLaunch:
         ours_failed = any(fault.kind == "ledger refuses" for fault in self.schedule.timed)
         for record in self.records():
             kept = "NOT DOWNLOADED" in said or "was kept" in said
-            if not record.state.ended and not (kept or left_running or ours_failed):
+            if not record.state.ended and not (kept or left_running or ours_failed or self.exit_code == 137):
                 problems.append(f"{record.spec.id} is {record.state} at the end")
             if record.state is JobState.finished and self.local_step(record.spec) < self.schedule.script.steps:
                 problems.append(f"{record.spec.id} is finished, and its last checkpoint is not here")
         if "A mistake in the launchers" in said:
             problems.append("a mistake in the launchers: " + said.partition("A mistake in the launchers")[2][:2000])
         return problems
+
+    def broken_promises_of_attach(self) -> list[str]:
+        """When all trouble is over, nothing stays billed, and every job has an end."""
+        problems = [f"{m.label} ({m.id}) is billed after attach" for m in self.provider.living()]
+        problems += [f"{r.spec.id} is {r.state} after attach" for r in self.records() if not r.state.ended]
+        return problems + self.problems + list(self._miscounted())
+
+    def _miscounted(self) -> Iterator[str]:
+        """What jobs were charged against what their machines really cost; not where the meter could not be written."""
+        if any(fault.kind == "ledger refuses" for fault in self.schedule.timed) or self.schedule.market == "serverless":
+            return
+        known = {record.label: record for record in self.ledger.machines("launch") if record.instance is not None}
+        machines = [machine for machine in self.provider.machines if machine.label in known]
+        if any(known[machine.label].price != machine.price for machine in machines):
+            return
+        true = sum(machine.billed_s(self.clock.now()) * machine.price / 3600 for machine in machines)
+        slack = sum((2 * TIMING.poll + 10.0) * machine.price / 3600 for machine in machines)
+        charged = sum(record.cost for record in self.records())
+        if charged > true + slack:
+            yield f"jobs were charged ${charged:.5f}, their machines cost ${true:.5f}"
+
+    def broken_promise_of_ours(self) -> list[str]:
+        """Trouble of this computer, and short trouble of the connection, never cost a job: at the latest `attach` brings it home."""
+        short = all(
+            fault.kind in ("unreachable", "breaks", "slow") and fault.times < 3 for fault in self.schedule.calls
+        )
+        ours = all(fault.kind in ("disk full", "ledger refuses") for fault in self.schedule.timed)
+        script = self.schedule.script
+        if (
+            not (short and ours)
+            or self.schedule.settings
+            or script.crashes_at is not None
+            or script.hangs_at is not None
+        ):
+            return []
+        return [f"{r.spec.id} is {r.state} ({r.note})" for r in self.records() if r.state is not JobState.finished]
 
     def _beyond_caps(self) -> Iterator[str]:
         """Machines whose end was asked for too late, by more than one poll and what saving and downloading may take."""
@@ -312,6 +375,10 @@ def _empty_ledger() -> bytes:
         path = Path(folder) / "ledger.sqlite"
         Ledger(path, durable=False).close()
         return path.read_bytes()
+
+
+class _Killed(BaseException):
+    """The process of the client ends here, and nothing of it runs any more."""
 
 
 class _Watched(FakeHost):
