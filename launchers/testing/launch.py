@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import signal
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -134,9 +135,9 @@ class FakeLaunch:
 
     def attach(self, later: float = 10.0) -> FakeLaunch:
         """Another command, when all trouble is over: it takes up what the first one left."""
-        self.clock.sleep(later)
         self.faults.calls, self.faults.timed = (), ()
         self._set_triggers(False)
+        self.clock.sleep(later)
         for machine in self.provider.machines:
             machine.silent_until = 0.0
         self._stops, self.context = Stops(), self._context()
@@ -205,7 +206,7 @@ class FakeLaunch:
         elif fault.kind == "terminate":
             self._at(start, lambda: self._stops.note(signal.SIGTERM))
         elif fault.kind == "cancel":
-            self._at(start, lambda: self.ledger.request_cancel(self.jobs[0].id))
+            self._at(start, self._cancel)
         elif fault.kind == "ledger refuses":
             self._at(start, lambda: self._set_triggers(True))
             self._at(end, lambda: self._set_triggers(False))
@@ -213,6 +214,11 @@ class FakeLaunch:
             self._at(start, lambda: self.clock.interrupt(_Killed()))
         elif fault.kind in ("preempted", "host lost", "silent"):
             self._at(start, lambda: self._strike_machine(fault.kind, start, end))
+
+    def _cancel(self) -> None:
+        """As another command asks for it, which says so where the ledger refuses."""
+        with contextlib.suppress(sqlite3.Error):
+            self.ledger.request_cancel(self.jobs[0].id)
 
     def _strike_machine(self, kind: str, now: float, end: float) -> None:
         up = [machine for machine in self.provider.living() if machine.is_up(now) and not machine.offer.per_job]
