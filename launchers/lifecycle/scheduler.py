@@ -351,7 +351,11 @@ class Scheduler:
                 continue  # `attach` starts it
             is_stopped = context.stopping.is_set() or context.leaving.is_set()
             if self._leftovers.kept and not is_stopped:
-                context.say(task.job.id, f"not started: `python -m launchers attach {context.launch}` starts it", logging.WARNING)
+                context.say(
+                    task.job.id,
+                    f"not started: `python -m launchers attach {context.launch}` starts it",
+                    logging.WARNING,
+                )
                 continue
             try:
                 context.ledger.job_ended(task.job.id, JobState.cancelled, "never started", context.clock.now())

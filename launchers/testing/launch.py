@@ -167,7 +167,9 @@ class FakeLaunch:
 
     def _scheduler(self, tasks: list[Task], excluded: Excluded, attached: bool = False) -> Scheduler:
         self.context.monitor = DeadlineMonitor()
-        return Scheduler(tasks, self.schedule.machines, False, excluded, self._stops, self.context.monitor, attached=attached)
+        return Scheduler(
+            tasks, self.schedule.machines, False, excluded, self._stops, self.context.monitor, attached=attached
+        )
 
     def _open_host(self, context: LaunchContext, record: MachineRecord, status: MachineStatus | None) -> Host:
         if isinstance(self.provider, Serverless):
@@ -232,9 +234,15 @@ class FakeLaunch:
     def _set_triggers(self, on: bool) -> None:
         """Every write to the ledger is refused, as by a full disk, by means of the database itself."""
         with self.ledger.transaction() as db:
-            for number, event in enumerate(("UPDATE ON jobs", "UPDATE ON machines", "INSERT ON machines", "INSERT ON events")):
+            for number, event in enumerate(
+                ("UPDATE ON jobs", "UPDATE ON machines", "INSERT ON machines", "INSERT ON events")
+            ):
                 body = f"BEFORE {event} BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
-                db.execute(f"CREATE TRIGGER IF NOT EXISTS full_{number} {body}" if on else f"DROP TRIGGER IF EXISTS full_{number}")
+                db.execute(
+                    f"CREATE TRIGGER IF NOT EXISTS full_{number} {body}"
+                    if on
+                    else f"DROP TRIGGER IF EXISTS full_{number}"
+                )
 
     @contextlib.contextmanager
     def _own_side(self) -> Iterator[None]:
@@ -280,7 +288,9 @@ class FakeLaunch:
             self.problems.append(f"{job.id} starts again on {machine.label}, and its result is here")
         step = machine.started[-1][2]
         if step < self.local_step(job):
-            self.problems.append(f"{job.id} starts at step {step}, and the checkpoint here is of step {self.local_step(job)}")
+            self.problems.append(
+                f"{job.id} starts at step {step}, and the checkpoint here is of step {self.local_step(job)}"
+            )
 
     def broken_promises(self) -> list[str]:
         """Of the four: nothing is billed in silence, no checkpoint is lost, nothing is run twice, no cap is passed."""
@@ -331,10 +341,17 @@ class FakeLaunch:
 
     def broken_promise_of_ours(self) -> list[str]:
         """Trouble of this computer, and short trouble of the connection, never cost a job: at the latest `attach` brings it home."""
-        short = all(fault.kind in ("unreachable", "breaks", "slow") and fault.times < 3 for fault in self.schedule.calls)
+        short = all(
+            fault.kind in ("unreachable", "breaks", "slow") and fault.times < 3 for fault in self.schedule.calls
+        )
         ours = all(fault.kind in ("disk full", "ledger refuses") for fault in self.schedule.timed)
         script = self.schedule.script
-        if not (short and ours) or self.schedule.settings or script.crashes_at is not None or script.hangs_at is not None:
+        if (
+            not (short and ours)
+            or self.schedule.settings
+            or script.crashes_at is not None
+            or script.hangs_at is not None
+        ):
             return []
         return [f"{r.spec.id} is {r.state} ({r.note})" for r in self.records() if r.state is not JobState.finished]
 

@@ -146,7 +146,9 @@ def test_no_more_of_a_file_that_grows_is_sent_than_the_manifest_says(ask, output
 def test_the_log_of_a_job_that_is_over_is_followed_to_its_end(tmp_path: Path, output: Path, state: str):
     text = b"line\n" * 300_000
     (output.parent / "log").write_bytes(text)
-    status = {"state": "ended", "exit_code": 0} if state == "ended" else {"state": "running", "pid": 1 << 30, "birth": "1"}
+    status = (
+        {"state": "ended", "exit_code": 0} if state == "ended" else {"state": "running", "pid": 1 << 30, "birth": "1"}
+    )
     (output.parent / "status.json").write_text(json.dumps(status))
     assert run(tmp_path, "follow", "j", "0") == text
     assert run(tmp_path, "follow", "j", str(len(text) - 3)) == text[-3:]

@@ -128,7 +128,9 @@ def test_a_paused_machine_is_asked_for_again_and_its_disk_is_newer_than_what_was
 def test_an_account_that_is_empty_resumes_nothing(run: Run, monkeypatch: pytest.MonkeyPatch):
     from launchers.testing.provider import FakeProvider
 
-    monkeypatch.setattr(FakeProvider, "balance", lambda self: 100.0 if self.clock.now() < self.faults.began + 10 else 0.0)
+    monkeypatch.setattr(
+        FakeProvider, "balance", lambda self: 100.0 if self.clock.now() < self.faults.began + 10 else 0.0
+    )
     launch = run(market="pausing", timed=(TimedFault("preempted", 16),))
     assert any("the account is empty" in line for line in launch.said)
 
@@ -154,7 +156,10 @@ def test_a_connection_that_breaks_everywhere_once_costs_nothing(run: Run):
 
 
 def test_a_key_that_is_refused_while_a_job_runs_is_no_verdict_about_the_job(run: Run):
-    refused = (CallFault("status", "refused", first=3, times=50), CallFault("job_status", "unreachable", first=2, times=3))
+    refused = (
+        CallFault("status", "refused", first=3, times=50),
+        CallFault("job_status", "unreachable", first=2, times=3),
+    )
     launch = run(calls=refused)
     assert states(launch) == ["finished"]
 
@@ -169,7 +174,11 @@ def test_damaged_bytes_are_fetched_again(run: Run):
 def test_max_hours_ends_a_job_in_good_order(run: Run):
     launch = run(script=LONG, settings={"max_hours": 40 / 3600})
     (record,) = launch.records()
-    assert (record.state, record.note, record.results) == (JobState.capped, "provider.max_hours is reached", Results.verified)
+    assert (record.state, record.note, record.results) == (
+        JobState.capped,
+        "provider.max_hours is reached",
+        Results.verified,
+    )
     assert 40 <= record.seconds <= 50
     assert launch.local_step(record.spec) > 10
 
@@ -194,7 +203,11 @@ def test_max_total_cost_ends_all_jobs(run: Run):
 
 
 def test_a_machine_that_is_out_of_reach_at_its_cap_is_destroyed_all_the_same(run: Run):
-    launch = run(script=LONG, settings={"max_hours": 40 / 3600}, timed=(TimedFault("silent", 30, 1000), TimedFault("provider down", 31, 5)))
+    launch = run(
+        script=LONG,
+        settings={"max_hours": 40 / 3600},
+        timed=(TimedFault("silent", 30, 1000), TimedFault("provider down", 31, 5)),
+    )
     (record,) = launch.records()
     assert record.state in (JobState.capped, JobState.lost)
     assert launch.provider.living() == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -18,12 +17,12 @@ OVER = BEGAN + LEASE_S
 
 
 @pytest.fixture
-def watchdog(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def watchdog(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """As it runs on a machine: a script beside the others."""
     monkeypatch.syspath_prepend(str(Path(launchers.remote.__file__).parent))
     module = importlib.import_module("watchdog")
     monkeypatch.setattr(module, "stop", lambda root, job, reason: Path(root, "stopped").write_text(f"{job}: {reason}"))
-    yield module
+    return module
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,13 @@ def watchdog(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     ],
 )
 def test_a_machine_ends_when_nobody_needs_it(
-    watchdog: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: bool, contact: float, now: float, ends: bool
+    watchdog: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    running: bool,
+    contact: float,
+    now: float,
+    ends: bool,
 ):
     if contact:
         (tmp_path / "contact").touch()
@@ -69,7 +74,9 @@ def test_with_little_patience_a_silent_client_is_not_waited_for_a_minute(
     assert watchdog.verdict(str(tmp_path), {"ends": OVER, "idle": 7.0}, BEGAN, OVER) is None
 
 
-@pytest.mark.parametrize("terms", [{"seconds": -1, "idle": 1}, {"seconds": 1, "idle": float("nan")}, {"seconds": 1e9, "idle": 1}])
+@pytest.mark.parametrize(
+    "terms", [{"seconds": -1, "idle": 1}, {"seconds": 1, "idle": float("nan")}, {"seconds": 1e9, "idle": 1}]
+)
 def test_a_lease_without_an_end_is_refused(watchdog: ModuleType, tmp_path: Path, terms: dict[str, float]):
     with pytest.raises(ValueError, match="lease"):
         watchdog.lease(str(tmp_path), terms)

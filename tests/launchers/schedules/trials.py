@@ -57,7 +57,9 @@ def schedules(markets: tuple[str, ...]) -> st.SearchStrategy[Schedule]:
     verbs = PROVIDER_FAULTS | MACHINE_FAULTS | (RESUME_FAULTS if "pausing" in markets else {})
     kinds = [(verb, kind) for verb, kinds in verbs.items() for kind in kinds]
     times, first = st.sampled_from((1, 1, 2, 3, 50)), st.sampled_from((0, 0, 0, 1, 2, 4))
-    sides = [[(verb, kind) for verb, kind in kinds if (verb in MACHINE_FAULTS) is on_machine] for on_machine in (False, True)]
+    sides = [
+        [(verb, kind) for verb, kind in kinds if (verb in MACHINE_FAULTS) is on_machine] for on_machine in (False, True)
+    ]
     call = st.builds(
         lambda what, first, times: CallFault(*what, first, times),
         st.sampled_from(sides[0]) | st.sampled_from(sides[1]), first, times,
@@ -107,7 +109,9 @@ def try_schedule(schedule: Schedule, folder: Path) -> FakeLaunch:
             problems += launch.broken_promise_of_ours()
             if problems:
                 said = "\n".join(launch.said)
-                pytest.fail("\n".join(("", *problems, f"struck: {launch.faults.hit}", f"{schedule}", said)), pytrace=False)
+                pytest.fail(
+                    "\n".join(("", *problems, f"struck: {launch.faults.hit}", f"{schedule}", said)), pytrace=False
+                )
         finally:
             launch.close()
     return launch
