@@ -34,13 +34,13 @@ from launchers.lifecycle.stops import Stops
 from launchers.lifecycle.task import Task
 from launchers.plan import reserve
 from launchers.providers.base import Serverless
-from launchers.settings import RentalSettings, Timing
 from launchers.snapshot import Snapshot
 from launchers.testing.clock import VirtualClock
 from launchers.testing.faults import CallFault, Faults, TimedFault
 from launchers.testing.host import FakeHost
 from launchers.testing.jobs import CHECKPOINT, RESULT, Script
 from launchers.testing.provider import FakeMachine, FakePausingProvider, FakeProvider, FakeServerless
+from launchers.testing.settings import SNAPSHOT, TIMING, fake_settings
 from launchers.transport.folder import Folder
 from launchers.transport.keys import NO_KEYS
 from launchers.transport.logs import KeptLog
@@ -52,22 +52,6 @@ TICK_S = 1.0
 """How often the loops look that look ten times a second in real time."""
 LOOK_EVERY_S = 5.0
 """How often the newest checkpoint here is looked at."""
-TIMING = Timing(
-    boot=40, ssh=15, setup=60, poll=4, status=2, unreachable=20, idle=40, grace=6, fetch=30, second_interrupt=5, retry_first=1,
-    retry_total=15, max_attempts=4,
-)  # fmt: skip
-SNAPSHOT = Snapshot("0" * 64, (), ".", Path("/nonexistent"))
-
-
-def fake_settings(**changes: Any) -> RentalSettings:
-    """Settings that fit every machine of a fake market."""
-    values: dict[str, Any] = {
-        "name": "fake", "gpu": "RTX 4090", "num_gpus": 1, "max_price": 1.0, "max_hours": 0.1, "spot": False, "disk_gb": 20,
-        "min_gpu_memory_gib": 0.0, "min_disk_gb": 1, "min_download_mbps": 0.0, "image": "image", "remote_root": "/root/launchers",
-        "check_gpu": True, "machines": 1, "max_restarts": 1, "sync_every_s": 4.0, "detach": False, "dry_run": False,
-        "sync_early": ["checkpoints/*"], "expected_download_gb": 0.0, "max_snapshot_mb": 50.0,
-    }  # fmt: skip
-    return RentalSettings(**(values | changes))
 
 
 @dataclass(frozen=True)
