@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import signal
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -33,13 +34,13 @@ from launchers.lifecycle.stops import Stops
 from launchers.lifecycle.task import Task
 from launchers.plan import reserve
 from launchers.providers.base import Serverless
-from launchers.settings import RentalSettings, Timing
 from launchers.snapshot import Snapshot
 from launchers.testing.clock import VirtualClock
 from launchers.testing.faults import CallFault, Faults, TimedFault
 from launchers.testing.host import FakeHost
 from launchers.testing.jobs import CHECKPOINT, RESULT, Script
 from launchers.testing.provider import FakeMachine, FakePausingProvider, FakeProvider, FakeServerless
+from launchers.testing.settings import SNAPSHOT, TIMING, fake_settings
 from launchers.transport.folder import Folder
 from launchers.transport.keys import NO_KEYS
 from launchers.transport.logs import KeptLog
@@ -51,22 +52,6 @@ TICK_S = 1.0
 """How often the loops look that look ten times a second in real time."""
 LOOK_EVERY_S = 5.0
 """How often the newest checkpoint here is looked at."""
-TIMING = Timing(
-    boot=40, ssh=15, setup=60, poll=4, status=2, unreachable=20, idle=40, grace=6, fetch=30, second_interrupt=5, retry_first=1,
-    retry_total=15, max_attempts=4,
-)  # fmt: skip
-SNAPSHOT = Snapshot("0" * 64, (), ".", Path("/nonexistent"))
-
-
-def fake_settings(**changes: Any) -> RentalSettings:
-    """Settings that fit every machine of a fake market."""
-    values: dict[str, Any] = {
-        "name": "fake", "gpu": "RTX 4090", "num_gpus": 1, "max_price": 1.0, "max_hours": 0.1, "spot": False, "disk_gb": 20,
-        "min_gpu_memory_gib": 0.0, "min_disk_gb": 1, "min_download_mbps": 0.0, "image": "image", "remote_root": "/root/launchers",
-        "check_gpu": True, "machines": 1, "max_restarts": 1, "sync_every_s": 4.0, "detach": False, "dry_run": False,
-        "sync_early": ["checkpoints/*"], "expected_download_gb": 0.0, "max_snapshot_mb": 50.0,
-    }  # fmt: skip
-    return RentalSettings(**(values | changes))
 
 
 @dataclass(frozen=True)
@@ -134,9 +119,9 @@ class FakeLaunch:
 
     def attach(self, later: float = 10.0) -> FakeLaunch:
         """Another command, when all trouble is over: it takes up what the first one left."""
-        self.clock.sleep(later)
         self.faults.calls, self.faults.timed = (), ()
         self._set_triggers(False)
+        self.clock.sleep(later)
         for machine in self.provider.machines:
             machine.silent_until = 0.0
         self._stops, self.context = Stops(), self._context()
@@ -207,7 +192,7 @@ class FakeLaunch:
         elif fault.kind == "terminate":
             self._at(start, lambda: self._stops.note(signal.SIGTERM))
         elif fault.kind == "cancel":
-            self._at(start, lambda: self.ledger.request_cancel(self.jobs[0].id))
+            self._at(start, self._cancel)
         elif fault.kind == "ledger refuses":
             self._at(start, lambda: self._set_triggers(True))
             self._at(end, lambda: self._set_triggers(False))
@@ -215,6 +200,11 @@ class FakeLaunch:
             self._at(start, lambda: self.clock.interrupt(_Killed()))
         elif fault.kind in ("preempted", "host lost", "silent"):
             self._at(start, lambda: self._strike_machine(fault.kind, start, end))
+
+    def _cancel(self) -> None:
+        """As another command asks for it, which says so where the ledger refuses."""
+        with contextlib.suppress(sqlite3.Error):
+            self.ledger.request_cancel(self.jobs[0].id)
 
     def _strike_machine(self, kind: str, now: float, end: float) -> None:
         up = [machine for machine in self.provider.living() if machine.is_up(now) and not machine.offer.per_job]

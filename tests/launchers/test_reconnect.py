@@ -14,7 +14,8 @@ from launchers.lifecycle.reconnect import claimed
 from launchers.testing.clock import VirtualClock
 from launchers.testing.faults import CallFault, TimedFault
 from launchers.testing.jobs import Script
-from launchers.testing.launch import TIMING, FakeLaunch, Schedule
+from launchers.testing.launch import FakeLaunch, Schedule
+from launchers.testing.settings import TIMING
 
 Killed = Callable[..., FakeLaunch]
 
