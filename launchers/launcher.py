@@ -145,9 +145,13 @@ class RemoteLauncher(DispatchingLauncher):
                 close_if_done(ledger, launch)
         _raise_if_still_billed(scheduler)  # before the table: nothing that it shows may cost this sentence
         records = {record.spec.number: record for record in ledger.jobs(launch)}
-        from launchers.cli.tables import show_ended
+        from launchers.cli.job_tables import show_ended
+        from launchers.cli.tables import discard_output
 
-        show_ended(list(records.values()), _now())
+        try:
+            show_ended(list(records.values()), _now())
+        except BrokenPipeError:
+            discard_output()
         ledger.close()
         return [_job_return(job, records[job.number]) for job in jobs]
 
@@ -279,7 +283,8 @@ class RemoteLauncher(DispatchingLauncher):
         """Print the plan of one job and create nothing; for `launchers estimate`, append it to the file instead."""
         import json
 
-        from launchers.cli.tables import estimate_rows, plan_table, show
+        from launchers.cli.plan_tables import estimate_rows, plan_table
+        from launchers.cli.tables import show
 
         settings, file = self._settings(job), os.environ.get(ESTIMATE_FILE)
         if not file:
@@ -295,7 +300,8 @@ class RemoteLauncher(DispatchingLauncher):
         hardware, name = _choice(job, "hardware"), self.descriptor.name
         try:
             self.check_settings(settings, 1)
-            rows = estimate_rows(self._plan(job)[0], hardware, name)
+            plan, _, note = self._plan(job)
+            rows = estimate_rows(plan, hardware, name, note)
         except MendInput as error:
             rows = [{"hardware": hardware, "provider": name, "card": settings.gpu, "note": str(error)}]
         with open(file, "a") as rows_file:

@@ -139,7 +139,7 @@ class Plan:
         nearest = min(self.refusals, key=lambda r: (len(r.misfits), r.offer.price))
         return (
             f"No offer of {wanted} fits: {self._filters()}. The nearest is {nearest.offer.id} at ${nearest.offer.price:.3f}/h "
-            f"in {nearest.offer.region or 'an unknown place'}: {nearest.reason}."
+            f"in {_place(nearest.offer)}: {nearest.reason}."
         )
 
     def _filters(self) -> str:
@@ -197,6 +197,10 @@ def price(offer: Offer, forecast: Forecast) -> Candidate:
     return Candidate(offer, parts, traffic)
 
 
+def _place(offer: Offer) -> str:
+    return {"": "an unknown region", "any": "any region"}.get(offer.region, offer.region)
+
+
 def _transfer_hours(gigabytes: float, mbps: float) -> float:
     return gigabytes * 8000 / max(mbps, 1) / 3600
 
@@ -237,6 +241,6 @@ def _misfits(need: Need, offer: Offer) -> list[Misfit]:
         text = f"its {offer.download_mbps:.0f} Mbit/s is below provider.min_download_mbps {need.download_mbps:.0f}"
         found.append(Misfit("provider.min_download_mbps", text))
     if need.region and need.region.lower() not in offer.region.lower():
-        text = f"it is in {offer.region or 'an unknown place'}, not provider.region {need.region}"
+        text = f"it is in {_place(offer)}, not provider.region {need.region}"
         found.append(Misfit("provider.region", text))
     return [*found, *offer.misfits]

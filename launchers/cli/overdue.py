@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from launchers.cli.jobs import _context
-from launchers.cli.money import _is_attended, deadline_of
+from launchers.cli.reopen import context_of, deadline_of, is_attended
 from launchers.errors import LaunchError, MendInput
 from launchers.job import Billing
 from launchers.launcher import close_if_done
@@ -48,12 +47,12 @@ def end_overdue() -> None:
 
 def _look_after(ledger: Ledger, machine: MachineRecord) -> None:
     records = ledger.jobs(machine.launch)
-    if not records or _is_attended(ledger, machine.launch, machine):
+    if not records or is_attended(ledger, machine.launch, machine):
         return
     overdue = time.time() >= deadline_of(machine, records[0].spec)
     if not machine.unsettled and not overdue and not all(record.state.ended for record in records):
         return
-    context = _context(ledger, records[0])
+    context = context_of(ledger, records[0])
     if isinstance(context.provider, SelfDestruct) and not machine.unsettled:
         return
     context.timing = replace(context.timing, retry_total=min(context.timing.retry_total, PATIENCE_S))
