@@ -20,6 +20,7 @@ from hydra.core.utils import JobReturn, JobStatus
 # Hydra imports this module at each start of every app of the environment, also of the job on the machine: what only a
 # launch needs is imported by the functions that need it.
 from launchers import remote_job
+from launchers.capture import is_planning
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
 from launchers.local import failed, finished
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from launchers.lifecycle.context import LaunchContext
     from launchers.lifecycle.scheduler import Scheduler
     from launchers.lifecycle.task import Task
-    from launchers.plan import Plan
+    from launchers.planning import Plan, PlannedJob
     from launchers.search.jobs import SweepJobs
     from launchers.snapshot import Snapshot
 
@@ -91,6 +92,7 @@ class RemoteLauncher(DispatchingLauncher):
         }
         for job in jobs:
             settings = self._settings(job)
+            settings.dry_run = settings.dry_run or is_planning()
             check_settings(settings, self._timing(job))
             if not os.environ.get(ESTIMATE_FILE):  # there it is a row of the table
                 self.check_settings(settings, len(jobs))
@@ -205,6 +207,19 @@ class RemoteLauncher(DispatchingLauncher):
         jobs.returns.update({number: _sweep_return(composed[number], jobs, r) for number, r in tasks.records.items()})
         ledger.close()
 
+    def planned(self, job: ComposedJob) -> PlannedJob:
+        from launchers.errors import NoOffer
+        from launchers.planning import PlannedJob
+
+        plan, balance, note = self._plan(job)
+        try:
+            plan.require(self._settings(job).max_cost, balance)
+            refusal = None
+        except NoOffer as error:
+            refusal = str(error)
+        most, _ = self._most([job])
+        return PlannedJob(job.number, tuple(job.overrides), self.descriptor.name, plan, most, note, refusal)
+
     def _dry_run_sweep(self, jobs: SweepJobs) -> None:
         """The plan of each job that is known; of a search, of its first one."""
         from launchers.search.trials import TrialState
@@ -217,7 +232,7 @@ class RemoteLauncher(DispatchingLauncher):
 
     def _most(self, jobs: Sequence[ComposedJob]) -> tuple[float, str]:
         """$ that these jobs can cost at most, and why."""
-        from launchers.plan import most, reserve
+        from launchers.planning import most, reserve
 
         settings, timing = self._settings(jobs[0]), self._timing(jobs[0])
         what = f"{len(jobs)} x " if len(jobs) > 1 else ""
@@ -293,7 +308,7 @@ class RemoteLauncher(DispatchingLauncher):
             if note:
                 log.info("%s", note)
             if plan.candidates:
-                log.info("%.2f h: %s", plan.candidates[0].hours, plan.candidates[0].parts)
+                log.info("%s", plan.expectation(plan.candidates[0]))
             log.info("at most $%.2f: %s", *self._most([job]))
             plan.require(settings.max_cost, balance)
             return finished(job, JobStatus.COMPLETED, None)
@@ -313,7 +328,7 @@ class RemoteLauncher(DispatchingLauncher):
         from launchers.errors import NoKey
         from launchers.ledger import launchers_home
         from launchers.lifecycle.machines import balance_of, need_of, plan_for
-        from launchers.plan import forecast, make_plan
+        from launchers.planning import forecast, make_plan
 
         settings = self._settings(job)
         expected = forecast(remote_job.expected_hours(job, settings), settings)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launchers.cli.formats import duration, short_id, short_label, since
 from launchers.cli.progress import progress_of
 from launchers.cli.tables import Sheet, print_json, print_lines, show
+from launchers.formats import duration, short_id, short_label, since
 from launchers.job import Billing
 from launchers.ledger import JobRecord, MachineRecord
 

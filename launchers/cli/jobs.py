@@ -6,12 +6,12 @@ import argparse
 import time
 from typing import Any
 
-from launchers.cli.formats import count, short_id, size
 from launchers.cli.job_tables import job_rows, machine_row, machines_table, ps_table, show_ended, spent_line
 from launchers.cli.reopen import context_of, has_client, lease_of, task_of
 from launchers.cli.selection import NO_JOBS, find_jobs
 from launchers.cli.tables import print_json, print_lines, show
 from launchers.errors import MendInput, StillBilled
+from launchers.formats import count, short_id, size
 from launchers.job import Billing, JobState
 from launchers.launcher import close_if_done
 from launchers.ledger import JobRecord, Ledger, launchers_home

@@ -9,11 +9,11 @@ import sys
 import time
 from typing import TextIO
 
-from launchers.cli.formats import short_id
 from launchers.cli.reopen import context_of, lease_of
 from launchers.cli.selection import find_jobs
 from launchers.cli.tables import print_json
 from launchers.errors import MendInput
+from launchers.formats import short_id
 from launchers.job import JobState
 from launchers.ledger import JobRecord, Ledger, launchers_home
 from launchers.lifecycle.reconnect import claimed

@@ -19,7 +19,7 @@ from launchers.errors import CredentialError, LaunchError, MendInput, NoKey
 from launchers.gpus import find_card
 from launchers.job import Offer
 from launchers.launcher import ESTIMATE_FILE
-from launchers.plan import Forecast, make_plan
+from launchers.planning import Forecast, make_plan
 from launchers.providers import open_provider
 from launchers.providers.base import Need
 from launchers.registry import descriptors, names

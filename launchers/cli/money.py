@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from launchers.cli.endpoints import url_for
-from launchers.cli.formats import count, short_id, short_label
 from launchers.cli.job_tables import job_rows, machines_table
 from launchers.cli.keys import missing_text, no_provider
 from launchers.cli.prompts import agreed
@@ -18,6 +17,7 @@ from launchers.cli.selection import NO_JOBS, find_jobs
 from launchers.cli.tables import Sheet, print_lines, show
 from launchers.clock import WallClock, pauses
 from launchers.errors import CredentialError, LaunchError, MendInput, StillBilled
+from launchers.formats import count, short_id, short_label
 from launchers.job import Billing, JobState, MachineStatus, is_our_label
 from launchers.launcher import close_if_done
 from launchers.ledger import SETTLE_S, Ledger, MachineRecord

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from launchers.cli.formats import count, duration
 from launchers.cli.tables import Sheet
+from launchers.formats import count, duration
 from launchers.job import Offer
-from launchers.plan import Candidate, Plan
+from launchers.planning import Candidate, Plan
 from launchers.providers import sign_up
 
 _OFFER_COLUMNS = ("provider", "offer", "card", "gib", "kind", "$/h")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from launchers.cli.formats import count, short_id
 from launchers.errors import MendInput, UnknownJob
+from launchers.formats import count, short_id
 from launchers.ledger import JobRecord, Ledger
 
 LISTED = 8

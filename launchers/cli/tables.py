@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from launchers.cli.formats import dollars
+from launchers.formats import dollars
 from launchers.text import shown
 
 LONGEST_CELL = 2000

@@ -10,7 +10,7 @@ import pytest
 
 from launchers.errors import NoOffer
 from launchers.job import Misfit, Offer
-from launchers.plan import SETUP_HOURS, SPOT_OVERHEAD, Forecast, forecast, make_plan, price
+from launchers.planning import SETUP_HOURS, SPOT_OVERHEAD, Forecast, forecast, make_plan, price
 from launchers.providers.base import Need
 from launchers.providers.vast.settings import VastSettings
 
@@ -111,7 +111,7 @@ def test_a_job_takes_its_setup_its_transfers_and_itself():
     assert found.rent == pytest.approx(found.hours * 0.4)
     assert found.traffic == pytest.approx(9 * 0.01 + 4.5 * 0.02)
     assert found.cost == pytest.approx(found.rent + found.traffic)
-    assert str(found.parts) == "set-up 3 min, download 2 min, training 2.0 h, upload 2 min"
+    assert str(found.parts) == "set-up 3 min, download 1.5 min, training 2 h, upload 1.5 min"
 
 
 def test_a_spot_job_is_expected_to_repeat_some_of_its_work():

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from launchers.errors import NoOffer
+from launchers.formats import duration
 from launchers.gpus import find_card
 from launchers.job import Misfit, Offer
 from launchers.providers.base import Need
@@ -54,11 +55,7 @@ class Parts:
 
     def __str__(self) -> str:
         parts = {"set-up": self.setup, "download": self.download, "training": self.training, "upload": self.upload}
-        return ", ".join(f"{name} {_duration(hours)}" for name, hours in parts.items())
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"
+        return ", ".join(f"{name} {duration(hours * 3600)}" for name, hours in parts.items())
 
 
 @dataclass(frozen=True)
@@ -104,6 +101,12 @@ class Plan:
     alternatives: tuple[Candidate, ...]
     """What the other kind (spot or on-demand) would cost."""
     refusals: tuple[Refusal, ...]
+
+    def expectation(self, candidate: Candidate) -> str:
+        """Time and cost of the job on an offer, in words: the same in a dry run and in a launch."""
+        bound = "at most " if self.forecast.is_upper_bound else ""
+        time = duration(candidate.hours * 3600)
+        return f"expected: {bound}{time} and ${candidate.cost:.2f} ({candidate.parts})"
 
     def require(self, max_cost: float | None, balance: float | None) -> tuple[Candidate, ...]:
         """The candidates within the caps.
@@ -159,6 +162,41 @@ class Plan:
         nearest = sorted(cheapest.values(), key=lambda o: (abs(o.gpu_memory_gib - wanted), o.price))[:NAMED_SUBSTITUTES]
         named = ", ".join(f"{o.gpu} ({o.gpu_memory_gib:.0f} GB) at ${o.price:.2f}/h" for o in nearest)
         return f"the nearest cards there are {named}; choose one with hardware or provider.gpu, or another provider"
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job of a launch that was only planned.
+
+    Attributes:
+        number: of the job in its sweep.
+        overrides: those of this job.
+        provider: `provider.name`.
+        plan: offers for this job; None where it needs no rented machine.
+        most: $ that the job can cost at most.
+        note: where the prices come from, if not from the provider's market.
+        refusal: why a launch would be refused; None if it would not.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    provider: str
+    plan: Plan | None = None
+    most: float = 0.0
+    note: str = ""
+    refusal: str | None = None
+
+    @property
+    def best(self) -> Candidate | None:
+        """The offer that would be rented first, with its time and cost for this job."""
+        return self.plan.candidates[0] if self.plan is not None and self.plan.candidates else None
+
+    @property
+    def cost(self) -> float | None:
+        """$ of this job on the best offer; None where there is none."""
+        if self.plan is None:
+            return 0.0
+        return self.best.cost if self.best else None
 
 
 def make_plan(

@@ -9,12 +9,14 @@ _LAUNCH = re.compile(r"\d{8}-\d{6}-([0-9a-f]{4,})(-\S+)?")
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `4.3 min`, `2.4 h`, `3.1 days`."""
-    for unit, length, most in (("s", 1.0, 90.0), ("min", 60.0, 5400.0), ("h", 3600.0, 48 * 3600.0)):
+    """`45 s`, `4.3 min`, `2 h`, `3.1 days`."""
+    for unit, length, most in (("s", 1.0, 90.0), ("min", 60.0, 3600.0), ("h", 3600.0, 48 * 3600.0)):
         if seconds < most:
-            value = seconds / length
-            return f"{value:.0f} {unit}" if unit == "s" or value >= 10 else f"{value:.1f} {unit}"
-    return f"{seconds / 86400:.1f} days"
+            break
+    else:
+        unit, length = "days", 86400.0
+    value = seconds / length
+    return f"{value:.0f} {unit}" if unit == "s" or value >= 10 else f"{value:.1f}".removesuffix(".0") + f" {unit}"
 
 
 def dollars(amount: float) -> str:
