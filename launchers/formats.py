@@ -6,15 +6,13 @@ import re
 import time
 
 _LAUNCH = re.compile(r"\d{8}-\d{6}-([0-9a-f]{4,})(-\S+)?")
+_UNITS = (("s", 1.0, 90.0), ("min", 60.0, 3600.0), ("h", 3600.0, 48 * 3600.0))
+"""Of time: name, seconds, and up to how many seconds it is used."""
 
 
 def duration(seconds: float) -> str:
     """`45 s`, `4.3 min`, `2 h`, `3.1 days`."""
-    for unit, length, most in (("s", 1.0, 90.0), ("min", 60.0, 3600.0), ("h", 3600.0, 48 * 3600.0)):
-        if seconds < most:
-            break
-    else:
-        unit, length = "days", 86400.0
+    unit, length = next(((unit, length) for unit, length, most in _UNITS if seconds < most), ("days", 86400.0))
     value = seconds / length
     return f"{value:.0f} {unit}" if unit == "s" or value >= 10 else f"{value:.1f}".removesuffix(".0") + f" {unit}"
 

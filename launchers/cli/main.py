@@ -9,10 +9,11 @@ import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from launchers.cli.completion import SHELLS, answer_shell, card_names, completion, job_ids
 from launchers.errors import LaunchError, StillBilled
 from launchers.registry import names
 
@@ -43,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     offers = command("offers", "Compare what the providers have on offer now.")
-    offers.add_argument("--gpu", help="card, by any common name: 4090, A100, H100 (default: any)")
+    gpu = offers.add_argument("--gpu", help="card, by any common name: 4090, A100, H100 (default: any)")
+    _completes(gpu, card_names)
     offers.add_argument("--spot", action="store_true", help="only interruptible machines")
     offers.add_argument("--max-price", type=float, help="$ per hour for the whole machine")
     offers.add_argument("--num-gpus", type=int, default=1, help="cards per machine (default: %(default)s)")
@@ -104,6 +106,9 @@ def parser() -> argparse.ArgumentParser:
 
     cost = command("cost", "Add up what was spent, by job and provider.")
     _job(cost, optional=True)
+
+    complete = command("completion", "Print the shell code that completes commands, options and job ids.")
+    complete.add_argument("shell", choices=SHELLS)
     return top
 
 
@@ -115,7 +120,13 @@ def _api_url(command: argparse.ArgumentParser) -> None:
 
 
 def _job(command: argparse.ArgumentParser, optional: bool = False) -> None:
-    command.add_argument("job", metavar="JOB", nargs="?" if optional else None, help="any unique part of an id")
+    added = command.add_argument("job", metavar="JOB", nargs="?" if optional else None, help="any unique part of an id")
+    _completes(added, job_ids)
+
+
+def _completes(argument: argparse.Action, completer: Callable[..., list[str]]) -> None:
+    """What argcomplete proposes for it."""
+    argument.completer = completer  # type: ignore[attr-defined]
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -134,6 +145,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(top: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
+    answer_shell(top)
     options = top.parse_args(arguments)
     if options.version:
         print(f"launchers {_version()}")
@@ -186,7 +198,7 @@ def _act(options: argparse.Namespace) -> int:
     acts: dict[str, Any] = {
         "offers": market.offers, "estimate": market.estimate, "doctor": doctor.doctor,
         "ps": jobs.ps, "logs": logs.logs, "attach": jobs.attach, "fetch": jobs.fetch, "cancel": jobs.cancel,
-        "stop": money.stop, "reap": money.reap, "cost": money.cost,
+        "stop": money.stop, "reap": money.reap, "cost": money.cost, "completion": completion,
     }  # fmt: skip
     with json_alone() if options.json else contextlib.nullcontext():
         if options.command in _LOOKS_FIRST and not getattr(options, "list", False):
