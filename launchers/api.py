@@ -56,7 +56,7 @@ class App:
             main = importlib.import_module(f"{module}.__main__")
         except ImportError as error:
             raise MendInput(
-                f"There is no app {module!r} here ({error}): name its module, or pass a launchers.App."
+                f"Unknown app: {module} ({error}). Name its module, or pass a launchers.App."
             ) from None
         folder = Path(str(main.__file__)).parent / "conf"
         task = getattr(main, "main", None)

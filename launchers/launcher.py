@@ -23,6 +23,7 @@ from launchers import remote_job
 from launchers.capture import is_planning
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
+from launchers.formats import short_id
 from launchers.local import failed, finished
 from launchers.registry import Capacity, Descriptor
 from launchers.secrecy import SecretFilter
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("launchers")
 log.addFilter(SecretFilter())
+RECONNECT = "launch %s: if this terminal closes, reconnect with `python -m launchers attach %s`"
 ESTIMATE_FILE = "LAUNCHERS_ESTIMATE_FILE"
 """Names a file that dry runs append their plan to, one JSON row a line."""
 
@@ -110,7 +112,7 @@ class RemoteLauncher(DispatchingLauncher):
         needs_client = self.descriptor.capacity is Capacity.machines
         if needs_client and settings.detach and jobs > settings.machines:
             raise MendInput(
-                f"provider.detach leaves {jobs} jobs on {settings.machines} machine(s) with nobody to start the next one: "
+                f"provider.detach with {jobs} jobs on {settings.machines} machine(s) leaves no client to start the next job: "
                 f"set provider.machines={jobs}, or do not detach."
             )
 
@@ -138,14 +140,14 @@ class RemoteLauncher(DispatchingLauncher):
             tasks = self._tasks(jobs, launch, home, ledger)
         with counted_stops() as stops, claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [task.job for task in tasks], _now())
-            log.info("launch %s: if this process ends, reconnect with `python -m launchers attach %s`", launch, launch)
+            log.info(RECONNECT, launch, short_id(launch))
             log.info("at most $%.2f: %s", *self._most(jobs))
             scheduler = Scheduler(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1, stops=stops)
             try:
                 scheduler.run()
             finally:
                 close_if_done(ledger, launch)
-        _raise_if_still_billed(scheduler)  # before the table: nothing that it shows may cost this sentence
+        _raise_if_still_billed(scheduler)  # before the table, so that no error there hides this message
         records = {record.spec.number: record for record in ledger.jobs(launch)}
         from launchers.cli.job_tables import show_ended
         from launchers.cli.tables import discard_output
@@ -195,9 +197,7 @@ class RemoteLauncher(DispatchingLauncher):
         tasks = SweepTasks(jobs, make)
         with counted_stops() as stops, claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [], _now())
-            log.info(
-                "launch %s: `python -m launchers attach %s` takes it up again should this process die", launch, launch
-            )
+            log.info(RECONNECT, launch, short_id(launch))
             scheduler = Scheduler(tasks, settings.machines, prefixed=True, stops=stops, context=context)
             try:
                 scheduler.run()
@@ -365,7 +365,7 @@ def open_context(launch: str, settings: RentalSettings, timing: Timing, home: Pa
 
 
 def close_if_done(ledger: Ledger, launch: str) -> None:
-    """A launch whose jobs have all ended and whose machines are all gone needs no one any more."""
+    """A launch whose jobs have all ended and whose machines are all gone needs no client any more."""
     from launchers.job import Billing
     from launchers.ledger import launchers_home
     from launchers.lifecycle.launch_keys import retire

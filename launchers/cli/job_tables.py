@@ -113,7 +113,7 @@ def _unaccounted(record: JobRecord, machines: Mapping[str, MachineRecord], now: 
 
 
 def show_ended(records: Sequence[JobRecord], now: float, as_json: bool = False) -> None:
-    """How the jobs of a launch ended, and the folders of their results, each on a line that scripts can read."""
+    """How the jobs of a launch ended, and their folders, on lines that scripts can read."""
     if as_json:
         print_json(job_rows(records, (), now))
         return

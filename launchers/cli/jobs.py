@@ -47,7 +47,7 @@ def ps(options: argparse.Namespace) -> int:
 
 
 def _abandoned(jobs: list[JobRecord]) -> list[str]:
-    """What to do about launches that no client is attached to."""
+    """How to reconnect to launches without a client."""
     launches = dict.fromkeys(record.launch for record in jobs if not record.state.ended)
     return [
         f"No client is attached to {short_id(launch)}; reconnect with `python -m launchers attach {short_id(launch)}`."
@@ -126,7 +126,7 @@ def cancel(options: argparse.Namespace) -> int:
         raise MendInput(f"Job {records[0].spec.id} has ended already ({records[0].state.value}): nothing to cancel.")
     if all(record.cancel for record in live):
         raise MendInput(
-            f"Job {live[0].spec.id} is being cancelled already: `python -m launchers ps` shows how far it is."
+            f"Job {live[0].spec.id} is being cancelled already: `python -m launchers ps` shows its progress."
         )
     for record in live:
         ledger.request_cancel(record.spec.id)

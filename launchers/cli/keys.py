@@ -1,4 +1,4 @@
-"""What to say where providers can't be asked for want of a key."""
+"""Error messages about providers without a key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def missing_text(heading: str, errors: Mapping[str, LaunchError]) -> str:
 
 
 def no_provider(errors: Mapping[str, LaunchError], instead: str = "") -> CredentialError:
-    """No provider can be asked: why, for each, and what can be done without a key."""
-    text = missing_text("No provider can be asked:", errors)
+    """The error when no provider has a key: what is missing for each, and what works without one."""
+    text = missing_text("No provider has a key:", errors)
     steps = "`python -m launchers doctor` explains how to sign up with each."
     return CredentialError("\n".join([text, *([instead] if instead else []), steps]))

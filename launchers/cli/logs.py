@@ -48,7 +48,7 @@ def _row(record: JobRecord) -> dict[str, object]:
 
 
 class _Nowhere(io.StringIO):
-    """Takes no text: the lines are in the JSON."""
+    """Discards text: the lines are in the JSON."""
 
     def write(self, text: str) -> int:
         return len(text)
@@ -80,7 +80,7 @@ def _follow(ledger: Ledger, record: JobRecord, shown_to: int, out: TextIO) -> in
                 return _stream(ledger, ledger.job(record.spec.id), out)
         _print_from(record, shown_to, out)
     except KeyboardInterrupt:
-        print(f"Left the log; the job is not affected. {_come_back(record)}", file=sys.stderr)
+        print(f"Stopped following the log; the job is not affected. {_come_back(record)}", file=sys.stderr)
         return 130
     return 0
 
@@ -92,7 +92,7 @@ def _stream(ledger: Ledger, record: JobRecord, out: TextIO) -> int:
     try:
         lease = lease_of(ledger, record)
     except MendInput as error:
-        print(f"No client is attached, so nothing more will come. {error} {_come_back(record)}", file=sys.stderr)
+        print(f"No client is attached, so the log does not grow. {error} {_come_back(record)}", file=sys.stderr)
         return 1
     context = context_of(ledger, record)
     mirror = LogMirror(record.spec, record.log_base, there=record.spec.output_there, console=out)
@@ -102,7 +102,7 @@ def _stream(ledger: Ledger, record: JobRecord, out: TextIO) -> int:
     stream.drained(30)
     stream.finish()
     lease.host.close()
-    print(f"The job's process has ended; its results are still on its machine. {_come_back(record)}", file=sys.stderr)
+    print(f"The job has ended; its results are still on its machine. {_come_back(record)}", file=sys.stderr)
     return 0
 
 

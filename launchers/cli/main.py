@@ -23,9 +23,9 @@ logs, attach, fetch and cancel take the last launch if it is left out.
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 something may still be billed, 130 interrupted.
 """
 CLOSED_PIPE = 141
-"""Exit code of a command whose output nobody reads any more (`| head`), as of any other program."""
+"""Exit code when the reader of the output has closed it (`| head`), as for other programs."""
 _LOOKS_FIRST = ("offers", "estimate", "doctor", "ps", "cost")
-"""Commands that want nothing from a machine: they end overdue machines first."""
+"""Commands that need nothing from a machine: they destroy overdue machines first."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -165,7 +165,7 @@ def _run(top: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted; `python -m launchers ps` shows what runs and what is billed.", file=sys.stderr)
+        print("Interrupted. `python -m launchers ps` lists running jobs and billed machines.", file=sys.stderr)
         return 130
 
 
@@ -177,7 +177,7 @@ def _version() -> str:
 
 @contextlib.contextmanager
 def _plain_errors() -> Iterator[None]:
-    """A folder or a ledger that can't be written is no mistake of the program: one sentence."""
+    """A folder or ledger that cannot be written ends in an error message, without a traceback."""
     import sqlite3
 
     try:
@@ -186,8 +186,8 @@ def _plain_errors() -> Iterator[None]:
         raise
     except (OSError, sqlite3.Error) as error:
         raise LaunchError(
-            f"The command could not go on: {error}. See that the disk has room and that LAUNCHERS_HOME can be written; "
-            "`python -m launchers ps` shows what runs and what is billed."
+            f"The command failed: {error}. Check that the disk has space and that LAUNCHERS_HOME is writable; "
+            "`python -m launchers ps` lists running jobs and billed machines."
         ) from None
 
 

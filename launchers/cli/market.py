@@ -1,4 +1,4 @@
-"""offers, estimate: what one looks at before renting."""
+"""offers, estimate: prices, before anything is rented."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def offers(options: argparse.Namespace) -> int:
 
 
 def _nobody(problems: dict[str, LaunchError]) -> LaunchError:
-    """No provider answered: where keys are missing everywhere, that; else what those say for which there is one."""
+    """No provider answered: the missing keys if there is no key at all, else the errors of the providers that have one."""
     asked = {name: problem for name, problem in problems.items() if not isinstance(problem, NoKey)}
     if not asked:
         return no_provider(problems, INSTEAD)
@@ -76,7 +76,7 @@ def _show_offers(rows: list[dict[str, Any]], notes: list[str], as_json: bool) ->
 
 
 def _list_prices(need: Need, as_json: bool) -> int:
-    """Published prices of the providers that publish any: asks nobody."""
+    """Published prices, of the providers that publish any. Sends no request."""
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     without = []
@@ -98,7 +98,7 @@ def _list_prices(need: Need, as_json: bool) -> int:
 
 
 def estimate(options: argparse.Namespace) -> int:
-    """Dry runs of the app over hardware x provider, gathered in one table."""
+    """Dry runs of the app for each hardware and provider, in one table."""
     hardware = options.hardware.split(",") if options.hardware else _rentable_hardware(options.app)
     keyless: dict[str, LaunchError] = {}
     if options.provider:
@@ -130,7 +130,7 @@ def estimate(options: argparse.Namespace) -> int:
 
 
 def _dry_runs(options: argparse.Namespace, hardware: list[str], provider: str) -> list[dict[str, Any]]:
-    """A provider at a time: Hydra composes a sweep once with the default one, whose config lacks the others' keys."""
+    """Dry runs at one provider: Hydra composes a sweep with the default provider, whose config lacks the keys of others."""
     chosen = [f"hardware={','.join(repr(name) for name in hardware)}", f"provider={provider}", "provider.dry_run=true"]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows"
@@ -141,28 +141,28 @@ def _dry_runs(options: argparse.Namespace, hardware: list[str], provider: str) -
         if done.returncode or not file.exists():
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
             told = [line for line in said if "HYDRA_FULL_ERROR" not in line]
-            raise MendInput(f"{provider}: {told[-1] if told else 'the job could not be composed.'}")
+            raise MendInput(f"{provider}: {told[-1] if told else 'The job could not be composed.'}")
         return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def _rentable_hardware(app: str) -> list[str]:
-    """The hardware options of the app that name a card."""
+    """The hardware options of the app that name a GPU."""
     import importlib.util
 
     spec = importlib.util.find_spec(app)
     if spec is None or not spec.origin:
-        raise MendInput(f"There is no app {app!r} here: name its module with --app.")
+        raise MendInput(f"Unknown app: {app}. Name its module with --app.")
     package = Path(spec.origin).parent
     for folder in (package / "conf" / "hardware", package.parent / "conf" / "hardware"):
         if folder.is_dir():
             return sorted(
                 f.stem for f in folder.glob("*.yaml") if "gpu: null" not in f.read_text() and "gpu:" in f.read_text()
             )
-    raise MendInput(f"{app} has no hardware options in its conf folder: name them with --hardware.")
+    raise MendInput(f"{app} has no hardware options in its conf folder. Name them with --hardware.")
 
 
 def _no_key(name: str) -> NoKey | None:
-    """Why a provider can't be asked, if the user has no key of it."""
+    """The error of a provider without a key; None if there is a key."""
     try:
         open_provider(name)
     except NoKey as error:

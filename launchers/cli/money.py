@@ -53,7 +53,7 @@ def stop(options: argparse.Namespace) -> int:
 
 
 def reap(options: argparse.Namespace) -> int:
-    """Everything billed that carries our label or that this ledger created, and to which no client is attached."""
+    """Destroy billed machines with our label or from this ledger that no client is attached to."""
     ledger = Ledger.open()
     rows, found = [], []
     opened, keyless = _providers(ledger, options.api_url)
@@ -62,7 +62,7 @@ def reap(options: argparse.Namespace) -> int:
         try:
             machines = provider.list_mine()
         except LaunchError as error:
-            # One market that does not answer must not keep the machines of the others.
+            # A market that does not answer must not keep machines of others alive.
             problems.append(f"{provider.name}: {error}")
             continue
         for machine in machines:
@@ -74,12 +74,12 @@ def reap(options: argparse.Namespace) -> int:
                         "card": machine.gpu, "state": machine.state.value, "$/h": machine.price,
                     }
                 )  # fmt: skip
-    note = missing_text("Not asked, for want of a key:", keyless) if keyless else ""
+    note = missing_text("Not checked, because there is no key:", keyless) if keyless else ""
     _show_orphans(rows, note, options.json)
     if found and not agreed(options.yes, f"Destroy {count(len(found), 'machine')}?"):
         return 1
     problems += [
-        f"{still_billed(m, 'and there is no key to look for it')} {keyless[m.provider]}"
+        f"{still_billed(m, 'there is no key to check it with')} {keyless[m.provider]}"
         for m in ledger.machines()
         if m.billing is not Billing.gone and m.provider in keyless
     ]
@@ -128,9 +128,9 @@ Opened = list[tuple[Provider, str | None]]
 
 
 def _providers(ledger: Ledger, given: Sequence[str]) -> tuple[Opened, dict[str, LaunchError]]:
-    """Every market at which this ledger has open ends, and those there is a key for; and why the others can't be asked.
+    """The markets where this ledger has machines, and those with a key; and the errors of those without one.
 
-    A ledger that only ever rehearsed with an emulator does not ask the real markets.
+    A ledger that was only used with emulators does not ask the real markets.
 
     Raises:
         CredentialError: there is no key at all.
@@ -152,7 +152,7 @@ def _providers(ledger: Ledger, given: Sequence[str]) -> tuple[Opened, dict[str, 
 
 
 def _rented_at(ledger: Ledger, market: tuple[str, str | None]) -> list[MachineRecord]:
-    """What this ledger rented at one market: another may give the same number to a machine that is not ours."""
+    """Machines that this ledger rented at one market: at another, the same id may be a machine that is not ours."""
 
     def plain(name: str, url: str | None) -> tuple[str, str]:
         return name, (url or "").rstrip("/")
@@ -224,5 +224,5 @@ def _settle_gone(ledger: Ledger, opened: Opened) -> None:
             continue  # an application ends with its last job: their results wait for `attach`
         for job in ledger.jobs(launch):
             if job.state is JobState.running:
-                # It may be taken up again: what was synced is here.
+                # `attach` may resume it from what was synced.
                 ledger.job_requeued(job.spec.id, lost=False)

@@ -1,7 +1,7 @@
-"""How far a job is, as the files say that it writes and that are downloaded while it runs.
+"""Progress of a job, from files that it writes and that are downloaded while it runs.
 
 `progress.json`: `{"step": 200, "steps": 3000, "left_s": 312.0}`, the last two where the job knows them. Without it, the
-last step of `reports.jsonl`. Both are a machine's word: whatever makes no sense counts as not reported.
+last step of `reports.jsonl`. Both come from a rented machine: values that make no sense are ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MOST_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Progress:
-    """Of a job that runs, when its files were last downloaded."""
+    """Of a running job, when its files were last downloaded."""
 
     step: int
     steps: int | None = None
@@ -30,7 +30,7 @@ class Progress:
 
 
 def progress_of(folder: Path) -> Progress | None:
-    """What a job's folder says; None where it says nothing."""
+    """The progress in a job's folder; None if there is none."""
     try:
         said = json.loads(_tail(folder / FILE))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Jobs by what a user types: any unique part of an id, or nothing for the last launch."""
+"""Jobs selected by what a user types: any unique part of an id, or nothing for the last launch."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _last(ledger: Ledger) -> list[JobRecord]:
         if records := ledger.jobs(launch):
             print(f"The last launch: {short_id(launch)}, {count(len(records), 'job')}.", file=sys.stderr)
             return records
-    raise UnknownJob(f"{NO_JOBS} `python -m launchers doctor` says what a first one needs.")
+    raise UnknownJob(f"{NO_JOBS} `python -m launchers doctor` checks what the first one needs.")
 
 
 def find_one(ledger: Ledger, part: str | None) -> JobRecord:

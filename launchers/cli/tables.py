@@ -110,12 +110,12 @@ def show(sheet: Sheet, as_json: bool = False) -> None:
 
 
 def discard_output() -> None:
-    """After nobody reads stdout any more: what is still in its buffer would fail again when the interpreter ends."""
+    """After the reader of stdout has closed it: what is still buffered would fail again when the interpreter exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _least_width(sheet: Sheet, cells: list[list[str]]) -> int:
-    """Columns of a terminal in which ids and figures stay whole. A narrower one wraps the table's lines."""
+    """The width at which ids and figures are not cut. A narrower terminal wraps the lines."""
     from rich.cells import cell_len
 
     width = 0
@@ -127,7 +127,7 @@ def _least_width(sheet: Sheet, cells: list[list[str]]) -> int:
 
 
 def print_lines(lines: Sequence[str]) -> None:
-    """Text below a table. Lines are not cut or wrapped: a path or a command in them can be copied."""
+    """Text below a table. Lines are neither cut nor wrapped, so that paths and commands can be copied."""
     for line in lines:
         print(shown(line, lines=False), flush=True)
 

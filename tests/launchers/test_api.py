@@ -95,8 +95,8 @@ def test_a_failed_job_is_a_result(python: Python, project: Path):
         ("'descent'", "provider=vast", "No Vast.ai key: set VAST_API_KEY"),
         ("'descent'", "nothing=1", "nothing"),
         ("'descent'", "provider=nowhere", "nowhere"),
-        ("'nowhere'", "steps=1", "There is no app 'nowhere' here"),
-        ("'json'", "steps=1", "There is no app 'json' here"),
+        ("'nowhere'", "steps=1", "Unknown app: nowhere"),
+        ("'json'", "steps=1", "Unknown app: json"),
     ],
 )
 def test_bad_input_is_one_exception_of_one_kind(python: Python, project: Path, app: str, override: str, sentence: str):

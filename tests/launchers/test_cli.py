@@ -192,7 +192,7 @@ def test_json_knows_no_nan(capsys: pytest.CaptureFixture[str]):
 def test_following_a_job_that_nobody_follows_ends(ledger: Ledger, capsys: pytest.CaptureFixture[str]):
     code, _, err = said(capsys, "logs", "-f", "e725-1")
     assert code == 1
-    assert "No client is attached, so nothing more will come." in err
+    assert "No client is attached, so the log does not grow." in err
     assert "Reconnect with `python -m launchers attach e725`." in err
 
 
