@@ -55,9 +55,7 @@ class App:
         try:
             main = importlib.import_module(f"{module}.__main__")
         except ImportError as error:
-            raise MendInput(
-                f"Unknown app: {module} ({error}). Name its module, or pass a launchers.App."
-            ) from None
+            raise MendInput(f"Unknown app: {module} ({error}). Name its module, or pass a launchers.App.") from None
         folder = Path(str(main.__file__)).parent / "conf"
         task = getattr(main, "main", None)
         if not folder.is_dir() or task is None or not hasattr(task, "__wrapped__"):

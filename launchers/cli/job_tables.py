@@ -9,7 +9,7 @@ from typing import Any
 
 from launchers.cli.progress import progress_of
 from launchers.cli.tables import Sheet, print_json, print_lines, show
-from launchers.formats import duration, short_id, short_label, since
+from launchers.formats import count, dollars, duration, short_id, short_label, since
 from launchers.job import Billing
 from launchers.ledger import JobRecord, MachineRecord
 
@@ -144,4 +144,4 @@ def spent_line(machines: Sequence[MachineRecord], jobs: Sequence[JobRecord], now
     total = sum(machine.cost(now) for machine in machines)
     first = min((machine.created for machine in machines), default=now)
     day = time.strftime("%Y-%m-%d", time.localtime(first))
-    return f"Spent so far, all {len(jobs)} jobs since {day}: ${total:.2f}."
+    return f"Spent so far, {count(len(jobs), 'job')} since {day}: ${dollars(total)}"

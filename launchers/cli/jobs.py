@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import Any
 
@@ -101,21 +102,37 @@ def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
 def fetch(options: argparse.Namespace) -> int:
     ledger = Ledger.open()
     rows: list[dict[str, Any]] = []
+    refused: list[MendInput] = []
     for record in find_jobs(ledger, options.job):
-        with claimed(launchers_home(), record.launch):
-            lease = lease_of(ledger, record)
-            report = sync.pull(lease.host, record.spec)
-            sync.say_refused(report, record.spec)
-            lease.host.close()
-        rows.append(
-            {"job": record.spec.id, "files": report.files, "MB": report.bytes / 1e6, "folder": record.spec.folder}
-        )
+        try:
+            rows.append(_fetched(ledger, record))
+        except MendInput as problem:  # of several jobs, those that are on no machine have nothing to download
+            refused.append(problem)
+            continue
         if not options.json:
-            got = f"{count(report.files, 'file')}, {size(report.bytes)}" if report.files else "nothing new"
+            row = rows[-1]
+            got = f"{count(row['files'], 'file')}, {size(row['MB'] * 1e6)}" if row["files"] else "nothing new"
             print_lines([f"{short_id(record.spec.id)}: downloaded {got} to {record.spec.folder}"])
+    if not rows:
+        raise refused[0]
+    for text in map(str, refused):
+        print(text, file=sys.stderr)
     if options.json:
         print_json(rows)
     return 0
+
+
+def _fetched(ledger: Ledger, record: JobRecord) -> dict[str, Any]:
+    """
+    Raises:
+        MendInput: the job is on no machine, or a client is attached and downloads its results.
+    """
+    with claimed(launchers_home(), record.launch):
+        lease = lease_of(ledger, record)
+        report = sync.pull(lease.host, record.spec)
+        sync.say_refused(report, record.spec)
+        lease.host.close()
+    return {"job": record.spec.id, "files": report.files, "MB": report.bytes / 1e6, "folder": record.spec.folder}
 
 
 def cancel(options: argparse.Namespace) -> int:
@@ -123,10 +140,12 @@ def cancel(options: argparse.Namespace) -> int:
     records = find_jobs(ledger, options.job)
     live = [record for record in records if not record.state.ended]
     if not live:
-        raise MendInput(f"Job {records[0].spec.id} has ended already ({records[0].state.value}): nothing to cancel.")
+        raise MendInput(
+            f"Job {short_id(records[0].spec.id)} has ended already ({records[0].state.value}): nothing to cancel."
+        )
     if all(record.cancel for record in live):
         raise MendInput(
-            f"Job {live[0].spec.id} is being cancelled already: `python -m launchers ps` shows its progress."
+            f"Job {short_id(live[0].spec.id)} is being cancelled already: `python -m launchers ps` shows its progress."
         )
     for record in live:
         ledger.request_cancel(record.spec.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from launchers.errors import LaunchError, MendInput
+from launchers.formats import short_id
 from launchers.job import Billing, JobSpec, JobState, MachineState
 from launchers.launcher import open_context
 from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
@@ -43,12 +44,12 @@ def lease_of(ledger: Ledger, record: JobRecord) -> Lease:
         return Lease(machine, context.open_host(context, machine, None), guard)
     if machine is None or machine.instance is None or machine.billing is Billing.gone:
         raise MendInput(
-            f"Job {record.spec.id} is on no machine ({record.state.value}); what was downloaded is in {record.spec.folder}."
+            f"Job {short_id(record.spec.id)} is on no machine ({record.state.value}); what was downloaded is in {record.spec.folder}."
         )
     status = context.retry(lambda: context.provider.status(machine.instance or ""))
     if status.state is not MachineState.running:
         raise LaunchError(
-            f"The machine of job {record.spec.id} does not run ({status.detail}): `python -m launchers attach` moves the job "
+            f"The machine of job {short_id(record.spec.id)} does not run ({status.detail}): `python -m launchers attach` moves the job "
             "to another."
         )
     guard = context.monitor.guard(context, machine.label, per_job=False)
