@@ -16,7 +16,7 @@ from launchers.cli.main import run
 from launchers.cli.tables import Sheet, show
 from launchers.job import JobSpec, JobState, Offer
 from launchers.ledger import Ledger
-from tests.launchers.conftest import environment
+from tests.launchers.conftest import ROOT, environment
 
 NOW = 1_795_000_000.0
 FIRST, SECOND, THIRD = "20261120-101500-a111", "20261120-111500-b2ab", "20261121-121500-e725"
@@ -220,6 +220,15 @@ def test_list_prices_need_no_account(home: Path, capsys: pytest.CaptureFixture[s
     assert all(row["as_of"] and row["source"] for row in rows)
     assert "jarvis has no RTX 4090: the nearest cards" in said(capsys, "offers", "--list", "--gpu", "4090")[1]
     assert "provider.max_price refuses" in said(capsys, "offers", "--list", "--gpu", "A100", "--max-price", "0.1")[1]
+
+
+def test_the_documentation_shows_what_is_printed(home: Path, capsys: pytest.CaptureFixture[str]):
+    page = (ROOT / "docs" / "launching.md").read_text().splitlines()
+    for command in (("offers", "--list", "--gpu", "A100"), ("reap",)):
+        _, out, err = said(capsys, *command)
+        starts = [number for number, line in enumerate(page) if line == f"$ launchers {' '.join(command)}"]
+        printed = [line.rstrip() for line in (out + err).splitlines()]
+        assert printed in [page[start + 1 : start + 1 + len(printed)] for start in starts]
 
 
 def test_a_machine_without_a_key_to_look_for_it_is_named_as_billed(ledger: Ledger, capsys: pytest.CaptureFixture[str]):
