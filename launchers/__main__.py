@@ -1,4 +1,5 @@
 """`python -m launchers COMMAND`, also installed as `launchers`."""
+# PYTHON_ARGCOMPLETE_OK
 
 from __future__ import annotations
 

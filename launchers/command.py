@@ -1,4 +1,4 @@
-"""What any machine is asked to run for a job: the app's own entry point, in place, with its output folder given."""
+"""The command line of a job on any machine: the app's own entry point, with its output folder set."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from launchers.job import JobSpec
 from launchers.snapshot import CARRIED, SOURCE, SUPPORT
 
 RETURN_VALUE = "+hydra.callbacks.launchers_return_value._target_=launchers.callbacks.WriteReturnValue"
-"""Makes any Hydra app write down what its task returned."""
+"""Makes any Hydra app write its task's return value to a file."""
 
 
 def arguments_of(job: JobSpec, output: PurePosixPath) -> list[str]:
-    """Everything after the name of the Python."""
+    """Arguments of the Python interpreter."""
     is_script = job.entry_point.endswith(".py")
     return [
         "-u", *([] if is_script else ["-m"]), job.entry_point,
         *job.overrides,
-        # Not MULTIRUN: a sweeper's own settings, which are part of the job's config, must not start a sweep there.
+        # Not MULTIRUN: the sweeper's settings in the job's config must not start a sweep on the machine.
         "hydra.mode=RUN",
         f"hydra.run.dir={output}",
         f"hydra.sweep.dir={output.parent}",
@@ -29,7 +29,7 @@ def arguments_of(job: JobSpec, output: PurePosixPath) -> list[str]:
 
 
 def environment_of(tree: PurePosixPath) -> dict[str, str]:
-    """What a job needs to know of the working tree that it runs in."""
+    """Environment variables that describe the working tree of a job."""
     return {
         "PYTHONPATH": str(tree / SUPPORT), "PYTHONUNBUFFERED": "1",
         "SOURCE_PROVENANCE": str(tree / SOURCE), "CARRIED_DATA": str(tree / CARRIED),

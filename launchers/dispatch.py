@@ -26,10 +26,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from launchers.app_functions import ask_app, own_packages
+from launchers.capture import current, keep_returns
 from launchers.errors import LaunchError, MendInput
 from launchers.search.trials import TrialState
 
 if TYPE_CHECKING:
+    from launchers.planning import PlannedJob
     from launchers.search.jobs import SweepJobs
 
 log = logging.getLogger(__name__)
@@ -234,6 +236,10 @@ class DispatchingLauncher(Launcher):
             launcher = launchers[target]
             if isinstance(launcher, DispatchingLauncher):
                 launcher.check_jobs(group)
+        capture = current()
+        if capture is not None and capture.planning:
+            capture.planned += [_planned(launchers[job.target], job) for job in jobs]
+            return []
         # The folder appears only now: a refused sweep leaves nothing behind.
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         returns: dict[int, JobReturn] = {}
@@ -248,7 +254,13 @@ class DispatchingLauncher(Launcher):
             )
             assert len(results) == len(group), f"{target} returned {len(results)} results for {len(group)} jobs"
             returns.update({job.number: result for job, result in zip(group, results, strict=True)})
-        return [returns[job.number] for job in jobs]
+        ordered = [returns[job.number] for job in jobs]
+        keep_returns(ordered)
+        return ordered
+
+    def planned(self, job: ComposedJob) -> PlannedJob:
+        """What a job that was checked would be rented for; one that runs here costs nothing."""
+        return _runs_here(job)
 
     def launcher_of(self, job: ComposedJob) -> Launcher:
         """The launcher that a job's own config names; this one if that is its class."""
@@ -269,6 +281,16 @@ class DispatchingLauncher(Launcher):
         with open_dict(master):
             master.hydra.launcher = job.config.hydra.launcher
         return master
+
+
+def _planned(launcher: Launcher, job: ComposedJob) -> PlannedJob:
+    return launcher.planned(job) if isinstance(launcher, DispatchingLauncher) else _runs_here(job)
+
+
+def _runs_here(job: ComposedJob) -> PlannedJob:
+    from launchers.planning import PlannedJob
+
+    return PlannedJob(job.number, job.overrides, str(job.config.hydra.runtime.choices.get("provider", "local")))
 
 
 def _run_with_foreign_launcher(launcher: Launcher, jobs: Sequence[ComposedJob]) -> list[JobReturn]:

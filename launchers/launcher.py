@@ -20,8 +20,10 @@ from hydra.core.utils import JobReturn, JobStatus
 # Hydra imports this module at each start of every app of the environment, also of the job on the machine: what only a
 # launch needs is imported by the functions that need it.
 from launchers import remote_job
+from launchers.capture import is_planning
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
+from launchers.formats import short_id
 from launchers.local import failed, finished
 from launchers.registry import Capacity, Descriptor
 from launchers.secrecy import SecretFilter
@@ -33,12 +35,13 @@ if TYPE_CHECKING:
     from launchers.lifecycle.context import LaunchContext
     from launchers.lifecycle.scheduler import Scheduler
     from launchers.lifecycle.task import Task
-    from launchers.plan import Plan
+    from launchers.planning import Plan, PlannedJob
     from launchers.search.jobs import SweepJobs
     from launchers.snapshot import Snapshot
 
 log = logging.getLogger("launchers")
 log.addFilter(SecretFilter())
+RECONNECT = "launch %s: if this terminal closes, reconnect with `python -m launchers attach %s`"
 ESTIMATE_FILE = "LAUNCHERS_ESTIMATE_FILE"
 """Names a file that dry runs append their plan to, one JSON row a line."""
 
@@ -91,6 +94,7 @@ class RemoteLauncher(DispatchingLauncher):
         }
         for job in jobs:
             settings = self._settings(job)
+            settings.dry_run = settings.dry_run or is_planning()
             check_settings(settings, self._timing(job))
             if not os.environ.get(ESTIMATE_FILE):  # there it is a row of the table
                 self.check_settings(settings, len(jobs))
@@ -108,7 +112,7 @@ class RemoteLauncher(DispatchingLauncher):
         needs_client = self.descriptor.capacity is Capacity.machines
         if needs_client and settings.detach and jobs > settings.machines:
             raise MendInput(
-                f"provider.detach leaves {jobs} jobs on {settings.machines} machine(s) with nobody to start the next one: "
+                f"provider.detach with {jobs} jobs on {settings.machines} machine(s) leaves no client to start the next job: "
                 f"set provider.machines={jobs}, or do not detach."
             )
 
@@ -136,18 +140,22 @@ class RemoteLauncher(DispatchingLauncher):
             tasks = self._tasks(jobs, launch, home, ledger)
         with counted_stops() as stops, claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [task.job for task in tasks], _now())
-            log.info("launch %s: if this process ends, reconnect with `python -m launchers attach %s`", launch, launch)
+            log.info(RECONNECT, launch, short_id(launch))
             log.info("at most $%.2f: %s", *self._most(jobs))
             scheduler = Scheduler(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1, stops=stops)
             try:
                 scheduler.run()
             finally:
                 close_if_done(ledger, launch)
-        _raise_if_still_billed(scheduler)  # before the table: nothing that it shows may cost this sentence
+        _raise_if_still_billed(scheduler)  # before the table, so that no error there hides this message
         records = {record.spec.number: record for record in ledger.jobs(launch)}
-        from launchers.cli.tables import show_ended
+        from launchers.cli.job_tables import show_ended
+        from launchers.cli.tables import discard_output
 
-        show_ended(list(records.values()), _now())
+        try:
+            show_ended(list(records.values()), _now())
+        except BrokenPipeError:
+            discard_output()
         ledger.close()
         return [_job_return(job, records[job.number]) for job in jobs]
 
@@ -189,9 +197,7 @@ class RemoteLauncher(DispatchingLauncher):
         tasks = SweepTasks(jobs, make)
         with counted_stops() as stops, claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [], _now())
-            log.info(
-                "launch %s: `python -m launchers attach %s` takes it up again should this process die", launch, launch
-            )
+            log.info(RECONNECT, launch, short_id(launch))
             scheduler = Scheduler(tasks, settings.machines, prefixed=True, stops=stops, context=context)
             try:
                 scheduler.run()
@@ -200,6 +206,19 @@ class RemoteLauncher(DispatchingLauncher):
         _raise_if_still_billed(scheduler)
         jobs.returns.update({number: _sweep_return(composed[number], jobs, r) for number, r in tasks.records.items()})
         ledger.close()
+
+    def planned(self, job: ComposedJob) -> PlannedJob:
+        from launchers.errors import NoOffer
+        from launchers.planning import PlannedJob
+
+        plan, balance, note = self._plan(job)
+        try:
+            plan.require(self._settings(job).max_cost, balance)
+            refusal = None
+        except NoOffer as error:
+            refusal = str(error)
+        most, _ = self._most([job])
+        return PlannedJob(job.number, tuple(job.overrides), self.descriptor.name, plan, most, note, refusal)
 
     def _dry_run_sweep(self, jobs: SweepJobs) -> None:
         """The plan of each job that is known; of a search, of its first one."""
@@ -213,7 +232,7 @@ class RemoteLauncher(DispatchingLauncher):
 
     def _most(self, jobs: Sequence[ComposedJob]) -> tuple[float, str]:
         """$ that these jobs can cost at most, and why."""
-        from launchers.plan import most, reserve
+        from launchers.planning import most, reserve
 
         settings, timing = self._settings(jobs[0]), self._timing(jobs[0])
         what = f"{len(jobs)} x " if len(jobs) > 1 else ""
@@ -279,7 +298,8 @@ class RemoteLauncher(DispatchingLauncher):
         """Print the plan of one job and create nothing; for `launchers estimate`, append it to the file instead."""
         import json
 
-        from launchers.cli.tables import estimate_rows, plan_table, show
+        from launchers.cli.plan_tables import estimate_rows, plan_table
+        from launchers.cli.tables import show
 
         settings, file = self._settings(job), os.environ.get(ESTIMATE_FILE)
         if not file:
@@ -288,14 +308,15 @@ class RemoteLauncher(DispatchingLauncher):
             if note:
                 log.info("%s", note)
             if plan.candidates:
-                log.info("%.2f h: %s", plan.candidates[0].hours, plan.candidates[0].parts)
+                log.info("%s", plan.expectation(plan.candidates[0]))
             log.info("at most $%.2f: %s", *self._most([job]))
             plan.require(settings.max_cost, balance)
             return finished(job, JobStatus.COMPLETED, None)
         hardware, name = _choice(job, "hardware"), self.descriptor.name
         try:
             self.check_settings(settings, 1)
-            rows = estimate_rows(self._plan(job)[0], hardware, name)
+            plan, _, note = self._plan(job)
+            rows = estimate_rows(plan, hardware, name, note)
         except MendInput as error:
             rows = [{"hardware": hardware, "provider": name, "card": settings.gpu, "note": str(error)}]
         with open(file, "a") as rows_file:
@@ -307,7 +328,7 @@ class RemoteLauncher(DispatchingLauncher):
         from launchers.errors import NoKey
         from launchers.ledger import launchers_home
         from launchers.lifecycle.machines import balance_of, need_of, plan_for
-        from launchers.plan import forecast, make_plan
+        from launchers.planning import forecast, make_plan
 
         settings = self._settings(job)
         expected = forecast(remote_job.expected_hours(job, settings), settings)
@@ -344,7 +365,7 @@ def open_context(launch: str, settings: RentalSettings, timing: Timing, home: Pa
 
 
 def close_if_done(ledger: Ledger, launch: str) -> None:
-    """A launch whose jobs have all ended and whose machines are all gone needs no one any more."""
+    """A launch whose jobs have all ended and whose machines are all gone needs no client any more."""
     from launchers.job import Billing
     from launchers.ledger import launchers_home
     from launchers.lifecycle.launch_keys import retire

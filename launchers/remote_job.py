@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from launchers.app_functions import ask_app
+from launchers.capture import current
 from launchers.dispatch import ComposedJob
 from launchers.errors import MendInput
 from launchers.settings import RentalSettings
@@ -30,9 +31,12 @@ _LOCAL_OVERRIDES = (
 
 
 def entry_point_of(settings: RentalSettings) -> str:
-    """The module or script to run: the one this process was started with, unless the config names another."""
+    """The module or script to run: the app of a call from Python, or else what this process was started with, unless the config
+    names another."""
     if settings.entry_point:
         return settings.entry_point
+    if (capture := current()) is not None:
+        return capture.entry_point
     main = sys.modules["__main__"]
     spec = getattr(main, "__spec__", None)
     if spec is not None:

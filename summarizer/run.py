@@ -6,6 +6,7 @@ outputs/<name>/<time>/<job>/
   data.json                    rows and fingerprint of each split
   resumed/                     the same of each resume: <n>.yaml (command line, changed settings), <n>.json, <n>.diff
   status.json                  running | finished | failed | interrupted
+  progress.json                step, steps and seconds left, while it trains
   reports.jsonl                the sweep's metric at each validation after the warm-up
   metrics.json                 a flat map of what was measured
   predictions.parquet          one row a document: id, document, reference, summary, ROUGE
@@ -92,6 +93,10 @@ class Run:
     @property
     def resumed(self) -> Path:
         return self.folder / "resumed"
+
+    @property
+    def progress_file(self) -> Path:
+        return self.folder / "progress.json"
 
     @property
     def status_file(self) -> Path:

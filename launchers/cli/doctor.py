@@ -1,4 +1,4 @@
-"""doctor: what this machine and each provider's account lack, and the way there for somebody who has none of it yet."""
+"""doctor: checks this computer and each provider's account, and explains how to fix what is missing."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from launchers.cli.endpoints import url_for
 from launchers.cli.tables import Sheet, show
 from launchers.errors import LaunchError, MendInput
+from launchers.formats import count
 from launchers.job import Billing
 from launchers.ledger import Ledger, launchers_home
 from launchers.lifecycle.launch_keys import remove_from_disk, remove_leftovers
@@ -26,7 +27,7 @@ PACKAGES = ("hydra-core", "paramiko", "rich")
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Exit code 0 when the chosen provider is ready; without a choice, when one is and no account found is broken."""
+    """Exit code 0 if the chosen provider is ready; without a choice, if any is and no account with a key has a problem."""
     chosen = (options.provider,) if options.provider else names()
     home = launchers_home()
     here = [
@@ -56,7 +57,7 @@ def _packages() -> tuple[str, ...]:
 
 
 def walk(name: str) -> str:
-    """The steps of somebody who has no account there yet."""
+    """The steps for someone without an account."""
     steps = sign_up(name)
     return "\n".join(
         [
@@ -78,7 +79,7 @@ def _verdict(ready: list[str], chosen: str | None) -> str:
 
 
 def _provider_checks(name: str, api_url: str | None, home: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The first row is about the key; without one there is nothing else to ask."""
+    """Rows of one provider, the key first: without it, nothing else can be checked."""
     checks = [_check(f"{name}: key", lambda: _key_of(name, api_url))]
     if checks[0]["ok"]:
         checks.append(_check(f"{name}: balance", lambda: _balance(name, api_url)))
@@ -101,7 +102,7 @@ def _check(what: str, act: Callable[[], str]) -> dict[str, Any]:
 def _git() -> str:
     found = shutil.which("git")
     if found is None:
-        raise MendInput("git is not installed: without it every file of the folder is shipped.")
+        raise MendInput("git is not installed: without it, every file of the folder is uploaded. Install git.")
     return found
 
 
@@ -113,23 +114,23 @@ def _key_of(name: str, api_url: str | None) -> str:
 def _balance(name: str, api_url: str | None) -> str:
     provider = open_provider(name, api_url)
     if not isinstance(provider, KnowsBalance):
-        return f"not prepaid; {len(provider.list_mine())} running"
+        return f"not prepaid; {count(len(provider.list_mine()), 'machine or application', 'machines or applications')} running"
     left = provider.balance()
     if left <= 0:
-        raise MendInput(f"the account holds ${left:.2f}: add credit before renting.")
+        raise MendInput(f"the balance is ${left:.2f}: add credit before renting.")
     return f"${left:.2f}"
 
 
 def _remove_keys(name: str, api_url: str | None, home: Path) -> str:
-    """From the account; the machines that were made with them keep them."""
+    """Remove our old keys from the account; machines that were created with them keep them."""
     provider = open_provider(name, api_url)
     if not isinstance(provider, DirectSsh):
-        return "none are needed"
+        return "not needed"
     return f"{remove_leftovers(Ledger.open(), provider, home)} removed from the account"
 
 
 def _adopt(name: str, api_url: str | None) -> str:
-    """Take the key that is set for the one that open machines of the provider were rented with."""
+    """Use the key that is set now for machines that were rented with an older key of the same account."""
     ledger, account = Ledger.open(), open_provider(name, api_url).account
     changed = [
         machine
@@ -140,4 +141,4 @@ def _adopt(name: str, api_url: str | None) -> str:
     ]
     for machine in changed:
         ledger.set_account(machine.label, account)
-    return f"{len(changed)} machine(s) are asked about with this key from now on"
+    return f"this key is used for {count(len(changed), 'open machine')} from now on"

@@ -1,4 +1,4 @@
-"""`--api-url`: where each provider is asked, so that a rehearsal can hold several emulators at once."""
+"""`--api-url`: the address of each provider, so that a rehearsal can use several emulators at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from launchers.registry import names
 
 
 def url_for(given: Sequence[str], provider: str) -> str | None:
-    """The address for a provider among `URL` (for all of them) and `NAME=URL` (for one); None is the provider's own."""
+    """The address for a provider, from `URL` (for all) and `NAME=URL` (for one); None is the provider's own address."""
     own: list[str | None] = []
     for text in given:
         name, separator, url = text.partition("=")

@@ -1,119 +1,65 @@
-"""ps, logs, attach, fetch, cancel: what a person does with jobs that a launch left in the ledger."""
+"""ps, attach, fetch, cancel: what a person does with jobs that are in the ledger."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import sys
 import time
-from pathlib import Path
+from typing import Any
 
-from launchers.cli.tables import Sheet, jobs_table, show, show_ended
-from launchers.errors import LaunchError, MendInput, StillBilled
-from launchers.job import Billing, JobState, MachineState
-from launchers.launcher import close_if_done, open_context
-from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
-from launchers.lifecycle.context import LaunchContext
+from launchers.cli.job_tables import job_rows, machine_row, machines_table, ps_table, show_ended, spent_line
+from launchers.cli.reopen import context_of, has_client, lease_of, task_of
+from launchers.cli.selection import NO_JOBS, find_jobs
+from launchers.cli.tables import print_json, print_lines, show
+from launchers.errors import MendInput, StillBilled
+from launchers.formats import count, short_id, size
+from launchers.job import Billing, JobState
+from launchers.launcher import close_if_done
+from launchers.ledger import JobRecord, Ledger, launchers_home
 from launchers.lifecycle.deadlines import DeadlineMonitor
-from launchers.lifecycle.machines import Excluded, Lease
+from launchers.lifecycle.machines import Excluded
 from launchers.lifecycle.reconnect import claimed, held_machines
 from launchers.lifecycle.scheduler import Scheduler
 from launchers.lifecycle.stops import counted_stops
-from launchers.lifecycle.task import Task
-from launchers.providers import descriptor
-from launchers.settings import Timing, typed
-from launchers.snapshot import load
 from launchers.transport import sync
-from launchers.transport.logs import Console, LineCutter, LogMirror, LogStream
-from launchers.transport.names import LOG_NAME
 
 
 def ps(options: argparse.Namespace) -> int:
     ledger = Ledger.open()
     now = time.time()
     open_launches = set(ledger.launches(only_open=True))
-    jobs = [r for r in ledger.jobs() if options.all or r.launch in open_launches]
-    machines = [m for m in ledger.machines() if options.all or m.billing is not Billing.gone]
-    rows = [machine_row(m, now) for m in machines]
+    all_jobs, all_machines = ledger.jobs(), ledger.machines()
+    jobs = [r for r in all_jobs if options.all or r.launch in open_launches]
+    machines = [m for m in all_machines if options.all or m.billing is not Billing.gone]
     if options.json:
-        sheet = jobs_table(jobs, now)
-        show(Sheet("", (), [{"jobs": sheet.rows, "machines": rows}]), as_json=True)
+        print_json([{"jobs": job_rows(jobs, machines, now), "machines": [machine_row(m, now) for m in machines]}])
         return 0
-    show(jobs_table(jobs, now))
-    show(Sheet("Machines", MACHINE_COLUMNS, rows, right=frozenset({"$/h", "minutes", "$"})))
+    if not all_jobs and not machines:
+        print(NO_JOBS)
+        return 0
+    if jobs:
+        show(ps_table(jobs, machines, now))
+    else:
+        print(f"No job runs or waits; `python -m launchers ps --all` also lists the {len(all_jobs)} that ended.")
+    if machines:
+        show(machines_table(machines, now))
+    print_lines([*_abandoned(jobs), spent_line(all_machines, all_jobs, now)])
     return 0
 
 
-MACHINE_COLUMNS = ("machine", "provider", "instance", "card", "billing", "$/h", "minutes", "$", "note")
-
-
-def machine_row(machine: MachineRecord, now: float) -> dict[str, object]:
-    return {
-        "machine": machine.label, "provider": machine.provider, "instance": machine.instance, "card": machine.offer.gpu,
-        "billing": machine.billing.value, "$/h": machine.price, "minutes": ((machine.ended or now) - machine.created) / 60,
-        "$": machine.cost(now), "note": machine.note,
-    }  # fmt: skip
-
-
-def logs(options: argparse.Namespace) -> int:
-    ledger = Ledger.open()
-    record = _one(ledger, options.job)
-    path = record.spec.home / LOG_NAME
-    shown = _print_from(path, 0)
-    if not options.follow and record.state is JobState.running:
-        with contextlib.suppress(MendInput):  # a living client keeps the local log up to date
-            _catch_up(ledger, record)
-    while options.follow and not ledger.job(record.spec.id).state.ended:
-        try:
-            with claimed(launchers_home(), record.launch):
-                # Nobody else keeps the local log growing.
-                lease = _rented(ledger, record)
-                mirror = LogMirror(record.spec, record.log_base, there=record.spec.output_there)
-                context = _context(ledger, record)
-                stream = LogStream(lease.host, record.spec, mirror, context.clock, context.timing.retry_first)
-                while lease.host.job_status(record.spec)["state"] == "running":
-                    time.sleep(context.timing.status)
-                stream.drained(30)
-                stream.finish()
-                lease.host.close()
-                return 0
-        except MendInput:
-            shown = _print_from(path, shown)
-            time.sleep(0.5)
-    return 0
-
-
-def _catch_up(ledger: Ledger, record: JobRecord) -> None:
-    """Bring and show what the log of a job without a client holds by now."""
-    with claimed(launchers_home(), record.launch):
-        lease = _rented(ledger, record)
-        mirror = LogMirror(record.spec, record.log_base)
-        size = lease.host.job_status(record.spec).get("log_size", 0)
-        if mirror.offset < size:
-            for chunk in lease.host.follow(record.spec, mirror.offset):
-                mirror.feed(chunk)
-                if mirror.offset >= size:
-                    break
-        mirror.close()
-        lease.host.close()
-
-
-def _print_from(path: Path, offset: int) -> int:
-    """Show what a log has got since, as `LogMirror` would; returns how far that is."""
-    if not path.exists():
-        return offset
-    console, cutter = Console(), LineCutter()
-    with path.open("rb") as file:
-        # Shorter than before: its middle was dropped.
-        file.seek(min(offset, path.stat().st_size))
-        while chunk := file.read(1 << 16):
-            console.show(list(cutter.lines(chunk)))
-        console.show(list(cutter.rest()))
-        return file.tell()
+def _abandoned(jobs: list[JobRecord]) -> list[str]:
+    """How to reconnect to launches without a client."""
+    launches = dict.fromkeys(record.launch for record in jobs if not record.state.ended)
+    return [
+        f"No client is attached to {short_id(launch)}; reconnect with `python -m launchers attach {short_id(launch)}`."
+        for launch in launches
+        if not has_client(launch)
+    ]
 
 
 def attach(options: argparse.Namespace) -> int:
     ledger = Ledger.open()
-    launch = ledger.find(options.job)[0].launch
+    launch = find_jobs(ledger, options.job)[0].launch
     return take_up(ledger, launch, options.json)
 
 
@@ -123,7 +69,7 @@ def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
     monitor = DeadlineMonitor()
     with claimed(home, launch):
         records = ledger.jobs(launch)
-        tasks = [_task(ledger, record) for record in records if not record.state.ended]
+        tasks = [task_of(ledger, record) for record in records if not record.state.ended]
         for task in tasks:
             task.context.settings.detach = False
             task.context.monitor = monitor
@@ -131,7 +77,7 @@ def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
         excluded = Excluded()
         if tasks or any(m.billing is not Billing.gone for m in ledger.machines(launch)):
             try:
-                first = tasks[0].context if tasks else _context(ledger, records[0])
+                first = tasks[0].context if tasks else context_of(ledger, records[0])
                 held, waiting = held_machines(first, tasks, excluded)
             except StillBilled as error:
                 held, waiting = [], tasks
@@ -145,83 +91,75 @@ def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
                     close_if_done(ledger, launch)
             still += scheduler.still_billed
     records = ledger.jobs(launch)
-    show_ended(records, time.time(), as_json)
-    if still:
-        raise still[0]
+    try:
+        show_ended(records, time.time(), as_json)
+    finally:  # nothing that the table runs into may cost this message
+        if still:
+            raise still[0]
     return 0 if all(record.state is JobState.finished for record in records) else 1
 
 
 def fetch(options: argparse.Namespace) -> int:
     ledger = Ledger.open()
-    rows = []
-    for record in ledger.find(options.job):
-        with claimed(launchers_home(), record.launch):
-            lease = _rented(ledger, record)
-            report = sync.pull(lease.host, record.spec)
-            sync.say_refused(report, record.spec)
-            lease.host.close()
-        rows.append(
-            {"job": record.spec.id, "files": report.files, "MB": report.bytes / 1e6, "folder": record.spec.folder}
-        )
-    show(Sheet("Fetched", ("job", "files", "MB", "folder"), rows), options.json)
+    rows: list[dict[str, Any]] = []
+    refused: list[MendInput] = []
+    for record in find_jobs(ledger, options.job):
+        try:
+            rows.append(_fetched(ledger, record))
+        except MendInput as problem:  # of several jobs, those that are on no machine have nothing to download
+            refused.append(problem)
+            continue
+        if not options.json:
+            row = rows[-1]
+            got = f"{count(row['files'], 'file')}, {size(row['MB'] * 1e6)}" if row["files"] else "nothing new"
+            print_lines([f"{short_id(record.spec.id)}: downloaded {got} to {record.spec.folder}"])
+    if not rows:
+        raise refused[0]
+    for text in map(str, refused):
+        print(text, file=sys.stderr)
+    if options.json:
+        print_json(rows)
     return 0
+
+
+def _fetched(ledger: Ledger, record: JobRecord) -> dict[str, Any]:
+    """
+    Raises:
+        MendInput: the job is on no machine, or a client is attached and downloads its results.
+    """
+    with claimed(launchers_home(), record.launch):
+        lease = lease_of(ledger, record)
+        report = sync.pull(lease.host, record.spec)
+        sync.say_refused(report, record.spec)
+        lease.host.close()
+    return {"job": record.spec.id, "files": report.files, "MB": report.bytes / 1e6, "folder": record.spec.folder}
 
 
 def cancel(options: argparse.Namespace) -> int:
     ledger = Ledger.open()
-    records = ledger.find(options.job)
+    records = find_jobs(ledger, options.job)
     live = [record for record in records if not record.state.ended]
     if not live:
-        raise MendInput(f"Job {records[0].spec.id} has ended already ({records[0].state.value}): nothing to cancel.")
+        raise MendInput(
+            f"Job {short_id(records[0].spec.id)} has ended already ({records[0].state.value}): nothing to cancel."
+        )
     if all(record.cancel for record in live):
         raise MendInput(
-            f"Job {live[0].spec.id} is being cancelled already: `python -m launchers ps` shows how far it is."
+            f"Job {short_id(live[0].spec.id)} is being cancelled already: `python -m launchers ps` shows its progress."
         )
     for record in live:
         ledger.request_cancel(record.spec.id)
     try:
         take_up(ledger, live[0].launch, options.json)
     except MendInput:
-        print(f"Told the client that attends to {live[0].launch}: it ends the job and brings the results home.")
+        if not has_client(live[0].launch):
+            raise
+        told = [ledger.job(record.spec.id) for record in live]
+        if options.json:
+            print_json(job_rows(told, (), time.time()))
+        else:
+            print(
+                f"Told the client that is attached to {short_id(live[0].launch)}: it lets the job save, downloads the results "
+                "and ends it."
+            )
     return 0
-
-
-def _one(ledger: Ledger, name: str) -> JobRecord:
-    records = ledger.find(name)
-    if len(records) > 1:
-        raise MendInput(f"{name} has {len(records)} jobs: name one, such as {records[0].spec.id}.")
-    return records[0]
-
-
-def _context(ledger: Ledger, record: JobRecord) -> LaunchContext:
-    settings = typed(descriptor(record.spec.settings["name"]).settings, record.spec.settings, "provider")
-    timing = typed(Timing, record.spec.timing, "timing")
-    return open_context(record.launch, settings, timing, launchers_home(), ledger)
-
-
-def _task(ledger: Ledger, record: JobRecord) -> Task:
-    return Task(record.spec, _context(ledger, record), load(record.spec.snapshot, launchers_home()))
-
-
-def _rented(ledger: Ledger, record: JobRecord) -> Lease:
-    """The machine that a job is on.
-
-    Raises:
-        MendInput: it is on none.
-    """
-    context = _context(ledger, record)
-    machine = ledger.machine(record.machine) if record.machine else None
-    if machine is not None and machine.instance is not None and machine.offer.per_job:
-        guard = context.monitor.guard(context, machine.label, per_job=True)
-        return Lease(machine, context.open_host(context, machine, None), guard)
-    if machine is None or machine.instance is None or machine.billing is Billing.gone:
-        raise MendInput(
-            f"Job {record.spec.id} is on no machine ({record.state.value}); what is here lies in {record.spec.folder}."
-        )
-    status = context.retry(lambda: context.provider.status(machine.instance or ""))
-    if status.state is not MachineState.running:
-        raise LaunchError(
-            f"The machine of job {record.spec.id} does not run ({status.detail}): `python -m launchers attach` moves it."
-        )
-    guard = context.monitor.guard(context, machine.label, per_job=False)
-    return Lease(machine, context.open_host(context, machine, status), guard)

@@ -1,44 +1,45 @@
-"""stop, reap, cost: what ends rentals and adds them up."""
+"""stop, reap, cost: destroy machines and add up what they cost."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from launchers.cli.endpoints import url_for
-from launchers.cli.jobs import MACHINE_COLUMNS, _context, machine_row
-from launchers.cli.tables import Sheet, show
+from launchers.cli.job_tables import job_rows, machines_table
+from launchers.cli.keys import missing_text, no_provider
+from launchers.cli.prompts import agreed
+from launchers.cli.reopen import context_of, has_client, is_attended
+from launchers.cli.selection import NO_JOBS, find_jobs
+from launchers.cli.tables import Sheet, print_lines, show
 from launchers.clock import WallClock, pauses
 from launchers.errors import CredentialError, LaunchError, MendInput, StillBilled
-from launchers.job import Billing, JobSpec, JobState, MachineStatus, is_our_label
+from launchers.formats import count, short_id, short_label
+from launchers.job import Billing, JobState, MachineStatus, is_our_label
 from launchers.launcher import close_if_done
-from launchers.ledger import SETTLE_S, Ledger, MachineRecord, launchers_home
-from launchers.lifecycle.reconnect import claimed
+from launchers.ledger import SETTLE_S, Ledger, MachineRecord
 from launchers.lifecycle.release import confirm_gone, release, still_billed
 from launchers.providers import open_provider, stop_command
 from launchers.providers.base import Provider
 from launchers.registry import names
-from launchers.settings import Timing
 
 DESTROY_TOTAL_S = 60.0
-OVERDUE_S = 300.0
-"""Beyond its deadline, for a living client to destroy a machine and confirm it."""
 
 
 def stop(options: argparse.Namespace) -> int:
     ledger = Ledger.open()
-    records = ledger.find(options.job)
+    records = find_jobs(ledger, options.job)
     launch = records[0].launch
     machines = [m for m in ledger.machines(launch) if m.billing is not Billing.gone]
     if not machines:
-        raise MendInput(f"Launch {launch} has no machine that is billed.")
-    show(Sheet("Ends now", MACHINE_COLUMNS, [machine_row(m, time.time()) for m in machines]), options.json)
-    if not _agreed(options, "End these machines without fetching anything?"):
+        raise MendInput(f"Launch {short_id(launch)} has no machine that is billed: nothing to stop.")
+    show(machines_table(machines, time.time(), "To be destroyed"), options.json)
+    if not agreed(options.yes, "Destroy these machines without downloading anything?"):
         return 1
-    context = _context(ledger, records[0])
+    context = context_of(ledger, records[0])
     for record in ledger.jobs(launch):
         if not record.state.ended:
             ledger.request_cancel(record.spec.id)
@@ -52,16 +53,17 @@ def stop(options: argparse.Namespace) -> int:
 
 
 def reap(options: argparse.Namespace) -> int:
-    """Everything billed that carries our label or that this ledger created, and that no living client attends to."""
+    """Destroy billed machines with our label or from this ledger that no client is attached to."""
     ledger = Ledger.open()
     rows, found = [], []
-    silent: list[str] = []
-    for provider, api_url in _providers(ledger, options.api_url):
+    opened, keyless = _providers(ledger, options.api_url)
+    problems: list[str] = []
+    for provider, api_url in opened:
         try:
             machines = provider.list_mine()
         except LaunchError as error:
-            # One market that does not answer must not keep the machines of the others.
-            silent.append(f"{provider.name}: {error}")
+            # A market that does not answer must not keep machines of others alive.
+            problems.append(f"{provider.name}: {error}")
             continue
         for machine in machines:
             if _is_orphan(ledger, (provider.name, api_url), machine, options.all_clients):
@@ -72,70 +74,85 @@ def reap(options: argparse.Namespace) -> int:
                         "card": machine.gpu, "state": machine.state.value, "$/h": machine.price,
                     }
                 )  # fmt: skip
-    show(
-        Sheet("Billed, and attended to by nobody", ("machine", "provider", "instance", "card", "state", "$/h"), rows),
-        options.json,
-    )
-    if found and not _agreed(options, f"End {len(found)} machine(s)?"):
+    note = missing_text("Not checked, because there is no key:", keyless) if keyless else ""
+    _show_orphans(rows, note, options.json)
+    if found and not agreed(options.yes, f"Destroy {count(len(found), 'machine')}?"):
         return 1
-    problems = [problem for provider, url, machine in found if (problem := _end(ledger, provider, url, machine))]
-    problems += silent
-    _settle_gone(ledger, options.api_url)
     problems += [
-        still_billed(m, "and it is not listed yet") for m in ledger.machines() if m.unsettled and not _is_held(m)
+        f"{still_billed(m, 'there is no key to check it with')} {keyless[m.provider]}"
+        for m in ledger.machines()
+        if m.billing is not Billing.gone and m.provider in keyless
+    ]
+    problems += [problem for provider, url, machine in found if (problem := _end(ledger, provider, url, machine))]
+    _settle_gone(ledger, opened)
+    problems += [
+        still_billed(m, "and it is not listed yet")
+        for m in ledger.machines()
+        if m.unsettled and m.provider not in keyless and not has_client(m.launch)
     ]
     if problems:
         raise StillBilled(" ".join(problems))
     return 0
 
 
+def _show_orphans(rows: list[dict[str, Any]], note: str, as_json: bool) -> None:
+    if rows or as_json:
+        columns = ("machine", "provider", "instance", "card", "state", "$/h")
+        title = "Orphaned machines that are still billed"
+        show(Sheet(title, columns, rows, note, frozenset({"$/h"}), formats={"machine": short_label}), as_json)
+        return
+    print_lines(["No orphaned machine is billed.", *note.splitlines()])
+
+
 def cost(options: argparse.Namespace) -> int:
     ledger = Ledger.open()
     now = time.time()
-    wanted = {r.launch for r in ledger.find(options.job)} if options.job else None
-    by_provider: dict[str, float] = {}
-    for machine in ledger.machines():
-        if wanted is None or machine.launch in wanted:
-            by_provider[machine.provider] = by_provider.get(machine.provider, 0.0) + machine.cost(now)
+    wanted = {r.launch for r in find_jobs(ledger, options.job)} if options.job else None
+    machines = [m for m in ledger.machines() if wanted is None or m.launch in wanted]
     jobs = [r for r in ledger.jobs() if wanted is None or r.launch in wanted]
-    rows = [{"what": r.spec.id, "provider": r.spec.settings["name"], "$": r.cost} for r in jobs]
+    by_provider: dict[str, float] = {}
+    for machine in machines:
+        by_provider[machine.provider] = by_provider.get(machine.provider, 0.0) + machine.cost(now)
+    rows = [{"what": row["job"], "provider": row["provider"], "$": row["$"]} for row in job_rows(jobs, machines, now)]
     rows += [{"what": "all machines", "provider": name, "$": total} for name, total in sorted(by_provider.items())]
-    note = "By our own meter: seconds times the billed rate. Traffic and the provider's rounding are not in it."
-    show(Sheet("Spent", ("what", "provider", "$"), rows, note, frozenset({"$"})), options.json)
+    if not rows and not options.json:
+        print(NO_JOBS)
+        return 0
+    note = "Estimated from run time x hourly rate; excludes traffic and provider rounding."
+    sheet = Sheet("Spent", ("what", "provider", "$"), rows, note, frozenset({"$"}), formats={"what": short_id})
+    show(sheet, options.json)
     return 0
 
 
-def _agreed(options: argparse.Namespace, question: str) -> bool:
-    if options.yes:
-        return True
-    if not sys.stdin.isatty():
-        print(f"{question} Nothing was done: say --yes in a script.", file=sys.stderr)
-        return False
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+Opened = list[tuple[Provider, str | None]]
 
 
-def _providers(ledger: Ledger, given: Sequence[str]) -> list[tuple[Provider, str | None]]:
-    """Every market this ledger rented at and has open ends, and those a key is here for.
+def _providers(ledger: Ledger, given: Sequence[str]) -> tuple[Opened, dict[str, LaunchError]]:
+    """The markets where this ledger has machines, and those with a key; and the errors of those without one.
 
-    A ledger that only ever rehearsed with an emulator does not ask the real markets.
+    A ledger that was only used with emulators does not ask the real markets.
+
+    Raises:
+        CredentialError: there is no key at all.
     """
     machines = ledger.machines()
     rehearsal = bool(machines) and all(machine.api_url for machine in machines) and not given
-    places: set[tuple[str, str | None]] = set() if rehearsal else {(name, url_for(given, name)) for name in names()}
-    places |= {(m.provider, m.api_url) for m in machines if m.billing is not Billing.gone}
-    opened, problems = [], []
-    for name, url in sorted(places, key=str):
+    markets: set[tuple[str, str | None]] = set() if rehearsal else {(name, url_for(given, name)) for name in names()}
+    markets |= {(m.provider, m.api_url) for m in machines if m.billing is not Billing.gone}
+    opened: Opened = []
+    keyless: dict[str, LaunchError] = {}
+    for name, url in sorted(markets, key=str):
         try:
             opened.append((open_provider(name, url), url))
         except CredentialError as error:
-            problems.append(error)
-    if not opened and problems:
-        raise problems[0]
-    return opened
+            keyless[name] = error
+    if keyless and not opened and all(m.billing is Billing.gone for m in machines):
+        raise no_provider(keyless)
+    return opened, keyless
 
 
 def _rented_at(ledger: Ledger, market: tuple[str, str | None]) -> list[MachineRecord]:
-    """What this ledger rented at one market: another may give the same number to a machine that is not ours."""
+    """Machines that this ledger rented at one market: at another, the same id may be a machine that is not ours."""
 
     def plain(name: str, url: str | None) -> tuple[str, str]:
         return name, (url or "").rstrip("/")
@@ -151,43 +168,7 @@ def _is_orphan(ledger: Ledger, market: tuple[str, str | None], machine: MachineS
     if record is None and labelled is None and not is_our_label(machine.label, None if all_clients else ledger.client):
         return False
     owner = record or labelled
-    return owner is None or not _is_attended(ledger, owner.launch, owner)
-
-
-def _is_held(machine: MachineRecord) -> bool:
-    """Whether a living client holds the launch of a machine."""
-    try:
-        with claimed(launchers_home(), machine.launch):
-            return False
-    except MendInput:
-        return True
-
-
-def _is_attended(ledger: Ledger, launch: str, machine: MachineRecord | None = None) -> bool:
-    """Whether a living client holds the launch, or its job runs on as it should; past its deadline, neither counts.
-
-    Of one `machine`, where one is given: a client that hangs must not protect it for ever.
-    """
-    jobs = ledger.jobs(launch)
-    if machine is not None and jobs and time.time() >= deadline_of(machine, jobs[0].spec) + OVERDUE_S:
-        return False
-    try:
-        with claimed(launchers_home(), launch):
-            pass
-    except MendInput:
-        return True
-    machines = [m for m in ledger.machines(launch) if m.billing is not Billing.gone]
-    # A detached job is left alone: `attach` is what ends it.
-    running = [j for j in jobs if j.state is JobState.running and j.spec.settings["detach"]]
-    return bool(running and any(time.time() < deadline_of(m, jobs[0].spec) for m in machines))
-
-
-def deadline_of(machine: MachineRecord, job: JobSpec) -> float:
-    """When the client of a machine destroys it, whatever it says."""
-    if machine.deadline is not None:
-        return machine.deadline
-    hours = float(job.settings["max_hours"])  # written before ledgers knew deadlines, or billed by what its jobs run
-    return machine.created + hours * 3600 + job.timing["grace"] + job.timing.get("fetch", Timing.fetch)
+    return owner is None or not is_attended(ledger, owner.launch, owner)
 
 
 def _end(ledger: Ledger, provider: Provider, api_url: str | None, machine: MachineStatus) -> str | None:
@@ -213,11 +194,11 @@ def _end(ledger: Ledger, provider: Provider, api_url: str | None, machine: Machi
     )
 
 
-def _settle_gone(ledger: Ledger, given: Sequence[str]) -> None:
+def _settle_gone(ledger: Ledger, opened: Opened) -> None:
     """Mark as gone what no provider lists any more, and end the jobs of launches that have no machine left."""
     alive: set[tuple[str, str | None]] = set()
     asked: dict[tuple[str, str | None], str] = {}
-    for provider, url in _providers(ledger, given):
+    for provider, url in opened:
         with contextlib.suppress(LaunchError):
             for machine in provider.list_mine():
                 alive |= {(provider.name, machine.instance), (provider.name, machine.label)}
@@ -230,18 +211,18 @@ def _settle_gone(ledger: Ledger, given: Sequence[str]) -> None:
             or (record.provider, record.api_url) not in asked
             # Another account's list says nothing about it.
             or record.account not in (None, asked[record.provider, record.api_url])
-            or _is_attended(ledger, record.launch)
+            or is_attended(ledger, record.launch)
         ):
             continue
         if not {(record.provider, record.instance), (record.provider, record.label)} & alive:
             ledger.machine_gone(record.label, now, charged=False)  # nobody saw when
     for launch in ledger.launches(only_open=True):
         machines = ledger.machines(launch)
-        if any(m.billing is not Billing.gone for m in machines) or _is_attended(ledger, launch):
+        if any(m.billing is not Billing.gone for m in machines) or is_attended(ledger, launch):
             continue
         if any(m.offer.per_job for m in machines):
             continue  # an application ends with its last job: their results wait for `attach`
         for job in ledger.jobs(launch):
             if job.state is JobState.running:
-                # It may be taken up again: what was synced is here.
+                # `attach` may resume it from what was synced.
                 ledger.job_requeued(job.spec.id, lost=False)

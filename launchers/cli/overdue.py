@@ -1,6 +1,6 @@
-"""What commands that want nothing of a machine do first: end machines whose time is over, where no watchdog on the machine can do it.
+"""Overdue machines: destroyed at the start of each command that needs nothing from a machine.
 
-A provider whose machines hold no key of their own leaves that to us: the next command that is run here.
+Where a provider's machines cannot destroy themselves, the next command on this computer does it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from launchers.cli.jobs import _context
-from launchers.cli.money import _is_attended, deadline_of
+from launchers.cli.reopen import context_of, deadline_of, is_attended
 from launchers.errors import LaunchError, MendInput
 from launchers.job import Billing
 from launchers.launcher import close_if_done
@@ -23,11 +22,11 @@ from launchers.providers.base import SelfDestruct
 
 log = logging.getLogger("launchers")
 PATIENCE_S = 20.0
-"""A command that was asked for something else does not wait longer for a provider in trouble."""
+"""How long a command waits for a provider that does not answer: the user asked for something else."""
 
 
 def end_overdue() -> None:
-    """End what is past its deadline, or has no job left, and is attended to by nobody; trouble is told, and stops no command.
+    """Destroy orphaned machines that are past their deadline or have no job left. A failure is a warning, and stops no command.
 
     Looks again for machines whose create call was never answered, and names those that may still be billed.
     """
@@ -48,12 +47,12 @@ def end_overdue() -> None:
 
 def _look_after(ledger: Ledger, machine: MachineRecord) -> None:
     records = ledger.jobs(machine.launch)
-    if not records or _is_attended(ledger, machine.launch, machine):
+    if not records or is_attended(ledger, machine.launch, machine):
         return
     overdue = time.time() >= deadline_of(machine, records[0].spec)
     if not machine.unsettled and not overdue and not all(record.state.ended for record in records):
         return
-    context = _context(ledger, records[0])
+    context = context_of(ledger, records[0])
     if isinstance(context.provider, SelfDestruct) and not machine.unsettled:
         return
     context.timing = replace(context.timing, retry_total=min(context.timing.retry_total, PATIENCE_S))
@@ -65,7 +64,9 @@ def _look_after(ledger: Ledger, machine: MachineRecord) -> None:
                 if machine.unsettled:
                     log.warning("%s", still_billed(machine, "and it is not listed yet"))
             else:
-                context.say(machine.label, "is past its time and attended to by nobody: ending it", logging.WARNING)
+                context.say(
+                    machine.label, "is past its deadline and no client is attached: destroying it", logging.WARNING
+                )
                 release(context, machine.label)
             close_if_done(ledger, machine.launch)
     except LaunchError as error:
@@ -74,7 +75,7 @@ def _look_after(ledger: Ledger, machine: MachineRecord) -> None:
 
 @contextlib.contextmanager
 def _claimed_if_alive(launch: str) -> Iterator[None]:
-    """Hold the launch, unless a client that hangs does: its machine's deadline is over."""
+    """Hold the launch, unless a client that hangs holds it: the machine's deadline has passed."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(MendInput):
             stack.enter_context(claimed(launchers_home(), launch))

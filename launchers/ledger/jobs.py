@@ -49,22 +49,6 @@ class Jobs(Database):
             raise UnknownJob(f"No job matches {job!r}: `python -m launchers ps --all` lists all jobs.")
         return job_record(rows[0])
 
-    def find(self, name: str) -> list[JobRecord]:
-        """The jobs of a launch, or the one job, that `name` means; a unique beginning of an id is enough.
-
-        Raises:
-            UnknownJob: none, or several.
-        """
-        records = self.jobs()
-        exact = [r for r in records if name in (r.spec.id, r.launch)]
-        if exact:
-            return exact
-        starting = [r for r in records if r.spec.id.startswith(name)]
-        if not starting or len({r.launch for r in starting}) > 1:
-            what = "No job matches" if not starting else "More than one job begins with"
-            raise UnknownJob(f"{what} {name!r}: `python -m launchers ps --all` lists all jobs.")
-        return starting
-
     # --- what happens to a job
 
     def job_started(self, job: str, machine: str, log_base: int, now: float) -> None:

@@ -7,7 +7,7 @@ import threading
 from launchers.errors import MendInput
 from launchers.lifecycle.machines import Excluded, Lease, acquire
 from launchers.lifecycle.task import Task, forecast_of
-from launchers.plan import Forecast
+from launchers.planning import Forecast
 from launchers.providers.base import Serverless
 
 

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from launchers.errors import Cancelled, Capped, StillBilled
-from launchers.plan import reserve
+from launchers.planning import reserve
 
 if TYPE_CHECKING:
     from launchers.lifecycle.context import LaunchContext

@@ -30,7 +30,7 @@ from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.deadlines import MAX_COST, MAX_HOURS, MAX_TOTAL_COST, MachineDeadline, Phase, is_over_total
 from launchers.lifecycle.inspection import check_machine
 from launchers.lifecycle.release import LOOKS, find_by_label, release
-from launchers.plan import Forecast, Plan, make_plan, reserve
+from launchers.planning import Forecast, Plan, make_plan, reserve
 from launchers.providers.base import (
     CreateRequest,
     DirectSsh,
@@ -121,6 +121,8 @@ def acquire(
             break
         candidates = plan.require(context.settings.max_cost, balance_of(context))
         record = _intend(context, [candidate.offer for candidate in candidates], job)
+        chosen = next(candidate for candidate in candidates if candidate.offer.id == record.offer.id)
+        context.say(record.label, plan.expectation(chosen))
         try:
             return _acquire_offer(context, record, job, snapshot)
         except OfferTaken as error:

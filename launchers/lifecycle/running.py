@@ -16,7 +16,7 @@ from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.deadlines import CANCELLED, MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Phase, is_over_total
 from launchers.lifecycle.machines import Lease, balance_of
 from launchers.lifecycle.receipt import rental_environment, try_to_write_receipts
-from launchers.plan import reserve
+from launchers.planning import reserve
 from launchers.providers.base import SpotBidding
 from launchers.snapshot import Snapshot
 from launchers.transport import sync

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from launchers.job import JobSpec
 from launchers.lifecycle.context import LaunchContext
-from launchers.plan import Forecast, forecast
+from launchers.planning import Forecast, forecast
 from launchers.providers.base import Serverless
 from launchers.settings import RentalSettings
 from launchers.snapshot import Snapshot

@@ -13,6 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from launchers.capture import is_planning, keep_returns
 from launchers.dispatch import DispatchingLauncher, LaunchRefused
 from launchers.errors import LaunchError, MendInput
 from launchers.search.settings import SweepSettings, checked
@@ -55,6 +56,10 @@ class Searching(Sweeper):
 
         assert self.config is not None
         folder = Path(str(self.config.hydra.sweep.dir)).absolute()
+        if is_planning():  # of a search, one of its jobs
+            points = list(space.grid()) if not settings.searches else list(space.probes())[:1]
+            assert self.launcher is not None
+            return list(self.launcher.launch([list(space.overrides(point)) for point in points], 0))
         if not settings.searches:
             points = list(space.grid())
             alone = len(points) == 1 and settings.seeds == 1
@@ -66,7 +71,9 @@ class Searching(Sweeper):
             raise MendInput(
                 "A search needs a launcher of this package: leave hydra/launcher out, or set provider=local."
             )
-        return SweepLaunch(self.launcher, space, settings).run()
+        results = SweepLaunch(self.launcher, space, settings).run()
+        keep_returns(results)
+        return results
 
 
 def all_params(config: DictConfig, settings: SweepSettings) -> dict[str, str]:

@@ -32,7 +32,7 @@ from launchers.lifecycle.reconnect import held_machines
 from launchers.lifecycle.scheduler import Scheduler
 from launchers.lifecycle.stops import Stops
 from launchers.lifecycle.task import Task
-from launchers.plan import reserve
+from launchers.planning import reserve
 from launchers.providers.base import Serverless
 from launchers.snapshot import Snapshot
 from launchers.testing.clock import VirtualClock

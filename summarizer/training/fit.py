@@ -44,7 +44,7 @@ from summarizer.training.guards import memory_errors, quiet_lightning
 from summarizer.training.module import SummarizationModule
 from summarizer.training.optimizers import warmup_steps
 from summarizer.training.parts import takes_parts
-from summarizer.training.progress import StageMarks, progress_callbacks
+from summarizer.training.progress import ProgressFile, StageMarks, progress_callbacks
 from summarizer.training.reports import ReportedObjective
 from summarizer.training.sharding import repeated_layers
 from summarizer.training.throughput import Throughput
@@ -124,6 +124,7 @@ def trainer_callbacks(
                 config.callbacks.monitor, mode=config.callbacks.mode, patience=config.callbacks.early_stopping_patience
             )
         )
+    callbacks.append(ProgressFile(run.progress_file, schedule.total_steps))
     callbacks += progress_callbacks(schedule.total_steps, config.callbacks.progress)
     callbacks.append(BestCheckpoint(run, config.callbacks.monitor, config.callbacks.mode))
     callbacks.append(StepCheckpoints(run, config.trainer.checkpoint_every_n_steps))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -25,20 +29,36 @@ from summarizer.stages import Stage, Stages
 log = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 10.0
+FIRST_STEPS = 3
+"""Of a training, that say nothing about its rate: the first one compiles."""
+MEASURED_STEPS = 3
+"""Before which there is no rate."""
+RECENT_STEPS = 200
 FACTS_EVERY_SECONDS = 0.5  # reading a loss waits for the device to have computed it
 
 
 class TrainingClock:
-    """Time that training itself takes: validations stand still on it, and are counted at their own mean length."""
+    """Time that training itself takes, and how much of it is left.
+
+    The rate is that of recent steps. The first ones are left out: they compile, tune and fill caches. Validations stand still on
+    this clock, and are counted at their own mean length.
+    """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self.first_step = 0
         self._began = self._paused = self._validated = 0.0
         self._validations: list[int] = []
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT_STEPS + 1)
+        """Steps, each with the time when it had ended."""
 
     def start(self, step: int) -> None:
         self._began, self.first_step = self._now(), step
+
+    def step(self, step: int) -> None:
+        """A batch has ended; several may make a step."""
+        if step - self.first_step >= FIRST_STEPS and (not self._recent or step > self._recent[-1][0]):
+            self._recent.append((step, self._now() - self._began - self._validated))
 
     def pause(self) -> None:
         """A validation begins."""
@@ -49,10 +69,15 @@ class TrainingClock:
         self._validated += self._now() - self._paused
         self._validations.append(step)
 
-    def left(self, step: int, total: int) -> float:
-        """Seconds to the last step; the validations that are still to come included, once one has shown what it takes."""
-        trained = self._now() - self._began - self._validated
-        seconds = (total - step) * trained / max(step - self.first_step, 1)
+    def left(self, total: int) -> float | None:
+        """Seconds to the last step, or None while too few steps were measured.
+
+        The validations that are still to come are included, once one has shown what it takes.
+        """
+        if not self._recent or self._recent[-1][0] - self._recent[0][0] < MEASURED_STEPS:
+            return None
+        (first, began), (step, ended) = self._recent[0], self._recent[-1]
+        seconds = (total - step) * (ended - began) / (step - first)
         count = len(self._validations)
         if count and (last := self._validations[-1] - self.first_step) > 0:
             to_come = (total - step) * count / last
@@ -60,8 +85,50 @@ class TrainingClock:
         return seconds
 
 
+def left_text(seconds: float | None) -> str:
+    """`5.2 min left`; nothing while it is not known."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"{seconds:.0f} s left"
+    return f"{seconds / 60:.1f} min left" if seconds < 5400 else f"{seconds / 3600:.1f} h left"
+
+
+class ProgressFile(Callback):
+    """`progress.json` in the job's folder: `{"step": 200, "steps": 3000, "left_s": 312.0}`, at most every ten seconds."""
+
+    def __init__(self, file: Path, total_steps: int) -> None:
+        self.file, self.total_steps = file, total_steps
+        self._last = -math.inf
+        self._clock = TrainingClock()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._clock.start(trainer.global_step)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._clock.pause()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._clock.resume(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now, step = time.monotonic(), trainer.global_step
+        self._clock.step(step)
+        is_due = now - self._last >= LINE_EVERY_SECONDS or step == self.total_steps
+        if not trainer.is_global_zero or step == self._clock.first_step or not is_due:
+            return
+        self._last = now
+        left = self._clock.left(self.total_steps)
+        said = {"step": step, "steps": self.total_steps, "left_s": None if left is None else round(left, 1)}
+        partial = self.file.with_suffix(".partial")
+        partial.write_text(json.dumps(said))
+        partial.replace(self.file)
+
+
 class ProgressLines(Callback):
-    """`step 200/3000  loss 3.21  9,800 tokens/s  5 min left`, at most every ten seconds, for logs and pipes."""
+    """`step 200/3000  loss 3.21  9,800 tokens/s  5.2 min left`, at most every ten seconds, for logs and pipes."""
 
     def __init__(self, total_steps: int) -> None:
         self.total_steps = total_steps
@@ -79,6 +146,7 @@ class ProgressLines(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now, step = time.monotonic(), trainer.global_step
+        self._clock.step(step)
         if (
             not trainer.is_global_zero
             or step == self._clock.first_step
@@ -86,9 +154,12 @@ class ProgressLines(Callback):
         ):
             return
         self._last = now
-        parts = [f"step {step}/{self.total_steps}", *training_facts(trainer)]
-        parts.append(f"{self._clock.left(step, self.total_steps) / 60:.1f} min left")
-        print("  ".join(parts), flush=True)
+        parts = [
+            f"step {step}/{self.total_steps}",
+            *training_facts(trainer),
+            left_text(self._clock.left(self.total_steps)),
+        ]
+        print("  ".join(filter(None, parts)), flush=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock.resume(trainer.global_step)
@@ -128,11 +199,12 @@ class ProgressBar(Callback):
     ) -> None:
         if self.task is None:
             return
+        self._clock.step(trainer.global_step)
         self.bar.update(self.task, completed=trainer.global_step)
         if time.monotonic() - self._read >= FACTS_EVERY_SECONDS:
             self._read = time.monotonic()
-            left = self._clock.left(trainer.global_step, self.total_steps)
-            self.bar.update(self.task, facts="  ".join(training_facts(trainer)), left=f"{left / 60:.1f} min left")
+            left = left_text(self._clock.left(self.total_steps))
+            self.bar.update(self.task, facts="  ".join(training_facts(trainer)), left=left)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock.pause()

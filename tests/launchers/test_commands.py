@@ -151,7 +151,7 @@ def test_a_living_client_ends_the_job_that_another_command_cancels(user_env: Use
     user_env.wait_for_step(5)
     done = user_env.launchers("cancel", user_env.launch)
     assert done.returncode == 0, done.stderr
-    assert "Told the client that attends" in done.stdout
+    assert "Told the client that is attached" in done.stdout
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "cancelled" in output

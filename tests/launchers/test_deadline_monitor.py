@@ -19,7 +19,7 @@ from launchers.lifecycle.deadlines import (
     MachineDeadline,
     Phase,
 )
-from launchers.plan import reserve
+from launchers.planning import reserve
 from launchers.settings import Timing
 
 

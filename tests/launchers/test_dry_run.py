@@ -29,7 +29,7 @@ def test_published_prices_are_shown_without_an_account(descent: Run, tmp_path: P
     assert price in said
     assert " list prices of " in said
     assert "whether a card is free is not known" in said
-    assert "training 1.0 h" in said
+    assert "training 1 h" in said
 
 
 def test_a_provider_without_published_prices_asks_for_the_key(descent: Run, tmp_path: Path):

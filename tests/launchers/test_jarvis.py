@@ -255,7 +255,7 @@ BAD_INPUT: list[tuple[str, Callable[[UserEnv], None], list[str], str]] = [
         "jarvis has no RTX 4090: the nearest cards there are L4 (24 GB) at $0.44/h, A100 (40 GB) at $0.89/h",
     ),
     ("more cards than are free", nothing, ["provider.num_gpus=8", "provider.max_price=9"], "it has 4 cards, not 8"),
-    ("balance below the estimate", poor, [], "The account holds $0.00"),
+    ("balance below the estimate", poor, [], "The account's balance is $0.00"),
     ("unreachable API", nothing, ["provider.api_url=http://127.0.0.1:9"], "JarvisLabs does not answer"),
     ("an address that is none", nothing, ["provider.api_url=localhost"], "is no address"),
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from jarvislabs.models import ServerMetaGPU
 
 from launchers.errors import NoOffer
 from launchers.job import MachineState, Offer
-from launchers.plan import Forecast, make_plan
+from launchers.planning import Forecast, make_plan
 from launchers.providers.base import Need
 from launchers.providers.jarvis import mapping
 from launchers.providers.jarvis.client import region_codes

@@ -10,7 +10,7 @@ import pytest
 
 from launchers.errors import NoOffer
 from launchers.job import Misfit, Offer
-from launchers.plan import SETUP_HOURS, SPOT_OVERHEAD, Forecast, forecast, make_plan, price
+from launchers.planning import SETUP_HOURS, SPOT_OVERHEAD, Forecast, forecast, make_plan, price
 from launchers.providers.base import Need
 from launchers.providers.vast.settings import VastSettings
 
@@ -111,7 +111,7 @@ def test_a_job_takes_its_setup_its_transfers_and_itself():
     assert found.rent == pytest.approx(found.hours * 0.4)
     assert found.traffic == pytest.approx(9 * 0.01 + 4.5 * 0.02)
     assert found.cost == pytest.approx(found.rent + found.traffic)
-    assert str(found.parts) == "set-up 3 min, download 2 min, training 2.0 h, upload 2 min"
+    assert str(found.parts) == "set-up 3 min, download 1.5 min, training 2 h, upload 1.5 min"
 
 
 def test_a_spot_job_is_expected_to_repeat_some_of_its_work():
@@ -133,7 +133,7 @@ def test_the_balance_must_cover_the_cheapest_offer(balance: float | None, rents:
         assert plan.require(None, balance) == plan.candidates
     else:
         with pytest.raises(
-            NoOffer, match=re.escape(f"The account holds ${balance:.2f} and this job is expected to cost $0.84")
+            NoOffer, match=re.escape(f"The account's balance is ${balance:.2f}, and this job is expected to cost $0.84")
         ):
             plan.require(None, balance)
 
@@ -142,7 +142,7 @@ def test_a_cap_on_the_cost_refuses_what_is_above_it_unless_nothing_better_than_t
     market = [offer(1), offer(2, price=0.45)]
     plan = make_plan(NEED, market, JOB)
     assert [candidate.offer.id for candidate in plan.require(0.84 + 1e-6, None)] == ["1"]
-    with pytest.raises(NoOffer, match=r"costs \$0.84 for this job .* provider.max_cost is \$0.50"):
+    with pytest.raises(NoOffer, match=r"costs \$0.84 for this job .* provider.max_cost \$0.50"):
         plan.require(0.5, None)
     assert len(make_plan(NEED, market, replace(JOB, is_upper_bound=True)).require(0.5, None)) == 2
 

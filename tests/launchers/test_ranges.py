@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from launchers.errors import MendInput, NoOffer
-from launchers.plan import Forecast, make_plan, most
+from launchers.planning import Forecast, make_plan, most
 from launchers.providers.base import Need
 from launchers.providers.jarvis.settings import JarvisSettings
 from launchers.providers.modal.settings import ModalSettings

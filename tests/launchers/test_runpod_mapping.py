@@ -9,7 +9,7 @@ import pytest
 
 from launchers.errors import MendInput, NoOffer, OfferTaken, RetryLater
 from launchers.job import Address, MachineState, Offer
-from launchers.plan import Forecast, make_plan
+from launchers.planning import Forecast, make_plan
 from launchers.providers.base import CreateRequest, Need
 from launchers.providers.runpod import mapping
 from launchers.providers.runpod.checks import check_settings

@@ -6,7 +6,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from launchers.cli.tables import jobs_table, show
+from launchers.cli.job_tables import jobs_table
+from launchers.cli.tables import show
 from launchers.job import JobSpec, JobState, Results
 from launchers.ledger import JobRecord
 

@@ -8,7 +8,7 @@ import pytest
 
 from launchers.errors import NoOffer
 from launchers.job import Address, MachineState
-from launchers.plan import Forecast, make_plan
+from launchers.planning import Forecast, make_plan
 from launchers.providers.base import Need
 from launchers.providers.vast import mapping
 from launchers.providers.vast.settings import VastSettings

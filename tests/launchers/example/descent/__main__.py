@@ -31,6 +31,10 @@ def main(cfg):
             value = (cfg.curve.target - state["weight"]) ** 2
             with (folder / "reports.jsonl").open("a") as reports:
                 reports.write(json.dumps({"step": state["step"], "value": value}) + "\n")
+            left = (cfg.steps - state["step"]) * cfg.seconds_per_step
+            (folder / "progress.json").write_text(
+                json.dumps({"step": state["step"], "steps": cfg.steps, "left_s": left})
+            )
     loss = (cfg.curve.target - state["weight"]) ** 2
     (folder / "metrics.json").write_text(json.dumps({"loss": loss}))
     return loss

@@ -1,4 +1,4 @@
-"""Offers x need -> plan: which machine to rent, what the job costs there, and why the other offers do not fit. Pure."""
+"""Offers x need -> plan: which machine to rent, what the job costs on it, and why other offers do not fit. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from collections import Counter
 from dataclasses import dataclass
 
 from launchers.errors import NoOffer
+from launchers.formats import duration
 from launchers.gpus import find_card
 from launchers.job import Misfit, Offer
 from launchers.providers.base import Need
 from launchers.settings import RentalSettings, Timing
 
 SETUP_HOURS = 0.05
-"""Boot, ssh and installing packages on a machine whose image is already there; the downloads are counted apart."""
+"""Boot, ssh and package installation on a machine that has the image; downloads are counted separately."""
 SPOT_OVERHEAD = 1.10
-"""Expected hours of an interruptible machine against a steady one: work since the last checkpoint is done again."""
+"""Expected hours on a spot machine relative to on-demand: work since the last checkpoint is repeated."""
 NAMED_SUBSTITUTES = 3
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a job is expected to take, wherever it runs: the same object in a dry run, `estimate` and a launch."""
+    """Expected time and transfers of a job: the same object in a dry run, `estimate` and a launch."""
 
     hours: float
     """Of the job itself, on the card asked for."""
     is_upper_bound: bool
-    """Nothing better was known than provider.max_hours."""
+    """The app has no forecast: `hours` is provider.max_hours."""
     download_gb: float
     """Image, packages, models and data that the machine downloads."""
     upload_gb: float = 0.0
@@ -35,13 +36,13 @@ class Forecast:
 
 
 def forecast(hours: float, settings: RentalSettings) -> Forecast:
-    """The forecast of a job that its app expects to run for so many hours."""
+    """The forecast of a job, from the hours that its app expects."""
     return Forecast(hours, hours >= settings.max_hours, settings.expected_download_gb, settings.expected_results_gb)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a job's time on one offer goes into, in hours."""
+    """Parts of a job's time on one offer, in hours."""
 
     setup: float
     download: float
@@ -54,11 +55,7 @@ class Parts:
 
     def __str__(self) -> str:
         parts = {"set-up": self.setup, "download": self.download, "training": self.training, "upload": self.upload}
-        return ", ".join(f"{name} {_duration(hours)}" for name, hours in parts.items())
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min"
+        return ", ".join(f"{name} {duration(hours * 3600)}" for name, hours in parts.items())
 
 
 @dataclass(frozen=True)
@@ -96,14 +93,20 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Plan:
-    """Candidates, cheapest for this job first, spot and on-demand side by side; the ones of the wrong kind are only shown."""
+    """Candidates, cheapest for this job first. Offers of the other kind (spot or on-demand) are shown, never rented."""
 
     need: Need
     forecast: Forecast
     candidates: tuple[Candidate, ...]
     alternatives: tuple[Candidate, ...]
-    """What the other kind (spot or on-demand) would cost."""
+    """Fitting offers of the other kind (spot or on-demand)."""
     refusals: tuple[Refusal, ...]
+
+    def expectation(self, candidate: Candidate) -> str:
+        """Time and cost of the job on an offer, in words: the same in a dry run and in a launch."""
+        bound = "at most " if self.forecast.is_upper_bound else ""
+        time = duration(candidate.hours * 3600)
+        return f"expected: {bound}{time} and ${candidate.cost:.2f} ({candidate.parts})"
 
     def require(self, max_cost: float | None, balance: float | None) -> tuple[Candidate, ...]:
         """The candidates within the caps.
@@ -116,8 +119,8 @@ class Plan:
         best = self.candidates[0]
         if balance is not None and not balance >= best.cost:
             raise NoOffer(
-                f"The account holds ${balance:.2f} and this job is expected to cost ${best.cost:.2f} "
-                f"({best.hours:.1f} h at ${best.offer.price:.3f}/h): add credit, or plan fewer hours with provider.max_hours."
+                f"The account's balance is ${balance:.2f}, and this job is expected to cost ${best.cost:.2f} "
+                f"({best.hours:.1f} h at ${best.offer.price:.3f}/h): add credit, or lower provider.max_hours."
             )
         within = tuple(
             c for c in self.candidates if max_cost is None or self.forecast.is_upper_bound or c.cost <= max_cost
@@ -125,12 +128,12 @@ class Plan:
         if not within:
             raise NoOffer(
                 f"The cheapest fitting offer costs ${best.cost:.2f} for this job ({best.hours:.1f} h at "
-                f"${best.offer.price:.3f}/h) and provider.max_cost is ${max_cost:.2f}: raise it, or make the job smaller."
+                f"${best.offer.price:.3f}/h), more than provider.max_cost ${max_cost:.2f}: raise it, or make the job smaller."
             )
         return within
 
     def why_none(self) -> str:
-        """Why there is no candidate: which settings refuse how many offers, and what the nearest offer lacks."""
+        """Why there is no candidate: how many offers each setting refuses, and what the nearest offer lacks."""
         wanted = f"{self.need.num_gpus} x {self.need.gpu or 'any card'}{' (spot)' if self.need.spot else ''}"
         if not self.refusals:
             return f"No machine with {wanted} is on the market now: choose other hardware, or try again later."
@@ -139,17 +142,17 @@ class Plan:
         nearest = min(self.refusals, key=lambda r: (len(r.misfits), r.offer.price))
         return (
             f"No offer of {wanted} fits: {self._filters()}. The nearest is {nearest.offer.id} at ${nearest.offer.price:.3f}/h "
-            f"in {nearest.offer.region or 'an unknown place'}: {nearest.reason}."
+            f"in {_place(nearest.offer)}: {nearest.reason}."
         )
 
     def _filters(self) -> str:
-        """The settings that refuse offers, the one that refuses most first."""
+        """The settings that refuse offers, most refusals first."""
         counts = Counter(name for refusal in self.refusals for name in {misfit.setting for misfit in refusal.misfits})
         named = [f"{name} refuses {count}" for name, count in sorted(counts.items(), key=lambda c: (-c[1], c[0]))]
         return f"of {len(self.refusals)} on the market, {', '.join(named)}"
 
     def _substitutes(self) -> str:
-        """The cards nearest in memory to the one that the market does not have, each at its lowest price."""
+        """The cards with the most similar memory, each at its lowest price."""
         offers = [refusal.offer for refusal in self.refusals]
         free = [offer for offer in offers if offer.num_gpus >= self.need.num_gpus]
         cheapest: dict[str | None, Offer] = {}
@@ -161,10 +164,45 @@ class Plan:
         return f"the nearest cards there are {named}; choose one with hardware or provider.gpu, or another provider"
 
 
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job of a launch that was only planned.
+
+    Attributes:
+        number: of the job in its sweep.
+        overrides: those of this job.
+        provider: `provider.name`.
+        plan: offers for this job; None where it needs no rented machine.
+        most: $ that the job can cost at most.
+        note: where the prices come from, if not from the provider's market.
+        refusal: why a launch would be refused; None if it would not.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    provider: str
+    plan: Plan | None = None
+    most: float = 0.0
+    note: str = ""
+    refusal: str | None = None
+
+    @property
+    def best(self) -> Candidate | None:
+        """The offer that would be rented first, with its time and cost for this job."""
+        return self.plan.candidates[0] if self.plan is not None and self.plan.candidates else None
+
+    @property
+    def cost(self) -> float | None:
+        """$ of this job on the best offer; None where there is none."""
+        if self.plan is None:
+            return 0.0
+        return self.best.cost if self.best else None
+
+
 def make_plan(
     need: Need, offers: list[Offer], forecast: Forecast, excluded_hosts: frozenset[str] = frozenset()
 ) -> Plan:
-    """Price every offer for the job, and sort out those that do not fit."""
+    """Price every offer for the job, and refuse those that do not fit."""
     fitting: list[Candidate] = []
     refusals = []
     for offer in filter(_is_meant, offers):
@@ -186,7 +224,7 @@ def make_plan(
 
 
 def price(offer: Offer, forecast: Forecast) -> Candidate:
-    """What the job costs on this offer: rent for the job, the set-up and the transfers, plus the traffic's own price."""
+    """The cost of the job on an offer: rent during set-up, transfers and training, plus the price of the traffic."""
     parts = Parts(
         setup=forecast.setup_hours,
         download=_transfer_hours(forecast.download_gb, offer.download_mbps),
@@ -197,18 +235,22 @@ def price(offer: Offer, forecast: Forecast) -> Candidate:
     return Candidate(offer, parts, traffic)
 
 
+def _place(offer: Offer) -> str:
+    return {"": "an unknown region", "any": "any region"}.get(offer.region, offer.region)
+
+
 def _transfer_hours(gigabytes: float, mbps: float) -> float:
     return gigabytes * 8000 / max(mbps, 1) / 3600
 
 
 def _is_meant(offer: Offer) -> bool:
-    """Whether an offer's numbers are numbers: NaN passes every comparison with a cap."""
+    """Whether all figures of an offer are finite: NaN would pass every comparison with a cap."""
     numbers = [value for value in vars(offer).values() if isinstance(value, (int, float))]
     return all(math.isfinite(number) for number in numbers) and offer.price >= 0
 
 
 def most(settings: RentalSettings, timing: Timing, jobs: int) -> float:
-    """$ that a launch can cost at most: each job to its caps, then as long as saving and downloading may take."""
+    """The most that a launch can cost, in $: each job up to its caps, plus the time to save and download."""
     by_hours = settings.max_price * settings.max_hours
     capped = by_hours if settings.max_cost is None else min(settings.max_cost, by_hours)
     all_jobs = jobs * (capped + settings.max_price * reserve(timing) / 3600)
@@ -216,12 +258,12 @@ def most(settings: RentalSettings, timing: Timing, jobs: int) -> float:
 
 
 def reserve(timing: Timing) -> float:
-    """Seconds beyond its cap after which a job's machine is destroyed, whatever the machine says."""
+    """Seconds after its cap when a job's machine is destroyed, whatever the machine says."""
     return timing.grace + timing.fetch
 
 
 def _misfits(need: Need, offer: Offer) -> list[Misfit]:
-    """Why an offer does not fit, with the settings that would let it in."""
+    """Why an offer does not fit, and the settings that refuse it."""
     found = [Misfit("provider.gpu", f"its card is {offer.gpu}, not {need.gpu}")] if offer.substitute else []
     if need.max_price is not None and offer.price > need.max_price:
         found.append(Misfit("provider.max_price", f"it costs more than provider.max_price ${need.max_price:.2f}/h"))
@@ -237,6 +279,6 @@ def _misfits(need: Need, offer: Offer) -> list[Misfit]:
         text = f"its {offer.download_mbps:.0f} Mbit/s is below provider.min_download_mbps {need.download_mbps:.0f}"
         found.append(Misfit("provider.min_download_mbps", text))
     if need.region and need.region.lower() not in offer.region.lower():
-        text = f"it is in {offer.region or 'an unknown place'}, not provider.region {need.region}"
+        text = f"it is in {_place(offer)}, not provider.region {need.region}"
         found.append(Misfit("provider.region", text))
     return [*found, *offer.misfits]

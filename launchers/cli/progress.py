@@ -1,0 +1,59 @@
+"""Progress of a job, from files that it writes and that are downloaded while it runs.
+
+`progress.json`: `{"step": 200, "steps": 3000, "left_s": 312.0}`, the last two where the job knows them. Without it, the
+last step of `reports.jsonl`. Both come from a rented machine: values that make no sense are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launchers.search.reports import FILE as REPORTS
+from launchers.search.reports import parse_report
+
+FILE = "progress.json"
+_MOST_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of a running job, when its files were last downloaded."""
+
+    step: int
+    steps: int | None = None
+    left_s: float | None = None
+    """Seconds to its end."""
+
+
+def progress_of(folder: Path) -> Progress | None:
+    """The progress in a job's folder; None if there is none."""
+    try:
+        said = json.loads(_tail(folder / FILE))
+    except ValueError:
+        said = None
+    if isinstance(said, dict) and (step := _whole(said.get("step"))) is not None:
+        return Progress(step, _whole(said.get("steps")), _seconds(said.get("left_s")))
+    reports = [report for line in _tail(folder / REPORTS).splitlines() if (report := parse_report(line))]
+    return Progress(reports[-1][0]) if reports else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
+
+
+def _seconds(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) and value >= 0 else None
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - _MOST_BYTES, 0))
+            return file.read(_MOST_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
