@@ -16,8 +16,9 @@ from launchers.errors import CredentialError, LaunchError, MendInput, StillBille
 from launchers.job import Billing, JobSpec, JobState, MachineStatus, is_our_label
 from launchers.launcher import close_if_done
 from launchers.ledger import SETTLE_S, Ledger, MachineRecord, launchers_home
+from launchers.lifecycle.ended import settle_proven
 from launchers.lifecycle.reconnect import claimed
-from launchers.lifecycle.release import confirm_gone, release, still_billed
+from launchers.lifecycle.release import confirm_gone, lease_end, release, still_billed
 from launchers.providers import open_provider, stop_command
 from launchers.providers.base import Provider
 from launchers.registry import names
@@ -44,6 +45,7 @@ def stop(options: argparse.Namespace) -> int:
             ledger.request_cancel(record.spec.id)
     for machine in machines:
         release(context, machine.label)
+    settle_proven(ledger, launch, time.time())
     for record in ledger.jobs(launch):
         if not record.state.ended:
             ledger.job_ended(record.spec.id, JobState.cancelled, "stopped", time.time())
@@ -234,7 +236,9 @@ def _settle_gone(ledger: Ledger, given: Sequence[str]) -> None:
         ):
             continue
         if not {(record.provider, record.instance), (record.provider, record.label)} & alive:
-            ledger.machine_gone(record.label, now, charged=False)  # nobody saw when
+            # Nobody saw when: it is charged to the end of its lease at most.
+            charged = record.instance is not None and not record.offer.per_job
+            ledger.machine_gone(record.label, lease_end(record, now) if charged else now, charged)
     for launch in ledger.launches(only_open=True):
         machines = ledger.machines(launch)
         if any(m.billing is not Billing.gone for m in machines) or _is_attended(ledger, launch):

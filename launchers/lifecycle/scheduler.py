@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
+from dataclasses import replace
 from functools import partial
 
 from launchers.errors import (
@@ -24,6 +25,7 @@ from launchers.job import Billing, JobState
 from launchers.lifecycle.applications import Applications
 from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.deadlines import DeadlineMonitor, Phase
+from launchers.lifecycle.ended import Ended, note_end, read_proof
 from launchers.lifecycle.leftovers import Leftovers, say_what_runs_on, unsettled
 from launchers.lifecycle.machines import Excluded, Lease, check_caps, extend_lease, resume
 from launchers.lifecycle.release import release
@@ -144,6 +146,9 @@ class Scheduler:
     def _tell_source(self, task: Task) -> None:
         with contextlib.suppress(sqlite3.Error, OSError):  # met, and told, where the job's own end is written
             record = task.context.ledger.job(task.job.id)
+            proven = None if record.state.ended else read_proof(task.job)
+            if proven is not None:
+                record = replace(record, state=proven.state, note=proven.note, value=proven.value)
             if record.state.ended:
                 self._source.ended(task, record)
         wake, self._wake = self._wake, threading.Event()
@@ -208,6 +213,10 @@ class Scheduler:
         context, job = task.context, task.job
         ledger, now = context.ledger, context.clock.now
         try:
+            proven = read_proof(job)
+            if proven is not None:
+                self._note_end(task, proven)
+                return lease
             record = ledger.job(job.id)
             is_there = lease is not None and record.machine == lease.record.label
             # A job that is on its machine ends there in good order: `run_job` asks it to save, and brings it home.
@@ -222,7 +231,7 @@ class Scheduler:
             prefix = f"[{job.number}] " if self._prefixed else ""
             report = None if isinstance(self._source, TaskList) else partial(self._source.report, task)
             ended = run_job(context, lease, job, task.snapshot, prefix, report)
-            ledger.job_ended(job.id, ended.state, ended.note, now(), ended.value)
+            self._note_end(task, ended)
             return lease
         except (Preempted, BadMachine, Unreachable) as error:
             if lease is None and ledger.job(job.id).started is None:
@@ -256,6 +265,15 @@ class Scheduler:
                 self._return(context, lease)
             raise
 
+    def _note_end(self, task: Task, ended: Ended) -> None:
+        """A job whose results are here has ended, whether the ledger can be written or not."""
+        try:
+            note_end(task.context.ledger, task.job, ended, task.context.clock.now())
+        except (sqlite3.Error, OSError) as error:
+            log.debug(
+                "the end of %s is not in the ledger yet: %s", task.job.id, error
+            )  # tried again at the end of the launch
+
     def _retires(self, task: Task, error: NoOffer) -> bool:
         """Whether a worker that finds no machine leaves its job to the others, who have some; the last one does not."""
         context = task.context
@@ -273,7 +291,7 @@ class Scheduler:
         context, job = task.context, task.job
         context.say(job.id, f"lost its machine: {error}", logging.WARNING)
         if lease is not None:
-            account(context, lease, job)
+            account(context, lease, job, is_alive=False)
         record = context.ledger.job(job.id)
         restarts, limit = record.restarts, context.settings.max_restarts
         cost, cap = record.cost, context.settings.max_cost
@@ -350,7 +368,7 @@ class Scheduler:
             if context.settings.detach or self._attached:
                 continue  # `attach` starts it
             is_stopped = context.stopping.is_set() or context.leaving.is_set()
-            if self._leftovers.kept and not is_stopped:
+            if (self._leftovers.kept or self._leftovers.mistakes) and not is_stopped:
                 context.say(
                     task.job.id,
                     f"not started: `python -m launchers attach {context.launch}` starts it",
