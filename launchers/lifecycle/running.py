@@ -7,11 +7,13 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from launchers.errors import BadMachine, Capped, LaunchError, MendInput, Preempted, RetryLater, Unreachable
+from launchers.errors import BadMachine, Capped, LaunchError, Preempted, RetryLater, Unreachable
 from launchers.job import JobSpec, JobState, MachineState, Results
+from launchers.lifecycle.after_error import Act, Detached, Facts, Stage, after_error
 from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.deadlines import CANCELLED, MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Phase, is_over_total
 from launchers.lifecycle.ended import Ended, write_proof
@@ -31,10 +33,6 @@ QUEUED_WORD_S = 60.0
 
 
 Report = Callable[[int, float], bool]
-
-
-class Detached(Exception):
-    """The job runs, and this client need not stay."""
 
 
 def run_job(
@@ -123,10 +121,10 @@ def _reach(context: LaunchContext, lease: Lease, act: Callable[[], Any]) -> Any:
         guard.check()
         try:
             return act()
-        except (RetryLater, MendInput) as error:
+        except LaunchError as error:
             guard.check()
-            no_verdict = isinstance(error, MendInput) and lease.record.offer.per_job and guard.phase is not Phase.setup
-            if not isinstance(error, Unreachable) and not no_verdict:
+            facts = Facts(Stage.calling, phase=guard.phase, keeps_jobs=lease.record.offer.per_job)
+            if after_error(error, facts, context.settings).act is Act.pass_on:
                 raise
             now = context.clock.now()
             doubt = _doubt(context, lease)
@@ -136,15 +134,17 @@ def _reach(context: LaunchContext, lease: Lease, act: Callable[[], Any]) -> Any:
                 told = True
                 text = f"{str(error).rstrip('.')}, and {doubt}: trying until its deadline; the job runs on"
                 context.say(job_of(context, lease), text, logging.WARNING)
-            if end is not None and now >= end and lease.record.offer.per_job:
-                text = f"{str(error).rstrip('.')}: the jobs run on without this client"
+            facts = replace(facts, is_silence_over=end is not None and now >= end)
+            then = after_error(error, facts, context.settings).act
+            if then is Act.detach:
                 context.say(
                     context.launch,
-                    f"{text}, `python -m launchers attach {context.launch}` takes them up",
+                    f"{str(error).rstrip('.')}: the jobs run on without this client. Reconnect with "
+                    f"`python -m launchers attach {context.launch}`.",
                     logging.WARNING,
                 )
                 raise Detached from None
-            if end is not None and now >= end:
+            if then is Act.lose:
                 raise BadMachine(
                     f"it runs but did not answer for {context.timing.unreachable:.0f} s ({error})"
                 ) from None
