@@ -1,4 +1,4 @@
-"""A machine that runs jobs, as the lifecycle sees it; how one speaks to it is the transport's business.
+"""What runs jobs, as the lifecycle sees it: machine, job runner and result store; how one speaks to them is the transport's business.
 
 Every method may raise `Unreachable`, and `BadMachine` for an answer that makes no sense; each is safe to call again.
 """
@@ -89,20 +89,32 @@ class JobStatus(TypedDict, total=False):
     """The provider's own words."""
 
 
-class Host(Protocol):
+class Link(Protocol):
+    """A connection, or several."""
+
+    def cut(self) -> None:
+        """Break what waits for the other side, from another thread, and let nothing be asked of it any more."""
+
+    def close(self) -> None: ...
+
+
+class Machine(Protocol):
+    """A host of a lease, apart from the jobs on it."""
+
     def probe(self) -> Probe: ...
 
     def lease(self, terms: dict[str, Any]) -> None:
         """Set the terms under which the machine ends itself; see `launchers/remote/watchdog.py`."""
 
+
+class JobRunner(Protocol):
+    """Starts jobs and follows them."""
+
     def upload(self, snapshot: Snapshot) -> int:
-        """Bring a working tree there; returns how many bytes had to travel."""
+        """Upload a working tree; returns how many bytes had to travel."""
 
     def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
         """Make the environment and return the path of its Python."""
-
-    def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:
-        """Put the files of `folder` into the job's output folder there."""
 
     def start(
         self,
@@ -127,18 +139,24 @@ class Host(Protocol):
     def reports(self, job: JobSpec, offset: int) -> list[str]:
         """Whole new lines of `reports.jsonl` in the job's output folder from a byte offset on; unchecked, a character for each byte."""
 
+    def follow(self, job: JobSpec, offset: int) -> Iterator[bytes]:
+        """The job's log from a byte offset on, as it grows; ends when the job has ended and all was sent."""
+
+
+class ResultStore(Protocol):
+    """Holds the output folders of jobs."""
+
+    def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:
+        """Put the files of `folder` into the job's output folder there."""
+
     def manifest(self, job: JobSpec) -> Manifest: ...
 
     def read(self, job: JobSpec, file: RemoteFile, offset: int) -> Iterator[bytes]:
         """The bytes of an output file from an offset on; nobody has checked how many come."""
 
-    def follow(self, job: JobSpec, offset: int) -> Iterator[bytes]:
-        """The job's log from a byte offset on, as it grows; ends when the job has ended and all was sent."""
-
     def discard(self, job: JobSpec) -> None:
-        """The results are home: remove what would outlive the machine, where the settings say so."""
+        """The results are downloaded: remove what would outlive the machine, where the settings say so."""
 
-    def cut(self) -> None:
-        """Break what waits for the machine, from another thread, and let nothing be asked of it any more."""
 
-    def close(self) -> None: ...
+class Host(Machine, JobRunner, ResultStore, Link, Protocol):
+    """All of it in one object, such as a machine with ssh."""

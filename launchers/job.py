@@ -136,6 +136,8 @@ class MachineStatus:
     host: str
     addresses: tuple[Address, ...] = ()
     """Where it can be reached, best first."""
+    ended: float | None = None
+    """When it ended, where the provider still knows that of a machine that is gone; seconds since the epoch."""
 
 
 def new_launch_id(now: float) -> str:

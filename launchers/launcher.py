@@ -389,7 +389,8 @@ def _raise_if_still_billed(scheduler: Scheduler) -> None:
 def _job_return(job: ComposedJob, record: JobRecord) -> JobReturn:
     from launchers.job import JobState
 
-    if record.state is JobState.finished or not record.state.ended:
+    detached = not record.state.ended and record.spec.settings["detach"]
+    if record.state is JobState.finished or detached:
         return finished(job, JobStatus.COMPLETED, record.value)
     return failed(
         job, JobNotFinished(f"Job {record.spec.id} is {record.state.value}: {shown(record.note or '').rstrip('.')}.")

@@ -21,7 +21,8 @@ from launchers.formats import count, short_id, short_label
 from launchers.job import Billing, JobState, MachineStatus, is_our_label
 from launchers.launcher import close_if_done
 from launchers.ledger import SETTLE_S, Ledger, MachineRecord
-from launchers.lifecycle.release import confirm_gone, release, still_billed
+from launchers.lifecycle.ended import settle_proven
+from launchers.lifecycle.release import confirm_gone, lease_end, release, still_billed
 from launchers.providers import open_provider, stop_command
 from launchers.providers.base import Provider
 from launchers.registry import names
@@ -45,6 +46,7 @@ def stop(options: argparse.Namespace) -> int:
             ledger.request_cancel(record.spec.id)
     for machine in machines:
         release(context, machine.label)
+    settle_proven(ledger, launch, time.time())
     for record in ledger.jobs(launch):
         if not record.state.ended:
             ledger.job_ended(record.spec.id, JobState.cancelled, "stopped", time.time())
@@ -215,7 +217,9 @@ def _settle_gone(ledger: Ledger, opened: Opened) -> None:
         ):
             continue
         if not {(record.provider, record.instance), (record.provider, record.label)} & alive:
-            ledger.machine_gone(record.label, now, charged=False)  # nobody saw when
+            # Nobody saw when: it is charged to the end of its lease at most.
+            charged = record.instance is not None and not record.offer.per_job
+            ledger.machine_gone(record.label, lease_end(record, now) if charged else now, charged)
     for launch in ledger.launches(only_open=True):
         machines = ledger.machines(launch)
         if any(m.billing is not Billing.gone for m in machines) or is_attended(ledger, launch):

@@ -66,9 +66,10 @@ class Jobs(Database):
             db.execute("UPDATE jobs SET machine = ?, restarts = restarts + ? WHERE id = ?", (machine, int(lost), job))
 
     def job_ended(
-        self, job: str, state: JobState, note: str | None, now: float, value: Any = None, leaves: bool = False
-    ) -> None:
-        """For good. `leaves`: its machine is lost, and no longer the one that it is on."""
+        self, job: str, state: JobState, note: str | None, now: float, value: Any = None, leaves: bool = False,
+        results: Results | None = None,
+    ) -> None:  # fmt: skip
+        """For good. `leaves`: its machine is lost, and no longer the one that it is on. `results`: what is here by now."""
         assert state.ended, state
         with self.transaction() as db:
             _move(db, job, state)
@@ -77,6 +78,8 @@ class Jobs(Database):
                 "UPDATE jobs SET note = ?, value = COALESCE(?, value), ended = ? WHERE id = ?",
                 (text, None if value is None else json.dumps(value), now, job),
             )
+            if results is not None:
+                db.execute("UPDATE jobs SET results = ? WHERE id = ?", (results, job))
             if leaves:
                 db.execute("UPDATE jobs SET machine = NULL WHERE id = ?", (job,))
 

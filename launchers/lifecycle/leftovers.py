@@ -9,8 +9,9 @@ import threading
 
 from launchers.errors import LaunchError, StillBilled
 from launchers.job import Billing, JobState
-from launchers.ledger import MachineRecord
+from launchers.ledger import JobRecord, MachineRecord
 from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.ended import read_proof, settle_proven
 from launchers.lifecycle.machines import Lease
 from launchers.lifecycle.release import release, settle_intents, still_billed
 from launchers.lifecycle.task import Task
@@ -56,6 +57,7 @@ class Leftovers:
 
     def settle(self, context: LaunchContext, in_time: bool) -> None:
         """At the end of the launch. `in_time`: false where the user did not wait for the workers."""
+        settle_proven(context.ledger, context.launch, context.clock.now())
         if self.mistakes or not in_time:
             self._settle_forgotten(context, in_time)
         if in_time:
@@ -71,14 +73,17 @@ class Leftovers:
             if record.spec.settings["detach"] or context.leaving.is_set():
                 kept.add(record.machine or "")
                 continue
-            note, outcome = "cancelled by the user", JobState.cancelled
-            if in_time:
-                mistake = self.mistakes[-1]
-                outcome, note = JobState.failed, f"ended here by {type(mistake).__name__}: {mistake}"
+            if read_proof(record.spec) is not None:
+                continue  # only the ledger does not know yet
+            if in_time and not context.stopping.is_set():
+                self._leave_to_attach(context, record)
+                continue
             try:
-                context.ledger.job_ended(record.spec.id, outcome, note, context.clock.now())
+                context.ledger.job_ended(
+                    record.spec.id, JobState.cancelled, "cancelled by the user", context.clock.now()
+                )
             except (sqlite3.Error, OSError) as error:  # its machine costs money all the same
-                log.warning("job %s is %s; the ledger could not be written (%s).", record.spec.id, outcome, error)
+                log.warning("job %s is cancelled; the ledger could not be written (%s).", record.spec.id, error)
         for machine in context.ledger.machines(context.launch):
             if machine.billing is Billing.gone or machine.label in kept or (machine.unsettled and in_time):
                 continue
@@ -89,6 +94,22 @@ class Leftovers:
                 release(context, machine.label)
             except StillBilled as error:
                 self.note(error)
+
+    def _leave_to_attach(self, context: LaunchContext, record: JobRecord) -> None:
+        """Trouble of this side is no verdict about a job: its machine goes, since it holds no results, and the job waits."""
+        mistake = self.mistakes[-1]
+        why = f"{type(mistake).__name__}: {mistake}".rstrip(".")
+        attach = f"python -m launchers attach {context.launch}"
+        context.say(
+            record.spec.id,
+            f"not finished: this client had to stop ({why}). Resume the job with `{attach}`.",
+            logging.ERROR,
+        )
+        try:
+            context.ledger.note_job(record.spec.id, f"this client had to stop ({why}); `{attach}` resumes it")
+            context.ledger.job_requeued(record.spec.id, lost=False)
+        except (sqlite3.Error, OSError) as error:
+            log.debug("not in the ledger: %s", error)
 
     def _name(self, machine: MachineRecord) -> None:
         text = still_billed(machine, "this command was interrupted before that")

@@ -26,6 +26,7 @@ from launchers.gpus import find_card
 from launchers.host import Host, Probe
 from launchers.job import MachineState, MachineStatus, Offer
 from launchers.ledger import MachineRecord
+from launchers.lifecycle.after_error import Act, Facts, Stage, after_error
 from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.deadlines import MAX_COST, MAX_HOURS, MAX_TOTAL_COST, MachineDeadline, Phase, is_over_total
 from launchers.lifecycle.inspection import check_machine
@@ -125,19 +126,21 @@ def acquire(
         context.say(record.label, plan.expectation(chosen))
         try:
             return _acquire_offer(context, record, job, snapshot)
-        except OfferTaken as error:
+        except LaunchError as error:
+            facts = Facts(Stage.acquiring, keeps_jobs=record.offer.per_job)
+            act = after_error(error, facts, context.settings).act
+            if act is Act.pass_on:
+                raise
             problem = error
-            excluded.offers.add(record.offer.id)
-            context.say(context.launch, f"offer {record.offer.id} could not be had: {error}")
-        except (BadMachine, RetryLater) as error:
-            problem = error
-            if isinstance(context.provider, Serverless):
-                # There is no other host to go to.
+            if act is Act.next_offer:
+                excluded.offers.add(record.offer.id)
+                context.say(context.launch, f"offer {record.offer.id} is not available: {error}")
+            elif act is Act.next_host:
+                excluded.hosts.add(record.offer.host)
+                context.say(context.launch, f"host {record.offer.host} is excluded from now on: {error}")
+            else:
                 context.say(context.launch, f"trying again: {error}")
                 context.rest(context.timing.poll)
-                continue
-            excluded.hosts.add(record.offer.host)
-            context.say(context.launch, f"host {record.offer.host} is left out from now on: {error}")
     raise NoOffer(f"No machine could be had after {context.timing.max_attempts} tries; the last problem: {problem}")
 
 

@@ -12,6 +12,7 @@ from launchers.errors import MendInput
 from launchers.job import Billing, JobState, MachineState
 from launchers.ledger import JobRecord, MachineRecord
 from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.ended import read_proof, settle_proven
 from launchers.lifecycle.machines import Excluded, Lease, resume, set_terms
 from launchers.lifecycle.release import find_by_label, release
 from launchers.lifecycle.task import Task
@@ -44,7 +45,13 @@ def held_machines(
     Settles intents whose answer was never seen, and gives back machines that hold no job. Adds to `excluded` the hosts
     of machines that did not come back as what was rented.
     """
-    unfinished = [record for record in context.ledger.jobs(context.launch) if not record.state.ended]
+    settle_proven(context.ledger, context.launch, context.clock.now())
+    tasks = [task for task in tasks if read_proof(task.job) is None]
+    unfinished = [
+        record
+        for record in context.ledger.jobs(context.launch)
+        if not record.state.ended and read_proof(record.spec) is None
+    ]
     by_machine = {record.machine: record for record in unfinished}
     by_id = {task.job.id: task for task in tasks}
     held: list[tuple[Lease, Task]] = []

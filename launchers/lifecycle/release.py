@@ -11,7 +11,7 @@ from functools import partial
 
 from launchers.clock import pauses
 from launchers.errors import LaunchError, StillBilled
-from launchers.job import Billing, MachineStatus
+from launchers.job import Billing, MachineState, MachineStatus
 from launchers.ledger import SETTLE_S, MachineRecord
 from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.receipt import try_to_write_receipts
@@ -21,6 +21,8 @@ from launchers.providers.base import Provider
 log = logging.getLogger("launchers")
 LOOKS = 3
 """Times the provider's list is read before a label counts as absent: it may lag behind a create call."""
+UNWATCHED_S = 60.0
+"""Without a charge, after which a machine may have ended by itself some time ago: while it is watched, each look charges it."""
 
 
 def find_by_label(context: LaunchContext, label: str, looks: int) -> MachineStatus | None:
@@ -62,7 +64,7 @@ def release(context: LaunchContext, label: str, looks: int = LOOKS, refused: boo
     record = context.ledger.machine(label)
     if record.billing is Billing.gone:
         return
-    problem = "the provider still lists it"
+    problem, ended = "the provider still lists it", None
     for _ in pauses(context.clock, context.timing.retry_first, context.timing.retry_total):
         try:
             if record.instance is None:
@@ -78,9 +80,11 @@ def release(context: LaunchContext, label: str, looks: int = LOOKS, refused: boo
                     _write(context, label, partial(context.ledger.machine_created, label, found.instance))
                     record = replace(record, instance=found.instance)
             assert record.instance is not None
+            if ended is None:
+                ended = _ended_by_itself(context, record)
             left = confirm_gone(context.provider, record.instance, label)
             if left is None:
-                return _mark_gone(context, record)
+                return _mark_gone(context, record, ended)
             if left != record.instance:  # resumed under a new id that nobody heard of
                 _write(context, label, partial(context.ledger.machine_replaced, label, left))
                 record = replace(record, instance=left)
@@ -134,8 +138,29 @@ def _leave_open(context: LaunchContext, record: MachineRecord) -> None:
     context.monitor.forget(record.label)
 
 
-def _mark_gone(context: LaunchContext, record: MachineRecord) -> None:
+def _ended_by_itself(context: LaunchContext, record: MachineRecord) -> float | None:
+    """When a machine ended that nobody watched, and that is gone already: as its provider says, or else with its lease.
+
+    None where it still exists, or where its cost was noted so lately that it can't matter.
+    """
     now = context.clock.now()
+    if record.offer.per_job or record.instance is None or now - (record.accounted or record.created) <= UNWATCHED_S:
+        return None
+    try:
+        status = context.provider.status(record.instance)
+    except LaunchError:
+        return None
+    return lease_end(record, now, status.ended) if status.state is MachineState.gone else None
+
+
+def lease_end(record: MachineRecord, now: float, ended: float | None = None) -> float:
+    """Until when a machine is charged that ended while nobody watched: never later than its lease, nor before its last charge."""
+    known = [now if ended is None else ended, now, record.deadline or now]
+    return max(min(known), record.accounted or record.created)
+
+
+def _mark_gone(context: LaunchContext, record: MachineRecord, ended: float | None = None) -> None:
+    now = context.clock.now() if ended is None else ended
     context.monitor.forget(record.label)
     charged = record.instance is not None and not record.offer.per_job
     _write(context, record.label, partial(context.ledger.machine_gone, record.label, now, charged))

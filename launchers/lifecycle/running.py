@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from launchers.errors import BadMachine, Capped, LaunchError, MendInput, Preempted, RetryLater, Unreachable
+from launchers.errors import BadMachine, Capped, LaunchError, Preempted, RetryLater, Unreachable
 from launchers.job import JobSpec, JobState, MachineState, Results
+from launchers.lifecycle.after_error import Act, Detached, Facts, Stage, after_error
 from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.deadlines import CANCELLED, MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Phase, is_over_total
+from launchers.lifecycle.ended import Ended, write_proof
 from launchers.lifecycle.machines import Lease, balance_of
 from launchers.lifecycle.receipt import rental_environment, try_to_write_receipts
 from launchers.planning import reserve
@@ -22,26 +25,14 @@ from launchers.snapshot import Snapshot
 from launchers.transport import sync
 from launchers.transport.logs import LogMirror, LogStream
 
+log = logging.getLogger("launchers")
 LOG_DRAIN_S = 60.0
 PRUNED = "pruned"
 LOW_DISK_GB = 0.2
 QUEUED_WORD_S = 60.0
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a job ended on its machine."""
-
-    state: JobState
-    note: str | None
-    value: Any
-
-
 Report = Callable[[int, float], bool]
-
-
-class Detached(Exception):
-    """The job runs, and this client need not stay."""
 
 
 def run_job(
@@ -79,10 +70,11 @@ def run_job(
     if status["state"] == "lost":
         raise BadMachine(f"the supervisor of job {job.id} died on the machine")
     lease.guard.phase = Phase.fetching
-    _bring_home(context, lease, job)
+    ended = _judge(context, job, status)
+    _bring_home(context, lease, job, ended)
     lease.guard.asked = None  # what this job was asked is nothing to the next one
     lease.guard.phase = Phase.idle
-    return _judge(context, job, status)
+    return ended
 
 
 def _begin(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapshot, found: dict[str, Any]) -> None:
@@ -129,10 +121,10 @@ def _reach(context: LaunchContext, lease: Lease, act: Callable[[], Any]) -> Any:
         guard.check()
         try:
             return act()
-        except (RetryLater, MendInput) as error:
+        except LaunchError as error:
             guard.check()
-            no_verdict = isinstance(error, MendInput) and lease.record.offer.per_job and guard.phase is not Phase.setup
-            if not isinstance(error, Unreachable) and not no_verdict:
+            facts = Facts(Stage.calling, phase=guard.phase, keeps_jobs=lease.record.offer.per_job)
+            if after_error(error, facts, context.settings).act is Act.pass_on:
                 raise
             now = context.clock.now()
             doubt = _doubt(context, lease)
@@ -142,15 +134,17 @@ def _reach(context: LaunchContext, lease: Lease, act: Callable[[], Any]) -> Any:
                 told = True
                 text = f"{str(error).rstrip('.')}, and {doubt}: trying until its deadline; the job runs on"
                 context.say(job_of(context, lease), text, logging.WARNING)
-            if end is not None and now >= end and lease.record.offer.per_job:
-                text = f"{str(error).rstrip('.')}: the jobs run on without this client"
+            facts = replace(facts, is_silence_over=end is not None and now >= end)
+            then = after_error(error, facts, context.settings).act
+            if then is Act.detach:
                 context.say(
                     context.launch,
-                    f"{text}, `python -m launchers attach {context.launch}` takes them up",
+                    f"{str(error).rstrip('.')}: the jobs run on without this client. Reconnect with "
+                    f"`python -m launchers attach {context.launch}`.",
                     logging.WARNING,
                 )
                 raise Detached from None
-            if end is not None and now >= end:
+            if then is Act.lose:
                 raise BadMachine(
                     f"it runs but did not answer for {context.timing.unreachable:.0f} s ({error})"
                 ) from None
@@ -286,14 +280,21 @@ def early_pull(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
         context.ledger.note_results(job.id, Results.partial)
 
 
-def account(context: LaunchContext, lease: Lease, job: JobSpec, billed_s: float | None = None) -> None:
-    """Put what the machine cost since the last time on the job, or what the job itself ran so far."""
+def account(
+    context: LaunchContext, lease: Lease, job: JobSpec, billed_s: float | None = None, is_alive: bool = True
+) -> None:
+    """Put what the machine cost since the last time on the job, or what the job itself ran so far.
+
+    Args:
+        is_alive: whether the machine is billed now; one that was found lost is charged to the end of its lease at most.
+    """
     now = context.clock.now()
     if lease.record.offer.per_job:
         if billed_s is not None:
             context.ledger.charge_job(job.id, billed_s / 3600 * lease.record.price)
         return
-    context.ledger.charge(lease.record.label, now)
+    deadline = context.ledger.machine(lease.record.label).deadline
+    context.ledger.charge(lease.record.label, now if is_alive or deadline is None else min(now, deadline))
 
 
 def _reason_to_stop(context: LaunchContext, lease: Lease, job: JobSpec, billed_s: float | None) -> str | None:
@@ -308,20 +309,26 @@ def _reason_to_stop(context: LaunchContext, lease: Lease, job: JobSpec, billed_s
     return MAX_TOTAL_COST if is_over_total(context) else None
 
 
-def _bring_home(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
-    """Everything, verified, before anyone may end the machine."""
+def _bring_home(context: LaunchContext, lease: Lease, job: JobSpec, ended: Ended) -> None:
+    """Everything, verified, before anyone may end the machine; then the proof of it, before anything else that may fail."""
     for _ in range(3):
         try:
             _reach(context, lease, lambda: sync.pull_all(lease.host, job))
-            sync.finish(job)
-            account(context, lease, job)
-            context.ledger.note_results(job.id, Results.verified)
-            try_to_write_receipts(context.ledger, context.launch, context.clock.now(), lease.record.label)
-            _reach(context, lease, lambda: lease.host.discard(job))
-            return
+            break
         except RetryLater as error:
             problem = error
-    raise BadMachine(f"the results of job {job.id} could not be fetched: {problem}")
+    else:
+        raise BadMachine(f"the results of job {job.id} could not be fetched: {problem}")
+    sync.finish(job)
+    write_proof(job, ended)
+    try:
+        account(context, lease, job)
+        context.ledger.note_results(job.id, Results.verified)
+        try_to_write_receipts(context.ledger, context.launch, context.clock.now(), lease.record.label)
+        _reach(context, lease, lambda: lease.host.discard(job))
+    except (LaunchError, Detached, sqlite3.Error, OSError) as error:
+        # The job is done here, whatever became of its machine or of the ledger since.
+        log.debug("after the results of %s were downloaded: %s", job.id, error)
 
 
 def _judge(context: LaunchContext, job: JobSpec, status: dict[str, Any]) -> Ended:

@@ -6,40 +6,35 @@ import contextlib
 import logging
 import sqlite3
 import threading
+from dataclasses import replace
 from functools import partial
 
 from launchers.errors import (
-    BadMachine,
     Cancelled,
-    Capped,
     Kept,
     LaunchError,
-    NoOffer,
-    Preempted,
     SetupFailed,
     StillBilled,
-    Unreachable,
 )
 from launchers.job import Billing, JobState
+from launchers.lifecycle.after_error import Act, Decision, Detached, Facts, Fate, Stage, after_error
 from launchers.lifecycle.applications import Applications
 from launchers.lifecycle.context import LaunchContext
-from launchers.lifecycle.deadlines import DeadlineMonitor, Phase
+from launchers.lifecycle.deadlines import DeadlineMonitor
+from launchers.lifecycle.ended import Ended, note_end, read_proof
 from launchers.lifecycle.leftovers import Leftovers, say_what_runs_on, unsettled
 from launchers.lifecycle.machines import Excluded, Lease, check_caps, extend_lease, resume
 from launchers.lifecycle.release import release
-from launchers.lifecycle.running import Detached, account, run_job
+from launchers.lifecycle.running import account, run_job
 from launchers.lifecycle.source import TaskList, TaskSource
 from launchers.lifecycle.stops import Stops, wait_out
 from launchers.lifecycle.task import Task
 from launchers.providers.base import Resumes, Serverless
 
 log = logging.getLogger("launchers")
-HOLDS_RESULTS = (Phase.running, Phase.syncing, Phase.fetching)
 KEEP_S = 5.0
 """How long a machine without a job is kept while a search may decide on another one."""
 LOOK_S = 0.5
-SETUPS = 2
-"""After so many machines on which the packages could not be installed, the project is at fault and not the machines."""
 
 
 class Scheduler:
@@ -144,6 +139,9 @@ class Scheduler:
     def _tell_source(self, task: Task) -> None:
         with contextlib.suppress(sqlite3.Error, OSError):  # met, and told, where the job's own end is written
             record = task.context.ledger.job(task.job.id)
+            proven = None if record.state.ended else read_proof(task.job)
+            if proven is not None:
+                record = replace(record, state=proven.state, note=proven.note, value=proven.value)
             if record.state.ended:
                 self._source.ended(task, record)
         wake, self._wake = self._wake, threading.Event()
@@ -206,9 +204,12 @@ class Scheduler:
     def _attempt(self, task: Task, lease: Lease | None) -> Lease | None:
         """One job once; returns the machine if it can take another."""
         context, job = task.context, task.job
-        ledger, now = context.ledger, context.clock.now
         try:
-            record = ledger.job(job.id)
+            proven = read_proof(job)
+            if proven is not None:
+                self._note_end(task, proven)
+                return lease
+            record = context.ledger.job(job.id)
             is_there = lease is not None and record.machine == lease.record.label
             # A job that is on its machine ends there in good order: `run_job` asks it to save, and brings it home.
             if not is_there and (record.cancel or context.stopping.is_set()):
@@ -222,75 +223,83 @@ class Scheduler:
             prefix = f"[{job.number}] " if self._prefixed else ""
             report = None if isinstance(self._source, TaskList) else partial(self._source.report, task)
             ended = run_job(context, lease, job, task.snapshot, prefix, report)
-            ledger.job_ended(job.id, ended.state, ended.note, now(), ended.value)
+            self._note_end(task, ended)
             return lease
-        except (Preempted, BadMachine, Unreachable) as error:
-            if lease is None and ledger.job(job.id).started is None:
-                # The market never answered: there was no machine to lose, and the same again would take as long.
-                ledger.job_ended(job.id, JobState.failed, str(error), now())
-            else:
-                return self._lose(task, lease, error)
-            return None
-        except (Cancelled, Capped) as error:
-            outcome = JobState.cancelled if isinstance(error, Cancelled) else JobState.capped
-            note = str(error)
-            if lease is not None and lease.guard.over is not None:
-                note = f"{note.rstrip('.')}; what was downloaded until then is in {job.folder}"
-                context.say(job.id, f"{outcome.value}: {note}", logging.WARNING)
-            ledger.job_ended(job.id, outcome, note, now())
-            return lease
-        except StillBilled as error:
-            ledger.job_ended(job.id, JobState.failed, str(error), now())
-            raise
-        except Detached:
-            raise
         except Exception as error:
-            if isinstance(error, NoOffer) and lease is None and self._retires(task, error):
-                raise _Retired from None
-            if lease is not None and lease.guard.phase in HOLDS_RESULTS:
-                raise Kept(self._keep(task, lease, error)) from error
-            if isinstance(error, LaunchError):
-                ledger.job_ended(job.id, JobState.failed, str(error), now())
-                return lease
-            if lease is not None:
-                self._return(context, lease)
-            raise
+            facts = self._facts(task, lease, error)
+            return self._act(task, lease, error, facts, after_error(error, facts, context.settings))
 
-    def _retires(self, task: Task, error: NoOffer) -> bool:
-        """Whether a worker that finds no machine leaves its job to the others, who have some; the last one does not."""
-        context = task.context
-        have_some = any(machine.billing is not Billing.gone for machine in context.ledger.machines(context.launch))
-        with self._lock:
-            if self._workers < 2 or not have_some:
-                return False
-            self._workers -= 1
-        self._source.put_back(task)
-        context.say(task.job.id, f"waits for a machine of the other jobs: {error}")
-        return True
+    # --- after an error
 
-    def _lose(self, task: Task, lease: Lease | None, error: LaunchError) -> Lease | None:
-        """A machine went away under a job: take it up again or give it back, and let the job go on within its caps."""
+    def _facts(self, task: Task, lease: Lease | None, error: Exception) -> Facts:
         context, job = task.context, task.job
-        context.say(job.id, f"lost its machine: {error}", logging.WARNING)
         if lease is not None:
-            account(context, lease, job)
+            with contextlib.suppress(sqlite3.Error, OSError):  # trouble of the ledger is met again where it counts
+                account(context, lease, job, is_alive=False)
         record = context.ledger.job(job.id)
-        restarts, limit = record.restarts, context.settings.max_restarts
-        cost, cap = record.cost, context.settings.max_cost
-        outcome, note = JobState.waiting, record.note
         self._failed_setups += isinstance(error, SetupFailed)
-        if isinstance(error, SetupFailed) and self._failed_setups >= SETUPS:
-            outcome = JobState.failed
-            note = f"no environment for it could be made, on {self._failed_setups} machines: {error}"
-        elif restarts >= limit:
-            outcome = JobState.lost
-            note = f"lost {restarts + 1} machines, provider.max_restarts is {limit}; the last: {error}"
-        elif cap is not None and cost >= cap:
-            outcome, note = JobState.capped, f"provider.max_cost is reached; the last machine was lost: {error}"
-        again = None
-        if lease is not None and self._applications.leave(lease, lost=True):
+        others = any(machine.billing is not Billing.gone for machine in context.ledger.machines(context.launch))
+        return Facts(
+            Stage.attempt, phase=lease.guard.phase if lease else None,
+            keeps_jobs=lease is not None and lease.record.offer.per_job, started=record.started is not None,
+            restarts=record.restarts, cost=record.cost, failed_setups=self._failed_setups,
+            others_have_leases=others and self._workers > 1, is_stopping=context.stopping.is_set(),
+            is_over=lease is not None and lease.guard.over is not None,
+            can_resume=isinstance(context.provider, Resumes), folder=job.folder, proof=read_proof(job),
+        )  # fmt: skip
+
+    def _act(self, task: Task, lease: Lease | None, error: Exception, facts: Facts, decision: Decision) -> Lease | None:
+        """Do what was decided; returns the lease that takes the next job.
+
+        Raises:
+            Exception: this worker ends.
+        """
+        context, job, now = task.context, task.job, task.context.clock.now
+        if decision.act is Act.retire:
+            if self._retires(task, error):
+                raise _Retired from None
+            facts = replace(facts, others_have_leases=False)  # they have retired meanwhile
+            return self._act(task, lease, error, facts, after_error(error, facts, context.settings))
+        if decision.act is Act.detach:
+            raise error
+        if decision.act is Act.keep:
+            assert lease is not None
+            raise Kept(self._keep(task, lease, error)) from error
+        if decision.fate is Fate.lost:
+            context.say(job.id, f"lost its machine: {error}", logging.WARNING)
+        elif facts.is_over and decision.act is Act.end:
+            context.say(job.id, f"{decision.state}: {decision.note}", logging.WARNING)
+        lease = self._settle_lease(task, lease, decision)
+        if decision.act is Act.leave:
+            raise error
+        if decision.act is Act.requeue:
+            context.ledger.job_requeued(job.id, lease.record.label if lease else None)
+            self._source.put_back(task)
+            return lease
+        assert decision.act is Act.end
+        assert decision.state is not None
+        if facts.proof is not None:
+            self._note_end(task, facts.proof)
+        else:
+            leaves = decision.fate is Fate.lost
+            context.ledger.job_ended(job.id, decision.state, decision.note, now(), leaves=leaves)
+        if decision.fate is Fate.dropped:
+            raise error
+        return lease
+
+    def _settle_lease(self, task: Task, lease: Lease | None, decision: Decision) -> Lease | None:
+        """The lease after an error: as it was, resumed, or None."""
+        context, job = task.context, task.job
+        if lease is None or decision.fate is Fate.stays:
+            return lease
+        if decision.fate is Fate.released:
+            self._return(context, lease)
+        if decision.fate is not Fate.lost:
+            return None
+        again: Lease | None = None
+        if self._applications.leave(lease, lost=True):
             lease.host.close()
-            if outcome is JobState.waiting and isinstance(error, Preempted) and not context.stopping.is_set():
+            if decision.resumes:
                 again = resume(context, lease.record, job.id, self._excluded)
             if again is None:
                 try:
@@ -298,17 +307,28 @@ class Scheduler:
                 except StillBilled as still:
                     context.ledger.job_ended(job.id, JobState.failed, str(still), context.clock.now())
                     raise
-        # Where a paused machine can be asked for again, its host was no worse than others: somebody paid more.
-        blameless = isinstance(error, Preempted) and isinstance(context.provider, Resumes)
-        if lease is not None and again is None and not lease.record.offer.per_job and not blameless:
+        if again is None and decision.blames:
             self._excluded.hosts.add(lease.record.offer.host)
-        if outcome is JobState.waiting:
-            machine = again.record.label if again else None
-            context.ledger.job_requeued(job.id, machine)
-            self._source.put_back(task)
-        else:
-            context.ledger.job_ended(job.id, outcome, note, context.clock.now(), leaves=True)
         return again
+
+    def _note_end(self, task: Task, ended: Ended) -> None:
+        """A job whose results are here has ended, whether the ledger can be written or not."""
+        try:
+            note_end(task.context.ledger, task.job, ended, task.context.clock.now())
+        except (sqlite3.Error, OSError) as error:
+            log.debug(
+                "the end of %s is not in the ledger yet: %s", task.job.id, error
+            )  # tried again at the end of the launch
+
+    def _retires(self, task: Task, error: Exception) -> bool:
+        """Leave a job to the other workers; false for the last one."""
+        with self._lock:
+            if self._workers < 2:
+                return False
+            self._workers -= 1
+        self._source.put_back(task)
+        task.context.say(task.job.id, f"waits for a machine of the other jobs: {error}")
+        return True
 
     # --- what becomes of machines
 
@@ -350,7 +370,7 @@ class Scheduler:
             if context.settings.detach or self._attached:
                 continue  # `attach` starts it
             is_stopped = context.stopping.is_set() or context.leaving.is_set()
-            if self._leftovers.kept and not is_stopped:
+            if (self._leftovers.kept or self._leftovers.mistakes) and not is_stopped:
                 context.say(
                     task.job.id,
                     f"not started: `python -m launchers attach {context.launch}` starts it",

@@ -142,8 +142,8 @@ class FakeProvider:
 
     def status(self, instance: str) -> MachineStatus:
         self._enter("status")
-        machine = next((m for m in self.machines if m.id == instance), None)
-        if machine is None or machine.ended is not None:
+        machine = next((m for m in self.living() if m.id == instance), None)
+        if machine is None:
             return MachineStatus(instance, "", MachineState.gone, "not known", 0.0, False, None, "")
         return self._status(machine)
 

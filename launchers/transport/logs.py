@@ -12,7 +12,7 @@ from typing import BinaryIO, TextIO
 
 from launchers.clock import Clock
 from launchers.errors import BadMachine, LaunchError, Unreachable
-from launchers.host import Host
+from launchers.host import JobRunner
 from launchers.job import JobSpec
 from launchers.settings import RentalSettings
 from launchers.text import shown_log
@@ -169,8 +169,8 @@ class LogMirror:
 class LogStream:
     """Follows a job's log in a thread of its own, through broken connections, until the job has ended or `stop` is called."""
 
-    def __init__(self, host: Host, job: JobSpec, mirror: LogMirror, clock: Clock, first_pause: float) -> None:
-        self._host, self._job, self._mirror = host, job, mirror
+    def __init__(self, runner: JobRunner, job: JobSpec, mirror: LogMirror, clock: Clock, first_pause: float) -> None:
+        self._runner, self._job, self._mirror = runner, job, mirror
         self._clock, self._first_pause = clock, first_pause
         self._stop = threading.Event()
         self._at_end = threading.Event()
@@ -187,7 +187,7 @@ class LogStream:
         pause = self._first_pause
         while not self._stop.is_set():
             try:
-                for chunk in self._host.follow(self._job, self._mirror.offset):
+                for chunk in self._runner.follow(self._job, self._mirror.offset):
                     self._mirror.feed(chunk)
                     pause = self._first_pause
                     if self._stop.is_set():

@@ -14,7 +14,9 @@ SCRATCH = ".sync"
 """Folder of unfinished downloads and of what is known of finished ones; gone when all is verified."""
 LOG_NAME = "remote.log"
 LOCK_NAME = ".lock"
-_OURS = frozenset((SCRATCH, LOG_NAME, LOCK_NAME))
+END_NAME = ".ended.json"
+"""How the job ended, written once all its results are here: the proof that it never has to run again."""
+_OURS = frozenset((SCRATCH, LOG_NAME, LOCK_NAME, END_NAME))
 _PROGRAMS = frozenset((
     ".git", ".hg", ".jj", ".svn", ".bzr",  # their settings name commands, which a prompt or an editor runs
     ".envrc", ".autoenv", ".mise.toml", "mise.toml", ".vscode", ".idea", ".devcontainer",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launchers.errors import RetryLater
-from launchers.host import Host, Refused, RemoteFile
+from launchers.host import Refused, RemoteFile, ResultStore
 from launchers.job import JobSpec
 from launchers.remote.files import is_digest
 from launchers.settings import RentalSettings
@@ -54,7 +54,7 @@ class Pulled:
     """Files for which this computer's disk has no room now."""
 
 
-def pull(host: Host, job: JobSpec, patterns: list[str] | None = None) -> Pulled:
+def pull(store: ResultStore, job: JobSpec, patterns: list[str] | None = None) -> Pulled:
     """Download what is new of a job's output folder; `patterns=None`: all of it, and what is gone there is removed.
 
     Raises:
@@ -62,7 +62,7 @@ def pull(host: Host, job: JobSpec, patterns: list[str] | None = None) -> Pulled:
         BadMachine: the machine's answers make no sense.
         OSError: this computer's disk is full; what there was room for is here.
     """
-    manifest = host.manifest(job)
+    manifest = store.manifest(job)
     report = Pulled(refused=list(manifest.refused))
     with Folder(job.home) as folder:
         known = _Known(folder)
@@ -81,7 +81,7 @@ def pull(host: Host, job: JobSpec, patterns: list[str] | None = None) -> Pulled:
                         Refused(row.path, "the results are larger than provider.max_results_gb: raise it")
                     )
                 elif patterns is None or matches(row.path, patterns):
-                    _bring_if_possible(host, job, row, folder, known, report)
+                    _bring_if_possible(store, job, row, folder, known, report)
             _remove([path for path in gone if path in known.rows], folder, known)
         finally:
             known.save()
@@ -95,7 +95,7 @@ def pull(host: Host, job: JobSpec, patterns: list[str] | None = None) -> Pulled:
     return report
 
 
-def pull_all(host: Host, job: JobSpec, heartbeat: Callable[[], None] = lambda: None) -> Pulled:
+def pull_all(store: ResultStore, job: JobSpec, heartbeat: Callable[[], None] = lambda: None) -> Pulled:
     """Download everything of a job that has ended, and see that every file here is the one there.
 
     Raises:
@@ -103,7 +103,7 @@ def pull_all(host: Host, job: JobSpec, heartbeat: Callable[[], None] = lambda: N
         OSError: this computer's disk has no room for them.
     """
     for _ in range(CHANGING_TRIES):
-        report = pull(host, job)
+        report = pull(store, job)
         if not report.changing:
             say_refused(report, job)
             return report
@@ -207,17 +207,17 @@ def _clear_partials(folder: Folder, rows: list[RemoteFile]) -> None:
 
 
 def _bring_if_possible(
-    host: Host, job: JobSpec, row: RemoteFile, folder: Folder, known: _Known, report: Pulled
+    store: ResultStore, job: JobSpec, row: RemoteFile, folder: Folder, known: _Known, report: Pulled
 ) -> None:
     try:
-        _bring(host, job, row, folder, known, report)
+        _bring(store, job, row, folder, known, report)
     except OSError as error:
         if error.errno not in _NAMES:
             raise
         report.refused.append(Refused(row.path, f"it does not fit what lies here: {error.strerror}"))
 
 
-def _bring(host: Host, job: JobSpec, row: RemoteFile, folder: Folder, known: _Known, report: Pulled) -> None:
+def _bring(store: ResultStore, job: JobSpec, row: RemoteFile, folder: Folder, known: _Known, report: Pulled) -> None:
     info = folder.info(row.path)
     if info is not None and info.st_size == row.size and known.digest(row.path, info) == row.digest:
         known.remember(row.path, info, row.digest)
@@ -233,7 +233,7 @@ def _bring(host: Host, job: JobSpec, row: RemoteFile, folder: Folder, known: _Kn
             report.postponed.append(row.path)
             return
         if left > 0:
-            with contextlib.closing(_generator(host.read(job, row, here))) as chunks:
+            with contextlib.closing(_generator(store.read(job, row, here))) as chunks:
                 for chunk in chunks:
                     left -= len(chunk)
                     if left < 0:

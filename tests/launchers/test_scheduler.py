@@ -76,7 +76,7 @@ def test_workers_of_one_launch_take_no_offer_twice(run: Run, workers: int, monke
     launch = run(jobs=workers, machines=workers)
     assert states(launch) == ["finished"] * workers
     assert len({machine.offer.id for machine in launch.provider.machines}) == len(launch.provider.machines) == workers
-    assert "could not be had" not in "".join(launch.said)
+    assert "is not available" not in "".join(launch.said)
 
 
 def test_where_the_market_has_fewer_machines_than_workers_those_that_there_are_do_all_jobs(run: Run):

@@ -302,7 +302,7 @@ def test_dependencies_that_do_not_exist_are_told_after_two_machines(user_env: Us
     )
     done = user_env.run("steps=1", "provider.python=null", timeout=280)
     assert done.returncode == 1
-    assert "no environment for it could be made, on 2 machines" in done.stdout + done.stderr
+    assert "its environment could not be installed on 2 machines" in done.stdout + done.stderr
     assert "hydra-core==99.0" in done.stdout + done.stderr
     assert len(user_env.market.history) == 2
     assert user_env.market.billed() == []

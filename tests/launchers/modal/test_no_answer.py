@@ -29,7 +29,7 @@ def test_a_client_that_gets_no_answer_leaves_and_the_job_runs_on(user_env: Modal
     user_env.wait_for_step(5)
     user_env.modal.faults.plant("rpc", "^(Function|App|Volume|Environment)", "UNAVAILABLE", times=1_000_000)
     output, _ = process.communicate(timeout=120)
-    assert f"`python -m launchers attach {user_env.launch}` takes them up" in output
+    assert f"Reconnect with `python -m launchers attach {user_env.launch}`" in output
     assert "Traceback" not in output
     user_env.modal.faults.planted.clear()
     done = user_env.launchers("attach", user_env.launch)
@@ -41,7 +41,7 @@ def test_a_client_that_gets_no_answer_leaves_and_the_job_runs_on(user_env: Modal
 def test_a_job_whose_start_was_never_answered_can_be_cancelled(user_env: ModalUserEnv):
     user_env.modal.faults.plant("rpc", "FunctionMap", "lost", times=1_000_000)
     left = user_env.run("steps=600", "seconds_per_step=0.1", "hydra.launcher.timing.unreachable=1")
-    assert f"`python -m launchers attach {user_env.launch}` takes them up" in left.stdout
+    assert f"Reconnect with `python -m launchers attach {user_env.launch}`" in left.stdout
     assert user_env.modal.running() == 1
     assert user_env.launch in user_env.launchers("ps").stdout
     user_env.modal.faults.planted.clear()
