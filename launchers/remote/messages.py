@@ -35,7 +35,7 @@ def is_digest(value: object) -> bool:
 # --- checks: each returns the value as it is kept, or raises `Nonsense` with what it should be
 
 
-def text(longest: int) -> Check:
+def a_text(longest: int) -> Check:
     def check(value: Any) -> str:
         if not isinstance(value, str) or len(value) > longest:
             raise Nonsense("not a text of at most %d characters" % longest)
@@ -53,14 +53,14 @@ def one_of(*words: str) -> Check:
     return check
 
 
-def optional(inner: Check) -> Check:
+def or_none(inner: Check) -> Check:
     def check(value: Any) -> Any:
         return None if value is None else inner(value)
 
     return check
 
 
-def many(inner: Check, most: int = MAX_ROWS + 1) -> Check:
+def a_list_of(inner: Check, most: int = MAX_ROWS + 1) -> Check:
     def check(value: Any) -> List[Any]:
         if not isinstance(value, list):
             raise Nonsense("not a list")
@@ -71,7 +71,7 @@ def many(inner: Check, most: int = MAX_ROWS + 1) -> Check:
     return check
 
 
-def mapping(inner: Check) -> Check:
+def a_mapping_of(inner: Check) -> Check:
     def check(value: Any) -> Dict[str, Any]:
         if not isinstance(value, dict):
             raise Nonsense("not an object")
@@ -80,48 +80,48 @@ def mapping(inner: Check) -> Check:
     return check
 
 
-def message(kind: Type[Message]) -> Check:
+def a_message(kind: Type[Message]) -> Check:
     return lambda value: decode(kind, value)
 
 
-def number(value: Any) -> float:
+def a_number(value: Any) -> float:
     """Finite and not negative. Compared as it came: a whole number may be too large for a float."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MAX_SIZE:
         raise Nonsense("not a number from 0 on")
     return float(value)
 
 
-def seconds(value: Any) -> float:
-    if number(value) > MAX_SECONDS:  # nor is NaN a time to end at
+def a_time(value: Any) -> float:
+    if a_number(value) > MAX_SECONDS:  # nor is NaN a time to end at
         raise Nonsense("not a time of at most %d s" % MAX_SECONDS)
     return float(value)
 
 
-def size(value: Any) -> int:
+def a_size(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SIZE:
         raise Nonsense("not a size in bytes")
     return value
 
 
-def exit_code(value: Any) -> int:
+def an_exit_code(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 1 << 31:
         raise Nonsense("not an exit code")
     return value
 
 
-def yes_or_no(value: Any) -> bool:
+def a_flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise Nonsense("neither true nor false")
     return value
 
 
-def digest(value: Any) -> str:
+def a_digest(value: Any) -> str:
     if not is_digest(value):
         raise Nonsense("no SHA-256")
     return str(value)
 
 
-def anything(value: Any) -> Any:
+def any_json(value: Any) -> Any:
     """JSON that can be written down again."""
     level = [value]
     for _ in range(MAX_DEPTH):
@@ -171,28 +171,28 @@ def decode(kind: Type[Message], value: Any) -> Message:
 class Blob:
     """A small file that comes with the question; `content` in base64."""
 
-    digest: str = _is(digest)
-    content: str = _is(text(1 << 22))
+    digest: str = _is(a_digest)
+    content: str = _is(a_text(1 << 22))
 
 
 @dataclass(frozen=True)
 class BlobHeader:
     """Stands before the bytes of a blob in a bulk transfer."""
 
-    digest: str = _is(digest)
-    size: int = _is(size)
+    digest: str = _is(a_digest)
+    size: int = _is(a_size)
 
 
 @dataclass(frozen=True)
 class Entry:
     """One entry of a working tree, or of the state that a job continues from: a file with `digest`, a link with `link`, or a folder."""
 
-    path: str = _is(text(LONG_TEXT))
-    digest: str = _is(text(64), default="")
-    size: int = _is(size, default=0)
-    executable: bool = _is(yes_or_no, default=False)
-    link: Optional[str] = _is(optional(text(LONG_TEXT)), default=None)
-    folder: bool = _is(yes_or_no, default=False)
+    path: str = _is(a_text(LONG_TEXT))
+    digest: str = _is(a_text(64), default="")
+    size: int = _is(a_size, default=0)
+    executable: bool = _is(a_flag, default=False)
+    link: Optional[str] = _is(or_none(a_text(LONG_TEXT)), default=None)
+    folder: bool = _is(a_flag, default=False)
     """An empty one; others come with what is in them."""
 
 
@@ -208,30 +208,30 @@ class Row:
     it lies in (`loop`), or no file at all.
     """
 
-    path: str = _is(text(LONG_TEXT))
+    path: str = _is(a_text(LONG_TEXT))
     kind: str = _is(one_of(*ROW_KINDS))
-    size: int = _is(size, default=0)
-    digest: str = _is(text(64), default="")
-    target: str = _is(text(LONG_TEXT), default="")
+    size: int = _is(a_size, default=0)
+    digest: str = _is(a_text(64), default="")
+    target: str = _is(a_text(LONG_TEXT), default="")
 
 
 @dataclass(frozen=True)
 class Wanted:
     """A file of an output folder as the manifest described it, from an offset on."""
 
-    path: str = _is(text(LONG_TEXT))
-    offset: int = _is(size)
-    size: int = _is(size)
-    digest: str = _is(digest)
+    path: str = _is(a_text(LONG_TEXT))
+    offset: int = _is(a_size)
+    size: int = _is(a_size)
+    digest: str = _is(a_digest)
 
 
 @dataclass(frozen=True)
 class Destruct:
     """The request by which a machine ends itself; variables of its first process stand in braces."""
 
-    method: str = _is(text(20))
-    url: str = _is(text(4096))
-    headers: Dict[str, str] = _is(mapping(text(4096)))
+    method: str = _is(a_text(20))
+    url: str = _is(a_text(4096))
+    headers: Dict[str, str] = _is(a_mapping_of(a_text(4096)))
 
 
 # --- questions
@@ -246,91 +246,91 @@ class ProbeMachine:
 class FindMissing:
     """Which of these blobs are not there?"""
 
-    digests: List[str] = _is(many(digest))
+    digests: List[str] = _is(a_list_of(a_digest))
 
 
 @dataclass(frozen=True)
 class KeepBlobs:
     """Small blobs, to be kept."""
 
-    blobs: List[Blob] = _is(many(message(Blob)))
+    blobs: List[Blob] = _is(a_list_of(a_message(Blob)))
 
 
 @dataclass(frozen=True)
 class MakeTree:
     """Make a working tree of blobs, some of which may come along."""
 
-    digest: str = _is(digest)
-    entries: List[Entry] = _is(many(message(Entry)))
-    blobs: List[Blob] = _is(many(message(Blob)), default_factory=list)
+    digest: str = _is(a_digest)
+    entries: List[Entry] = _is(a_list_of(a_message(Entry)))
+    blobs: List[Blob] = _is(a_list_of(a_message(Blob)), default_factory=list)
 
 
 @dataclass(frozen=True)
 class PlaceFiles:
     """Put blobs into a job's output folder: the newest state of a job that continues there."""
 
-    job: str = _is(text(200))
-    entries: List[Entry] = _is(many(message(Entry)))
+    job: str = _is(a_text(200))
+    entries: List[Entry] = _is(a_list_of(a_message(Entry)))
 
 
 @dataclass(frozen=True)
 class Prepare:
     """Make the environment of a working tree. `python`: null for the image's; `apt`: Debian packages."""
 
-    tree: str = _is(text(4096))
-    python: Optional[str] = _is(optional(text(4096)))
-    apt: List[str] = _is(many(text(200)), default_factory=list)
+    tree: str = _is(a_text(4096))
+    python: Optional[str] = _is(or_none(a_text(4096)))
+    apt: List[str] = _is(a_list_of(a_text(200)), default_factory=list)
 
 
 @dataclass(frozen=True)
 class StartJob:
     """Start a job, unless it runs already. `environment` holds the secrets, only ever in memory; `grace` is in seconds."""
 
-    job: str = _is(text(200))
-    command: List[str] = _is(many(text(LONG_TEXT)))
-    directory: str = _is(text(4096))
-    environment: Dict[str, str] = _is(mapping(text(LONG_TEXT)))
-    grace: float = _is(seconds)
+    job: str = _is(a_text(200))
+    command: List[str] = _is(a_list_of(a_text(LONG_TEXT)))
+    directory: str = _is(a_text(4096))
+    environment: Dict[str, str] = _is(a_mapping_of(a_text(LONG_TEXT)))
+    grace: float = _is(a_time)
 
 
 @dataclass(frozen=True)
 class JobQuestion:
     """How is the job; what has it written?"""
 
-    job: str = _is(text(200))
+    job: str = _is(a_text(200))
 
 
 @dataclass(frozen=True)
 class StopJob:
     """Ask a job to save its state and end."""
 
-    job: str = _is(text(200))
-    reason: str = _is(text(1000))
+    job: str = _is(a_text(200))
+    reason: str = _is(a_text(1000))
 
 
 @dataclass(frozen=True)
 class ReadFiles:
     """The bytes of small files."""
 
-    job: str = _is(text(200))
-    files: List[Wanted] = _is(many(message(Wanted)))
+    job: str = _is(a_text(200))
+    files: List[Wanted] = _is(a_list_of(a_message(Wanted)))
 
 
 @dataclass(frozen=True)
 class ReadReports:
     """Whole lines of what a job has reported, from a byte offset on."""
 
-    job: str = _is(text(200))
-    offset: int = _is(size)
+    job: str = _is(a_text(200))
+    offset: int = _is(a_size)
 
 
 @dataclass(frozen=True)
 class Lease:
     """The terms of the machine's life: seconds until its end, `idle` seconds to wait for a download, and how it ends itself."""
 
-    seconds: float = _is(seconds)
-    idle: float = _is(seconds)
-    destruct: Optional[Destruct] = _is(optional(message(Destruct)), default=None)
+    seconds: float = _is(a_time)
+    idle: float = _is(a_time)
+    destruct: Optional[Destruct] = _is(or_none(a_message(Destruct)), default=None)
 
 
 QUESTIONS = {
@@ -348,59 +348,59 @@ QUESTIONS = {
 class Hello:
     """The agent runs, in this Python."""
 
-    python: str = _is(text(4096))
+    python: str = _is(a_text(4096))
 
 
 @dataclass(frozen=True)
 class Question:
-    act: str = _is(text(100))
-    request: Dict[str, Any] = _is(mapping(anything))
+    act: str = _is(a_text(100))
+    request: Dict[str, Any] = _is(a_mapping_of(any_json))
 
 
 @dataclass(frozen=True)
 class Done:
     """What an act returned."""
 
-    answer: Any = _is(anything)
+    answer: Any = _is(any_json)
 
 
 @dataclass(frozen=True)
 class Failed:
     """The error that an act ended with."""
 
-    error: str = _is(text(LONG_TEXT))
+    error: str = _is(a_text(LONG_TEXT))
 
 
 @dataclass(frozen=True)
 class Machine:
     """What a machine is. `cards`: name, memory and driver of each, as nvidia-smi writes them; null without nvidia-smi."""
 
-    cards: Optional[List[List[str]]] = _is(optional(many(many(text(LONG_TEXT)))))
-    disk_free_gb: float = _is(number)
-    shm_free_mb: float = _is(number)
-    python: str = _is(text(100))
+    cards: Optional[List[List[str]]] = _is(or_none(a_list_of(a_list_of(a_text(LONG_TEXT)))))
+    disk_free_gb: float = _is(a_number)
+    shm_free_mb: float = _is(a_number)
+    python: str = _is(a_text(100))
 
 
 @dataclass(frozen=True)
 class Missing:
     """The blobs that are not there."""
 
-    digests: List[str] = _is(many(digest))
+    digests: List[str] = _is(a_list_of(a_digest))
 
 
 @dataclass(frozen=True)
 class Made:
     """Whether there was something to do."""
 
-    made: bool = _is(yes_or_no)
+    made: bool = _is(a_flag)
 
 
 @dataclass(frozen=True)
 class Prepared:
     """The Python that the job runs with."""
 
-    python: str = _is(text(4096))
-    made: bool = _is(yes_or_no)
+    python: str = _is(a_text(4096))
+    made: bool = _is(a_flag)
 
 
 @dataclass(frozen=True)
@@ -408,54 +408,54 @@ class Status:
     """What became of a job: absent, running, ended (with its exit code), or lost (its supervisor died without a word)."""
 
     state: str = _is(one_of("absent", "running", "ended", "lost"))
-    exit_code: Optional[int] = _is(optional(exit_code), default=None)
-    stopped: Optional[str] = _is(optional(text(1000)), default=None)
+    exit_code: Optional[int] = _is(or_none(an_exit_code), default=None)
+    stopped: Optional[str] = _is(or_none(a_text(1000)), default=None)
     """Why it was asked to stop."""
-    value: Any = _is(anything, default=None)
+    value: Any = _is(any_json, default=None)
     """What it returned."""
-    disk_free_gb: Optional[float] = _is(optional(number), default=None)
-    log_size: Optional[int] = _is(optional(size), default=None)
-    pid: Optional[int] = _is(optional(size), default=None)
-    child: Optional[int] = _is(optional(size), default=None)
-    birth: Optional[str] = _is(optional(text(1000)), default=None)
-    started: Optional[float] = _is(optional(number), default=None)
-    ended: Optional[float] = _is(optional(number), default=None)
+    disk_free_gb: Optional[float] = _is(or_none(a_number), default=None)
+    log_size: Optional[int] = _is(or_none(a_size), default=None)
+    pid: Optional[int] = _is(or_none(a_size), default=None)
+    child: Optional[int] = _is(or_none(a_size), default=None)
+    birth: Optional[str] = _is(or_none(a_text(1000)), default=None)
+    started: Optional[float] = _is(or_none(a_number), default=None)
+    ended: Optional[float] = _is(or_none(a_number), default=None)
 
 
 @dataclass(frozen=True)
 class Listing:
     """What a job's output folder holds. Each row is checked by itself: a bad one does not cost the others."""
 
-    rows: List[Any] = _is(many(anything))
+    rows: List[Any] = _is(a_list_of(any_json))
 
 
 @dataclass(frozen=True)
 class Contents:
     """For each file that was asked for its bytes in base64, or null where there is no such file any more."""
 
-    contents: List[Optional[str]] = _is(many(optional(text(1 << 26))))
+    contents: List[Optional[str]] = _is(a_list_of(or_none(a_text(1 << 26))))
 
 
 @dataclass(frozen=True)
 class Reports:
     """A character for each byte."""
 
-    text: str = _is(text(1 << 21))
+    text: str = _is(a_text(1 << 21))
 
 
 @dataclass(frozen=True)
 class Attempt:
     """One container that had a job, and for how long."""
 
-    application: str = _is(text(200))
-    call: str = _is(text(200))
-    seconds: float = _is(number)
-    task: str = _is(text(200), default="")
-    started: float = _is(number, default=0.0)
+    application: str = _is(a_text(200))
+    call: str = _is(a_text(200))
+    seconds: float = _is(a_number)
+    task: str = _is(a_text(200), default="")
+    started: float = _is(a_number, default=0.0)
 
 
 @dataclass(frozen=True)
 class Returned:
     """What a job returned, as it was written down."""
 
-    value: Any = _is(anything)
+    value: Any = _is(any_json)
