@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Required, TypedDict
+from typing import Any, Protocol, Required, TypedDict, runtime_checkable
 
 from launchers.job import JobSpec
-from launchers.remote.files import is_digest
+from launchers.remote.messages import is_digest
 from launchers.snapshot import Snapshot
 
 
@@ -29,6 +29,14 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
+class RemoteLink:
+    """A link of a job's output folder to a file or folder in it; `target` is relative to the top of that folder."""
+
+    path: str
+    target: str
+
+
+@dataclass(frozen=True)
 class Refused:
     """Something in a job's output folder that is not downloaded."""
 
@@ -42,7 +50,10 @@ class Manifest:
 
     files: list[RemoteFile] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
-    """Rows that are no regular file, or make no sense."""
+    """Rows of what is not downloaded, or that make no sense."""
+    links: list[RemoteLink] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    """Empty ones."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +112,8 @@ class Host(Protocol):
     def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
         """Make the environment and return the path of its Python."""
 
-    def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:
-        """Put the files of `folder` into the job's output folder there."""
+    def restore(self, job: JobSpec, folder: Path, entries: Sequence[RemoteFile | RemoteLink]) -> None:
+        """Put files and links of `folder` into the job's output folder there."""
 
     def start(
         self,
@@ -142,3 +153,11 @@ class Host(Protocol):
         """Break what waits for the machine, from another thread, and let nothing be asked of it any more."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class ReadsMany(Protocol):
+    """A host that answers for many small files at once: with one question for each, their number would be what they cost."""
+
+    def read_many(self, job: JobSpec, files: Sequence[tuple[RemoteFile, int]]) -> Iterator[tuple[RemoteFile, bytes | None]]:
+        """Each file with its bytes from an offset on, at most its size less that; None for one that is gone."""
