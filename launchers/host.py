@@ -95,6 +95,10 @@ class JobStatus(TypedDict, total=False):
     log_size: int
     billed_s: float
     """Where only running jobs are billed."""
+    started: float
+    ended: float
+    spent: float
+    """Seconds that it ran before it was started the last time."""
     queued: bool
     why: str
     """The provider's own words."""

@@ -42,7 +42,7 @@ def follow(root, job, offset):
     with open(log, "rb") as file:
         file.seek(offset)
         while True:
-            ended = status_of(root, job)["state"] != "running"
+            ended = status_of(root, job)["state"] in ("ended", "lost")
             chunk = file.read(CHUNK)
             pause = FIRST_LOOK_S if chunk else min(pause * 1.1, LOOK_S)
             while chunk:

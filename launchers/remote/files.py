@@ -44,7 +44,7 @@ def status_of(root, job):
     status = read_json(os.path.join(job_folder(root, job), "status.json"))
     if status is None:
         return {"state": "absent"}
-    if status["state"] == "running" and birth_of(status["pid"]) != status["birth"]:
+    if status["state"] == "running" and not status.get("elsewhere") and birth_of(status["pid"]) != status["birth"]:
         # Read again: it may have ended between the two looks.
         status = read_json(os.path.join(job_folder(root, job), "status.json"), status)
         if status["state"] == "running":

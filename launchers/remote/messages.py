@@ -420,6 +420,10 @@ class Status:
     birth: Optional[str] = _is(or_none(a_text(1000)), default=None)
     started: Optional[float] = _is(or_none(a_number), default=None)
     ended: Optional[float] = _is(or_none(a_number), default=None)
+    elsewhere: Optional[bool] = _is(or_none(a_flag), default=None)
+    """Whether it runs on another computer than the one that answers."""
+    spent: Optional[float] = _is(or_none(a_number), default=None)
+    """Seconds that it ran before it was started the last time."""
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 
-from files import birth_of, job_folder, status_of, write_json
+from files import birth_of, job_folder, read_json, status_of, write_json
 from messages import Made, Status
 
 POLL_S = 0.1
 RESERVE = 1 << 18
 """Bytes kept back on the disk, so that how a job ended can be written when the job has filled it."""
 HEARTBEAT_S = 2.0
+ANSWER_S = 0.5
 
 
 def start(root, request):
@@ -59,10 +60,14 @@ def _become_independent():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def supervise(folder, request):
-    """Run a job to its end; `request` is a `StartJob`."""
+def supervise(folder, request, pausing=(), facts=None):
+    """Run a job to its end; `request` is a `StartJob`.
+
+    `pausing`: reasons of stops after which the job will run again, so that it has not ended; `facts`: more of its status.
+    """
     status_file = os.path.join(folder, "status.json")
     status = {"state": "running", "pid": os.getpid(), "birth": birth_of(os.getpid()), "started": time.time()}
+    status.update(facts or {})
     environment = dict(os.environ)
     environment.update(request.environment)
     environment["LAUNCHERS_RETURN_VALUE"] = os.path.join(folder, "return.json")
@@ -80,8 +85,14 @@ def supervise(folder, request):
     status["child"] = child.pid
     write_json(status_file, status)
     stopped = _wait(child, folder, request.grace)
-    status.update(state="ended", exit_code=child.returncode, ended=time.time(), stopped=stopped)
+    if stopped is None and child.returncode and pausing:
+        # A queue's signal reaches the job and this program at once, and the job may be faster.
+        time.sleep(ANSWER_S)
+        stopped = (read_json(os.path.join(folder, "stop.json")) or {}).get("reason")
     os.remove(os.path.join(folder, "reserve"))
+    status.update(ended=time.time())
+    if stopped not in pausing:
+        status.update(state="ended", exit_code=child.returncode, stopped=stopped)
     while True:
         try:
             return write_json(status_file, status)

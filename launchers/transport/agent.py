@@ -17,7 +17,7 @@ from typing import Any
 from launchers.errors import BadMachine, RemoteError, Unreachable
 from launchers.remote.messages import Question
 from launchers.transport import messages
-from launchers.transport.ssh import Connection
+from launchers.transport.commands import Commands
 
 NOISE_BYTES = 1 << 16
 """What a machine's shell may print before our program speaks: a welcome, not a book."""
@@ -57,7 +57,7 @@ exec(program, {"__name__": "__main__", "__file__": path})
 class Agent:
     """Methods may be called from several threads; questions wait for each other, bulk transfers do not."""
 
-    def __init__(self, connection: Connection, root: str) -> None:
+    def __init__(self, connection: Commands, root: str) -> None:
         self._connection = connection
         self._root = root
         self._lock = threading.Lock()
@@ -68,7 +68,7 @@ class Agent:
         self._mark = secrets.token_hex(16)
         archive = _archive()
         self._hello = b"%012d" % len(archive) + archive
-        self._folder = f"{root}/agent/{sha256(archive).hexdigest()[:12]}"
+        self.folder = f"{root}/agent/{sha256(archive).hexdigest()[:12]}"
 
     def ask(self, act: str, request: Any, timeout: float | None = 120, longest: int = messages.LINE_BYTES) -> Any:
         """The answer of `launchers/remote/agent.py` to one question; `messages` knows what it may be.
@@ -110,7 +110,7 @@ class Agent:
     def _command(self, words: tuple[str, ...]) -> str:
         with self._lock:
             self._ensure_started()
-        return shlex.join([self._python, "-S", f"{self._folder}/agent.py", self._root, self._mark, *words])
+        return shlex.join([self._python, "-S", f"{self.folder}/agent.py", self._root, self._mark, *words])
 
     def close(self) -> None:
         with self._lock:
@@ -120,7 +120,7 @@ class Agent:
         if self._channel is not None and not self._connection.is_open(self._channel):
             self._drop()
         if self._channel is None:
-            words = ["python3", "-S", "-c", _BOOT, self._folder, self._root, self._mark]
+            words = ["python3", "-S", "-c", _BOOT, self.folder, self._root, self._mark]
             self._channel = self._connection.open(shlex.join(words), 120)
             try:
                 self._connection.send(self._channel, self._hello)

@@ -35,7 +35,7 @@ from launchers.remote.messages import (
 from launchers.snapshot import Snapshot
 from launchers.transport import messages
 from launchers.transport.agent import Agent
-from launchers.transport.ssh import Connection
+from launchers.transport.commands import Commands
 
 CHUNK = 1 << 18
 SMALL = 1 << 20
@@ -49,7 +49,7 @@ STALLED_S = 600.0
 class SshHost:
     """A machine with ssh and any Python 3."""
 
-    def __init__(self, connection: Connection, root: str, setup_timeout: float) -> None:
+    def __init__(self, connection: Commands, root: str, setup_timeout: float) -> None:
         self._connection = connection
         self._root = PurePosixPath(root)
         self._setup_timeout = setup_timeout

@@ -16,8 +16,8 @@ def check_settings(settings: SlurmSettings) -> None:
     Raises:
         MendInput: in one sentence, with the setting's name.
     """
-    if settings.api_url:
-        raise MendInput("provider.api_url means nothing to Slurm: name a login node with provider.login=user@host.")
+    if settings.api_url != settings.login:
+        raise MendInput("provider.api_url is provider.login for Slurm: name the login node there, provider.login=user@host.")
     if settings.spot:
         raise MendInput("provider.spot=true: Slurm rents nothing; a queue that preempts is chosen with provider.partition or provider.qos.")
     if settings.login is not None and not _LOGIN.fullmatch(settings.login):

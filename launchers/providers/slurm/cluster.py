@@ -51,16 +51,17 @@ class QueuedJob:
     """Slurm's own."""
     reason: str
     """Why it waits."""
+    comment: str
 
 
 def parse_queue(text: str) -> list[QueuedJob]:
-    """The rows of `squeue --format=%i|%T|%r|%j`; others are no rows."""
+    """The rows of `squeue --format=%i|%T|%r|%k|%j`; others are no rows."""
     found = []
     for line in text.splitlines():
-        fields = line.split("|", 3)
-        if len(fields) == 4 and fields[0].strip().isdigit():
-            id, word, reason, name = (field.strip() for field in fields)
-            found.append(QueuedJob(id, name, WORDS.get(word, Queued.over), word, reason))
+        fields = line.split("|", 4)
+        if len(fields) == 5 and fields[0].strip().isdigit():
+            number, word, reason, comment, name = (field.strip() for field in fields)
+            found.append(QueuedJob(number, name, WORDS.get(word, Queued.over), word, reason, comment))
     return found
 
 
@@ -88,7 +89,7 @@ class Cluster:
     def jobs(self, name: str | None = None) -> list[QueuedJob]:
         """Jobs of this user that the controller remembers; of one name only, where one is given."""
         chosen = f" --name={shlex.quote(name)}" if name else ""
-        return parse_queue(self._ask(f'squeue --noheader --user="$(id -un)" --states=all --format="%i|%T|%r|%j"{chosen}'))
+        return parse_queue(self._ask(f'squeue --noheader --user="$(id -un)" --states=all --format="%i|%T|%r|%k|%j"{chosen}'))
 
     def cancel(self, job: str) -> None:
         self._ask(f"scancel {shlex.quote(job)}")

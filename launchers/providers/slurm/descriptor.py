@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def _open(api_url: str | None) -> Provider:
     from launchers.providers.slurm.provider import Slurm
 
-    return Slurm()
+    return Slurm(api_url)
 
 
 def _sign_up() -> SignUp:

@@ -23,11 +23,11 @@ class Slurm:
     """One cluster, here or behind a login node."""
 
     name = "slurm"
-    api_url = None
-    account = fingerprint("slurm")
 
-    def __init__(self) -> None:
-        self._shell = Shell(None)
+    def __init__(self, login: str | None) -> None:
+        self.api_url = login
+        self.account = fingerprint(login or "this computer")
+        self._shell = Shell(login)
 
     def offers(self, need: Need) -> list[Offer]:
         """The partition, as one offer without a price: what it can't serve is asked of Slurm itself before anything is submitted."""
@@ -47,18 +47,18 @@ class Slurm:
         """Make the shared folder; nothing is in the queue before a job is."""
         settings = request.settings
         assert isinstance(settings, SlurmSettings)
-        shell, root = self._to(settings), settings.remote_root
+        root = settings.remote_root
         try:
-            shell.run(f"mkdir -p -m 700 {shlex.quote(root)}")
+            self._shell.run(f"mkdir -p -m 700 {shlex.quote(root)}")
         except RemoteError as error:
             raise MendInput(
-                f"provider.remote_root {root} can't be made on {shell.place} ({error}): name a folder of yours that all nodes share."
+                f"provider.remote_root {root} can't be made on {self._shell.place} ({error}): name a folder of yours that all nodes share."
             ) from None
         return request.label
 
     def host(self, instance: str, settings: RentalSettings, handles: JobHandles) -> SlurmHost:
         assert isinstance(settings, SlurmSettings)
-        return SlurmHost(Shell(settings.login), instance, settings, handles)
+        return SlurmHost(Shell(self.api_url), instance, settings, handles)
 
     def status(self, instance: str) -> MachineStatus:
         is_there = any(job.state in (Queued.waiting, Queued.running) for job in Cluster(self._shell).jobs(instance))
@@ -72,14 +72,8 @@ class Slurm:
         names = {job.name for job in Cluster(self._shell).jobs() if job.state in (Queued.waiting, Queued.running)}
         return [_machine(name, MachineState.running) for name in sorted(names)]
 
-    def _to(self, settings: SlurmSettings) -> Shell:
-        """The shell of the cluster that these settings name; later questions, which have no settings, go there too."""
-        if self._shell.login != settings.login:
-            self._shell = Shell(settings.login)
-        return self._shell
-
     def _check(self, settings: SlurmSettings) -> None:
-        cluster = Cluster(self._to(settings))
+        cluster = Cluster(self._shell)
         cluster.test(options_of(settings, minutes_of(settings, cluster.limit_minutes(settings.partition))))
 
 
