@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, Required, TypedDict, runtime_checkable
 
 from launchers.job import JobSpec
-from launchers.remote.messages import is_digest
+from launchers.remote.checked import is_digest
 from launchers.snapshot import Snapshot
 
 
@@ -163,5 +163,7 @@ class Host(Protocol):
 class ReadsMany(Protocol):
     """A host that answers for many small files at once: with one question for each, their number would be what they cost."""
 
-    def read_many(self, job: JobSpec, files: Sequence[tuple[RemoteFile, int]]) -> Iterator[tuple[RemoteFile, bytes | None]]:
+    def read_many(
+        self, job: JobSpec, files: Sequence[tuple[RemoteFile, int]]
+    ) -> Iterator[tuple[RemoteFile, bytes | None]]:
         """Each file with its bytes from an offset on, at most its size less that; None for one that is gone."""

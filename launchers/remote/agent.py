@@ -21,7 +21,8 @@ LOOK_S = 0.05
 
 def send(root, job, path, offset, size, digest):
     """`size` bytes, less the first `offset`, of an output file as the manifest described it."""
-    from messages import Wanted, decode
+    from checked import decode
+    from messages import Wanted
     from results import read
 
     wanted = decode(Wanted, {"path": path, "offset": int(offset), "size": int(size), "digest": digest})
@@ -60,7 +61,8 @@ def follow(root, job, offset):
 def serve(root):
     """Answer questions until standard input ends. A failed act is an answer too."""
     from acts import ACTS
-    from messages import QUESTIONS, Done, Failed, Hello, Question, decode
+    from checked import decode
+    from messages import QUESTIONS, Done, Failed, Hello, Question
 
     _say(Hello(sys.executable))
     for line in iter(sys.stdin.buffer.readline, b""):

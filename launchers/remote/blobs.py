@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 
+from checked import decode, is_digest
 from files import CHUNK, job_folder, safe_join
-from messages import BlobHeader, Made, Missing, decode, is_digest
+from messages import BlobHeader, Made, Missing
 
 
 def blob_path(root, digest):

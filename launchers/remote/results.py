@@ -4,10 +4,12 @@ import base64
 import contextlib
 import os
 import stat
+from typing import List, Optional  # noqa: F401 - in comments
 
 from blobs import digest_and_size
+from checked import MAX_ROWS
 from files import CHUNK, job_folder, read_json, safe_join, write_json
-from messages import MAX_ROWS, Contents, Listing, Reports, Row
+from messages import Contents, Listing, Reports, Row
 
 
 def manifest(root, job, kept=()):
@@ -21,7 +23,7 @@ def manifest(root, job, kept=()):
     output, held = os.path.join(folder, "output"), os.path.join(folder, "held")
     cache_file = os.path.join(folder, "digests.json")
     known, fresh = read_json(cache_file, {}), {}
-    rows = []
+    rows = []  # type: List[Row]
     os.makedirs(held, exist_ok=True)
     there = set(os.listdir(held))
     for path, relative in _below(output):
@@ -122,7 +124,7 @@ def listing(root, request):
 
 def contents(root, request):
     """Small files as the manifest described them, many in one answer."""
-    found = []
+    found = []  # type: List[Optional[str]]
     for wanted in request.files:
         try:
             content = b"".join(read(root, request.job, wanted.path, wanted.offset, wanted.size, wanted.digest))

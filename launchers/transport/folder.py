@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -68,8 +68,8 @@ class Folder:
                 hashed.update(chunk)
         return hashed.hexdigest()
 
-    def write(self, path: str, content: bytes) -> os.stat_result:
-        """Put a small file in the place of another one, whole or not at all."""
+    def write(self, path: str, content: bytes, before: Callable[[os.stat_result], None] = lambda info: None) -> None:
+        """Put a small file in the place of another one, whole or not at all; `before` is called just before it has its name."""
         scratch, name = self._below_top(_WRITING)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(name, flags, 0o666, dir_fd=scratch)
@@ -77,12 +77,11 @@ class Folder:
             written = 0
             while written < len(content):
                 written += os.write(descriptor, content[written:])
-            found = os.fstat(descriptor)
+            before(os.fstat(descriptor))
         finally:
             os.close(descriptor)
         parent, new_name = self._parent(path, make=True)
         os.replace(name, new_name, src_dir_fd=scratch, dst_dir_fd=parent)
-        return found
 
     def link(self, path: str) -> str | None:
         """The target of a link; None when there is none of that name."""

@@ -70,7 +70,7 @@ class SshHost:
         wanted = messages.missing(self._ask("missing", FindMissing(sorted(sizes))), sizes)
         blobs = [(digest, snapshot.blob(digest)) for digest in wanted]
         along = self._sent(blobs)
-        self._ask("checkout", MakeTree(snapshot.digest, list(snapshot.entries), along))
+        self._ask("checkout", MakeTree(snapshot.digest, [Entry(**vars(entry)) for entry in snapshot.entries], along))
         return sum(sizes[digest] for digest in wanted)
 
     def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
@@ -123,7 +123,9 @@ class SshHost:
         sent = ("send", job.id, file.path, str(offset), str(file.size), file.digest)
         return self._agent.stream(*sent, timeout=120)
 
-    def read_many(self, job: JobSpec, files: Sequence[tuple[RemoteFile, int]]) -> Iterator[tuple[RemoteFile, bytes | None]]:
+    def read_many(
+        self, job: JobSpec, files: Sequence[tuple[RemoteFile, int]]
+    ) -> Iterator[tuple[RemoteFile, bytes | None]]:
         for batch in _batches(files):
             wanted = [Wanted(file.path, offset, file.size, file.digest) for file, offset in batch]
             answer = self._ask("contents", ReadFiles(job.id, wanted), timeout=STALLED_S)

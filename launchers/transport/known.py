@@ -1,7 +1,7 @@
 """What is known of a job's downloads: digests of files that were fetched, each with a mark that tells whether it was touched since.
 
 One JSON object a line, `{PATH: [MARK, DIGEST]}`, `{PATH: {"link": TARGET}}` or `{PATH: null}`; later lines win, and a damaged
-one costs only itself. Lines are appended as files arrive; a file whose line did not get here any more is read again and found to be the right one.
+one costs only itself. Lines are appended as files arrive; a file whose line did not get here is read again, and found right.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 from typing import Any, BinaryIO
 
-from launchers.remote.messages import is_digest
+from launchers.remote.checked import is_digest
 from launchers.transport.folder import Folder
 from launchers.transport.names import SCRATCH, why_refused
 
@@ -27,6 +27,8 @@ class Known:
         self._folder = folder
         self.files: dict[str, tuple[str, str]] = {}
         """Path -> mark and digest."""
+        self._before: dict[str, str] = {}
+        """Path -> digest of what was downloaded before that: a process that ends before a file is replaced leaves the old one."""
         self.links: dict[str, str] = {}
         """Path -> target, relative to the job's folder."""
         self._lines = 0
@@ -47,12 +49,18 @@ class Known:
         for path, row in rows.items() if isinstance(rows, dict) else ():
             if why_refused(path) is not None:
                 continue
-            self.files.pop(path, None)
+            _, earlier = self.files.pop(path, ("", ""))
             self.links.pop(path, None)
             if isinstance(row, dict) and isinstance(row.get("link"), str) and why_refused(row["link"]) is None:
                 self.links[path] = row["link"]
             elif isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) and is_digest(row[1]):
                 self.files[path] = (row[0], row[1])
+                if earlier != row[1]:
+                    self._before[path] = earlier
+
+    def before(self, path: str) -> str:
+        """Digest of a file's content before its last download; empty where there was none."""
+        return self._before.get(path, "")
 
     def holds(self, path: str) -> bool:
         return path in self.files or path in self.links
@@ -90,6 +98,7 @@ class Known:
             if self._is_cut_off:  # that line must not swallow the next one
                 self._file.write(b"\n")
         self._file.write(json.dumps({path: row}).encode() + b"\n")
+        self._file.flush()
         self._lines += 1
 
     def close(self) -> None:

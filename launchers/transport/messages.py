@@ -15,8 +15,8 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from launchers.errors import BadMachine
 from launchers.host import Card, JobStatus, Manifest, Probe, Refused, RemoteFile, RemoteLink
+from launchers.remote.checked import MAX_ROWS, Nonsense, decode, is_digest
 from launchers.remote.messages import (
-    MAX_ROWS,
     Attempt,
     Contents,
     Done,
@@ -25,15 +25,12 @@ from launchers.remote.messages import (
     Listing,
     Machine,
     Missing,
-    Nonsense,
     Prepared,
     Reports,
     Returned,
     Row,
     Status,
     Wanted,
-    decode,
-    is_digest,
 )
 from launchers.secrecy import scrub
 from launchers.text import shown
@@ -145,7 +142,9 @@ def contents(answer: Any, asked: Sequence[Wanted]) -> list[bytes | None]:
     found = _taken(Contents, answer, "contents").contents
     if len(found) != len(asked):
         _refuse(f"contents: {len(found)} files instead of {len(asked)}")
-    return [None if text is None else _content(text, one.size - one.offset) for text, one in zip(found, asked, strict=True)]
+    return [
+        None if text is None else _content(text, one.size - one.offset) for text, one in zip(found, asked, strict=True)
+    ]
 
 
 def _content(text: str, most: int) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import logging
 import os
@@ -117,8 +118,8 @@ def held(job: JobSpec) -> list[RemoteFile | RemoteLink]:
         rows: list[RemoteFile | RemoteLink] = []
         for path, (_, digest) in sorted(known.files.items()):
             info = folder.info(path)
-            if info is not None and known.digest(path, info) == digest:
-                rows.append(RemoteFile(path, info.st_size, digest))
+            if info is not None and (found := known.digest(path, info)) in (digest, known.before(path)):
+                rows.append(RemoteFile(path, info.st_size, found))
         rows += [
             RemoteLink(path, target) for path, target in sorted(known.links.items()) if folder.link(path) is not None
         ]
@@ -161,7 +162,8 @@ class _Pull:
         there |= {refused.path for refused in manifest.refused}
         gone = [path for path in (*known.files, *known.links) if path not in there] if self._patterns is None else []
         # Where a file was and a folder is now, the file must leave first.
-        in_the_way = {parent for row in (*files, *manifest.links) for parent in _parents(row.path)}
+        coming = [*(row.path for row in files), *(link.path for link in manifest.links)]
+        in_the_way = {parent for path in coming for parent in _parents(path)}
         self._remove([path for path in gone if path in in_the_way])
         self._clear_partials(files)
         try:
@@ -182,7 +184,8 @@ class _Pull:
         """The rows that may be written here; the others are refused with their reason."""
         reasons = {row.path: why_refused(row.path) for row in rows}
         if not _is_case_sensitive(self._folder):
-            names = [row.path for row in (*rows, *self._manifest.links) if reasons.get(row.path) is None]
+            paths = [*(row.path for row in rows), *(link.path for link in self._manifest.links)]
+            names = [path for path in paths if reasons.get(path) is None]
             for path, earlier in twins(names).items():
                 reasons[path] = f"this disk takes it and '{earlier}' for one"
         limits = _Limits.of(self._job)
@@ -240,7 +243,9 @@ class _Pull:
                     self._report.changing.append(row.path)
                     continue
                 with self._fitting(row):
-                    self._known.remember(row.path, self._folder.write(row.path, content), row.digest)
+                    self._folder.write(
+                        row.path, content, functools.partial(self._known.remember, row.path, digest=row.digest)
+                    )
                     self._report.files += 1
                     self._report.bytes += len(content)
 
@@ -288,10 +293,11 @@ class _Pull:
             folder.remove(partial)
             report.changing.append(row.path)
             return
-        folder.move(partial, row.path)
-        info = folder.info(row.path)
+        info = folder.info(partial)
         assert info is not None
+        # Before it has its name: whatever ends this process between the two, one of the two contents is known as downloaded.
         self._known.remember(row.path, info, row.digest)
+        folder.move(partial, row.path)
         report.files += 1
 
     def _has_room(self, size: int) -> bool:

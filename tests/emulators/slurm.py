@@ -80,7 +80,13 @@ class Slurm:
         text = CONFIG.format(folder=folder, controller=controller, first=first, second=first + 1)
         (folder / "slurm.conf").write_text(text)
         try:
-            files = ("key-file=munge.key", "socket=munge.sock", "pid-file=munged.pid", "seed-file=munged.seed", "log-file=log/munged.log")
+            files = (
+                "key-file=munge.key",
+                "socket=munge.sock",
+                "pid-file=munged.pid",
+                "seed-file=munged.seed",
+                "log-file=log/munged.log",
+            )
             options = [f"--{name}={folder}/{file}" for name, _, file in (option.partition("=") for option in files)]
             self._start("munged", "--foreground", "--force", *options)
             self._wait("munge", "-S", f"{folder}/munge.sock", "-n")
@@ -93,7 +99,9 @@ class Slurm:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if len(self.processes) > 1:
             self.ask("scancel", "-u", "root")
         for process in reversed(self.processes):
@@ -113,7 +121,7 @@ class Slurm:
     def queue(self) -> dict[str, str]:
         """Job's number -> its state, of all that the controller remembers."""
         rows = self.ask("squeue", "--noheader", "--states=all", "--format=%i %T").splitlines()
-        return {number: state for number, state in (row.split() for row in rows)}
+        return dict(row.split(maxsplit=1) for row in rows)
 
     def restarts(self, number: str) -> int:
         found = re.search(r"Restarts=(\d+)", self.ask("scontrol", "show", "job", number))

@@ -37,7 +37,7 @@ def ask(tmp_path: Path):
             agent.stdin.write(json.dumps({"act": act, "request": request}) + "\n")
             agent.stdin.flush()
             said = json.loads(agent.stdout.readline())
-            return said["answer"] if "answer" in said else said
+            return said.get("answer", said)
 
         yield answer
         agent.stdin.close()
@@ -89,7 +89,8 @@ def test_each_kind_of_entry_of_an_output_folder_is_named_as_what_it_is(ask, outp
     (output / "checkpoints" / "step-12").write_bytes(b"state")
     (output / "empty").mkdir()
     links = {
-        "checkpoints/last.ckpt": "step-12", "checkpoints/absolute": str(output / "checkpoints" / "step-12"), "chain": "checkpoints/last.ckpt",
+        "checkpoints/last.ckpt": "step-12", "checkpoints/absolute": str(output / "checkpoints" / "step-12"),
+        "chain": "checkpoints/last.ckpt",
         "folder": "checkpoints", "loop": ".", "checkpoints/up": "..", "broken": "nothing", "outside": "/etc/passwd",
         "parent": "../..",
     }  # fmt: skip
@@ -137,6 +138,13 @@ def test_a_place_continues_with_links(ask, output, tmp_path: Path):
     digest = hashlib.sha256(b"state").hexdigest()
     blob = {"digest": digest, "content": base64.b64encode(b"state").decode()}
     ask("keep", blobs=[blob])
-    ask("place", job="j", entries=[{"path": "checkpoints/step-12", "digest": digest}, {"path": "checkpoints/last.ckpt", "link": "step-12"}])
+    ask(
+        "place",
+        job="j",
+        entries=[
+            {"path": "checkpoints/step-12", "digest": digest},
+            {"path": "checkpoints/last.ckpt", "link": "step-12"},
+        ],
+    )
     assert (output / "checkpoints/last.ckpt").read_bytes() == b"state"
     assert (output / "checkpoints/last.ckpt").is_symlink()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from launchers.errors import BadMachine, RetryLater
 from launchers.host import Manifest, RemoteFile
-from launchers.remote.messages import MAX_ROWS, QUESTIONS, Wanted, decode
+from launchers.remote.checked import MAX_ROWS
+from launchers.remote.messages import Wanted
 from launchers.transport import messages
 from launchers.transport.agent import NOISE_BYTES, _Lines, after
 

@@ -26,4 +26,3 @@ from launchers.lifecycle.running import report_of
 )
 def test_only_a_step_with_a_finite_value_is_a_report(line: str, report: tuple[int, float] | None):
     assert report_of(line) == report
-

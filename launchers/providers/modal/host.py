@@ -22,7 +22,8 @@ from launchers.providers.modal.calls import CallEnd, end_of_call
 from launchers.providers.modal.exceptions import translated
 from launchers.providers.modal.logs import LogPieces
 from launchers.providers.modal.settings import ModalSettings
-from launchers.remote.messages import MAX_ROWS, Attempt
+from launchers.remote.checked import MAX_ROWS
+from launchers.remote.messages import Attempt
 from launchers.snapshot import Snapshot
 from launchers.transport import messages
 
@@ -260,7 +261,9 @@ class ModalHost:
                     yield from self._read(self._path(job, path), offset, file.size)
                     return
 
-    def read_many(self, job: JobSpec, files: Sequence[tuple[RemoteFile, int]]) -> Iterator[tuple[RemoteFile, bytes | None]]:
+    def read_many(
+        self, job: JobSpec, files: Sequence[tuple[RemoteFile, int]]
+    ) -> Iterator[tuple[RemoteFile, bytes | None]]:
         """Several at a time: Modal hands out one file per request."""
         from concurrent.futures import ThreadPoolExecutor
 

@@ -14,7 +14,12 @@ from enum import Enum
 from launchers.errors import MendInput, RemoteError, RetryLater
 from launchers.providers.slurm.shell import Shell
 
-UNANSWERED = ("Unable to contact slurm controller", "Socket timed out", "Connection refused", "Zero Bytes were transmitted")
+UNANSWERED = (
+    "Unable to contact slurm controller",
+    "Socket timed out",
+    "Connection refused",
+    "Zero Bytes were transmitted",
+)
 """Words of a controller that is away for a moment."""
 _ERROR = re.compile(r"^(?:\w+: error: |\w+: fatal: )?(.*)$")
 
@@ -70,10 +75,8 @@ def parse_minutes(text: str) -> int | None:
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
     if found is None:
         return None
-    days, first, second, third = (int(part or 0) for part in found.groups())
-    if found[1] is not None:
-        hours, minutes = first, second
-    elif found[4] is not None:
+    days, first, second, _ = (int(part or 0) for part in found.groups())
+    if found[1] is not None or found[4] is not None:
         hours, minutes = first, second
     else:
         hours, minutes = 0, first
@@ -89,7 +92,9 @@ class Cluster:
     def jobs(self, name: str | None = None) -> list[QueuedJob]:
         """Jobs of this user that the controller remembers; of one name only, where one is given."""
         chosen = f" --name={shlex.quote(name)}" if name else ""
-        return parse_queue(self._ask(f'squeue --noheader --user="$(id -un)" --states=all --format="%i|%T|%r|%k|%j"{chosen}'))
+        return parse_queue(
+            self._ask(f'squeue --noheader --user="$(id -un)" --states=all --format="%i|%T|%r|%k|%j"{chosen}')
+        )
 
     def cancel(self, job: str) -> None:
         self._ask(f"scancel {shlex.quote(job)}")

@@ -124,7 +124,12 @@ class SlurmHost(SshHost):
             return {**status, "state": "ended", "stopped": reason or CANCELLED}
         word = queued.word if queued is not None else ""
         if word == "OUT_OF_MEMORY":
-            return {**status, "state": "ended", "exit_code": 137, "why": "Slurm ended it: out of memory; raise provider.mem_gb"}
+            return {
+                **status,
+                "state": "ended",
+                "exit_code": 137,
+                "why": "Slurm ended it: out of memory; raise provider.mem_gb",
+            }
         return {**status, "state": "lost"}
 
     def _write(self, job: JobSpec, end: JobStatus) -> None:

@@ -28,9 +28,11 @@ class Channel:
     """A command that runs."""
 
     def __init__(self, words: list[str]) -> None:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         try:
-            self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True)
+            self.process = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True
+            )
         except OSError as error:
             raise Unreachable(f"{words[0]} could not be started: {error}.") from None
         self.timeout: float | None = None
@@ -169,7 +171,9 @@ class Shell:
 
     def _feed(self, channel: Channel, source: Iterable[bytes]) -> None:
         assert channel.process.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # it ended early: what it said is worth more than the broken pipe
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # it ended early: what it said is worth more than the broken pipe
             for chunk in source:
                 channel.process.stdin.write(chunk)
             channel.process.stdin.close()
@@ -178,5 +182,3 @@ class Shell:
         with self._lock:
             self._open.discard(channel)
         channel.close()
-
-

@@ -55,6 +55,6 @@ def user_env(project: Path, tmp_path: Path, cluster: Slurm) -> Iterator[SlurmUse
         process.kill()
         process.wait()
     cluster.ask("scancel", "-u", "root")
-    user_env.wait_for(lambda: not set(cluster.queue().values()) & {"PENDING", "RUNNING", "COMPLETING"}, what="an empty queue")
-
-
+    user_env.wait_for(
+        lambda: not set(cluster.queue().values()) & {"PENDING", "RUNNING", "COMPLETING"}, what="an empty queue"
+    )

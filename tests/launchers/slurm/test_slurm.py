@@ -95,7 +95,9 @@ def test_a_client_that_dies_finds_its_job_again(user_env: SlurmUserEnv):
 def test_the_jobs_of_a_sweep_wait_in_the_queue_together(user_env: SlurmUserEnv):
     done = user_env.run("-m", "steps=5", "curve.rate=0.1,0.2,0.5")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [user_env.loss(number) for number in range(3)] == pytest.approx([(7 * (1 - r) ** 5) ** 2 for r in (0.1, 0.2, 0.5)])
+    assert [user_env.loss(number) for number in range(3)] == pytest.approx(
+        [(7 * (1 - r) ** 5) ** 2 for r in (0.1, 0.2, 0.5)]
+    )
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,9 @@ class QueuedJob:
         signal.signal(signal.SIGTERM, lambda number, frame: supervisor.stop_job(self.root, self.job, PREEMPTED))
         facts = {"elsewhere": True, "spent": self.spent}
         self.running = threading.Thread(
-            target=supervisor.supervise, args=(folder, request), kwargs={"pausing": (REQUEUED, PREEMPTED), "facts": facts}
+            target=supervisor.supervise,
+            args=(folder, request),
+            kwargs={"pausing": (REQUEUED, PREEMPTED), "facts": facts},
         )
         self.running.start()
         while self.running.is_alive():  # signals are handled between two of these
@@ -97,7 +99,12 @@ def _help(folder, request, rank):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "log.%d" % rank), "ab") as log:
         child = subprocess.Popen(
-            request.command, cwd=request.directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            request.command,
+            cwd=request.directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         signal.signal(signal.SIGTERM, lambda number, frame: child.terminate())
         while child.poll() is None:

@@ -17,7 +17,9 @@ def main():
     import submitit
     from job import QueuedJob
 
-    executor = submitit.AutoExecutor(folder=request["folder"], cluster="slurm", slurm_max_num_timeout=request["requeues"])
+    executor = submitit.AutoExecutor(
+        folder=request["folder"], cluster="slurm", slurm_max_num_timeout=request["requeues"]
+    )
     executor.update_parameters(**request["executor"])
     submitted = executor.submit(QueuedJob(**request["job"]))
     print("submitted", submitted.job_id)
