@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Required, TypedDict
+from typing import Any, Protocol, Required, TypedDict, runtime_checkable
 
 from launchers.job import JobSpec
-from launchers.remote.files import is_digest
+from launchers.remote.checked import is_digest
 from launchers.snapshot import Snapshot
 
 
@@ -29,6 +29,14 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
+class RemoteLink:
+    """A link of a job's output folder to a file or folder in it; `target` is relative to the top of that folder."""
+
+    path: str
+    target: str
+
+
+@dataclass(frozen=True)
 class Refused:
     """Something in a job's output folder that is not downloaded."""
 
@@ -42,7 +50,10 @@ class Manifest:
 
     files: list[RemoteFile] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
-    """Rows that are no regular file, or make no sense."""
+    """Rows of what is not downloaded, or that make no sense."""
+    links: list[RemoteLink] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    """Empty ones."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,10 @@ class JobStatus(TypedDict, total=False):
     log_size: int
     billed_s: float
     """Where only running jobs are billed."""
+    started: float
+    ended: float
+    spent: float
+    """Seconds that it ran before it was started the last time."""
     queued: bool
     why: str
     """The provider's own words."""
@@ -146,8 +161,8 @@ class JobRunner(Protocol):
 class ResultStore(Protocol):
     """Holds the output folders of jobs."""
 
-    def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:
-        """Put the files of `folder` into the job's output folder there."""
+    def restore(self, job: JobSpec, folder: Path, entries: Sequence[RemoteFile | RemoteLink]) -> None:
+        """Put files and links of `folder` into the job's output folder there."""
 
     def manifest(self, job: JobSpec) -> Manifest: ...
 
@@ -160,3 +175,13 @@ class ResultStore(Protocol):
 
 class Host(Machine, JobRunner, ResultStore, Link, Protocol):
     """All of it in one object, such as a machine with ssh."""
+
+
+@runtime_checkable
+class ReadsMany(Protocol):
+    """A host that answers for many small files at once: with one question for each, their number would be what they cost."""
+
+    def read_many(
+        self, job: JobSpec, files: Sequence[tuple[RemoteFile, int]]
+    ) -> Iterator[tuple[RemoteFile, bytes | None]]:
+        """Each file with its bytes from an offset on, at most its size less that; None for one that is gone."""

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from launchers.errors import MendInput, SnapshotRefused
-from launchers.remote.files import is_digest
+from launchers.remote.checked import is_digest
 from launchers.secret_scan import ALLOW_FILE, allowed_digests, find_secret, harmless_diff
 
 log = logging.getLogger("launchers")

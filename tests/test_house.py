@@ -32,10 +32,10 @@ def test_science_and_logistics_do_not_know_each_other(package, other):
 def test_no_provider_is_named_outside_its_folder():
     """Neither by an import nor by a string: a provider is added without an edit elsewhere."""
     names = {path.parent.name for path in (ROOT / "launchers" / "providers").glob("*/descriptor.py")}
-    assert {"jarvis", "modal", "runpod", "vast"} <= names
+    assert {"jarvis", "modal", "runpod", "slurm", "vast"} <= names
     found = []
     for path in (ROOT / "launchers").rglob("*.py"):
-        own = path.parent.name if "providers" in path.parts else ""
+        own = path.parts[path.parts.index("providers") + 1] if "providers" in path.parts else ""
         for node in ast.walk(ast.parse(path.read_text())):
             modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

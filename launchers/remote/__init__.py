@@ -1,8 +1,8 @@
 """What runs on the rented machine: the standard library only, any Python from 3.8 on, nothing imported from the rest.
 
-The client copies this folder there and runs `python3 agent.py COMMAND`; each command is one small question or act. The
-supervisor is the parent of a job and writes what became of it to files, so that nobody has to be connected; the watchdog ends
-the machine when its time is over or nobody comes for the results.
+The client copies this folder there and runs `python3 agent.py`; each question is one small act (`acts.py`), and `messages.py` says
+what may be asked and answered, on both sides. The supervisor is the parent of a job and writes what became of it to files, so
+that nobody has to be connected; the watchdog ends the machine when its time is over or nobody comes for the results.
 
     ROOT/blobs/DIGEST          content-addressed files, as they came
     ROOT/trees/DIGEST/         a working tree made of them; jobs run in it

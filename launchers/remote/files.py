@@ -1,22 +1,17 @@
-"""Small parts that the programs on the machine share: atomic writes, digests, and who is alive."""
+"""Small parts that the programs on the machine share: atomic writes, folders, and who is alive. Light: a log is followed with it alone."""
 
-import hashlib
 import json
 import os
-import re
 import time
 
 CHUNK = 1 << 20
-MAX_ROWS = 100000
-"""Files of a job that are looked at; a job that writes more should pack them."""
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def write_json(path, value):
-    """Atomic and on disk: a reader sees the old or the new text, whatever is killed."""
+    """Atomic and on disk: a reader sees the old or the new text, whatever is killed. A message is written as its fields."""
     partial = "%s.%d.partial" % (path, os.getpid())
     with open(partial, "w") as file:
-        json.dump(value, file)
+        json.dump(value, file, default=vars)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
@@ -30,26 +25,6 @@ def read_json(path, default=None):
         return default
 
 
-def is_digest(text):
-    """Whether a text is a SHA-256 in hexadecimal, and so may be the name of a file."""
-    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
-
-
-def digest_of(path):
-    """SHA-256 of a file, in hexadecimal."""
-    return digest_and_size(path)[0]
-
-
-def digest_and_size(path):
-    """SHA-256 of a file and the number of bytes it was taken of."""
-    hashed, size = hashlib.sha256(), 0
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(CHUNK), b""):
-            hashed.update(chunk)
-            size += len(chunk)
-    return hashed.hexdigest(), size
-
-
 def birth_of(pid):
     """Start time of a process in clock ticks, which tells it from a later one with the same id; None when it is gone."""
     try:
@@ -58,13 +33,6 @@ def birth_of(pid):
         return None if fields[0] == "Z" else fields[19]
     except (OSError, IndexError):
         return None
-
-
-def blob_path(root, digest):
-    """Where the bytes with a digest lie; nothing else is ever a name there."""
-    if not is_digest(digest):
-        raise ValueError(f"no SHA-256: {digest!r}")
-    return os.path.join(root, "blobs", digest)
 
 
 def job_folder(root, job):
@@ -76,7 +44,7 @@ def status_of(root, job):
     status = read_json(os.path.join(job_folder(root, job), "status.json"))
     if status is None:
         return {"state": "absent"}
-    if status["state"] == "running" and birth_of(status["pid"]) != status["birth"]:
+    if status["state"] == "running" and not status.get("elsewhere") and birth_of(status["pid"]) != status["birth"]:
         # Read again: it may have ended between the two looks.
         status = read_json(os.path.join(job_folder(root, job), "status.json"), status)
         if status["state"] == "running":

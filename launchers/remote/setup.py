@@ -16,24 +16,24 @@ UV = "uv==0.13.9"
 """What installs the packages, where the image has no uv of its own."""
 
 
-def prepare(root, request):
-    """`request`: tree (a folder), python (None for the image's), apt (Debian packages).
+def prepare(root, tree, python, apt):
+    """The Python to run a working tree with, and whether work was done.
 
-    Returns the Python to run and whether work was done.
+    `python`: None for the image's; `apt`: Debian packages that the job needs.
     """
-    if request["python"]:
-        version = _output([request["python"], "-c", "import sys; print(sys.version)"])
-        return {"python": request["python"], "made": False, "version": version.split()[0]}
-    tree = request["tree"]
+    if python:
+        if shutil.which(python) is None:
+            raise RuntimeError(f"provider.python names {python}, which is no program there")
+        return python, False
     base = shutil.which("python3") or shutil.which("python") or sys.executable
     if not os.path.exists(os.path.join(tree, "pyproject.toml")):
-        return {"python": base, "made": False}
+        return base, False
     folder = os.path.join(root, "env", _fingerprint(tree, base))
     python = os.path.join(folder, "bin", "python")
     done = os.path.join(folder, "complete")
     if os.path.exists(done):
-        return {"python": python, "made": False}
-    _install(request.get("apt", []))
+        return python, False
+    _install(apt)
     uv = _uv(base)
     shutil.rmtree(folder, ignore_errors=True)
     _run([uv, "venv", "--quiet", "--system-site-packages", "--python", base, folder])
@@ -45,7 +45,7 @@ def prepare(root, request):
     _run([uv, "pip", "install", "--quiet", "--no-deps", *hashes, "--python", python, "-r", requirements])
     with open(done, "w") as file:
         file.write("ok")
-    return {"python": python, "made": True}
+    return python, True
 
 
 def _install(packages):

@@ -8,22 +8,21 @@ import subprocess
 import sys
 import time
 
-from files import birth_of, job_folder, status_of, write_json
+from files import birth_of, job_folder, read_json, status_of, write_json
+from messages import Made, Status
 
 POLL_S = 0.1
 RESERVE = 1 << 18
 """Bytes kept back on the disk, so that how a job ended can be written when the job has filled it."""
 HEARTBEAT_S = 2.0
+ANSWER_S = 0.5
 
 
 def start(root, request):
-    """Start a job in a process that outlives this connection; a job that runs already is left alone.
-
-    `request`: job, command (list), directory, environment (holds the secrets; only ever in memory), grace (seconds).
-    """
-    job = request["job"]
+    """Start a job in a process that outlives this connection; a job that runs already is left alone."""
+    job = request.job
     if status_of(root, job)["state"] == "running":
-        return {"started": False}
+        return Made(False)
     folder = job_folder(root, job)
     make_ready(folder)
     child = os.fork()
@@ -36,8 +35,8 @@ def start(root, request):
     os.waitpid(child, 0)
     deadline = time.time() + 30
     while status_of(root, job)["state"] == "absent" and time.time() < deadline:
-        time.sleep(0.02)
-    return {"started": True}
+        time.sleep(0.005)
+    return Made(True)
 
 
 def make_ready(folder):
@@ -61,29 +60,39 @@ def _become_independent():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def supervise(folder, request):
-    """Run a job to its end; `request` as in `start`."""
+def supervise(folder, request, pausing=(), facts=None):
+    """Run a job to its end; `request` is a `StartJob`.
+
+    `pausing`: reasons of stops after which the job will run again, so that it has not ended; `facts`: more of its status.
+    """
     status_file = os.path.join(folder, "status.json")
     status = {"state": "running", "pid": os.getpid(), "birth": birth_of(os.getpid()), "started": time.time()}
+    status.update(facts or {})
     environment = dict(os.environ)
-    environment.update(request["environment"])
+    environment.update(request.environment)
     environment["LAUNCHERS_RETURN_VALUE"] = os.path.join(folder, "return.json")
     with open(os.path.join(folder, "log"), "ab") as log:
         try:
             child = subprocess.Popen(
-                request["command"], cwd=request["directory"], env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                request.command, cwd=request.directory, env=environment, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
-            log.write(("cannot start {}: {}\n".format(request["command"][0], error)).encode())
+            log.write(("cannot start {}: {}\n".format(request.command[0], error)).encode())
             status.update(state="ended", exit_code=127, ended=time.time())
             write_json(status_file, status)
             return
     status["child"] = child.pid
     write_json(status_file, status)
-    stopped = _wait(child, folder, request["grace"])
-    status.update(state="ended", exit_code=child.returncode, ended=time.time(), stopped=stopped)
+    stopped = _wait(child, folder, request.grace)
+    if stopped is None and child.returncode and pausing:
+        # A queue's signal reaches the job and this program at once, and the job may be faster.
+        time.sleep(ANSWER_S)
+        stopped = (read_json(os.path.join(folder, "stop.json")) or {}).get("reason")
     os.remove(os.path.join(folder, "reserve"))
+    status.update(ended=time.time())
+    if stopped not in pausing:
+        status.update(state="ended", exit_code=child.returncode, stopped=stopped)
     while True:
         try:
             return write_json(status_file, status)
@@ -127,11 +136,16 @@ def _signal(child, number):
         os.killpg(child.pid, number)
 
 
-def stop(root, job, reason):
+def stop(root, request):
     """Ask a job to end so that it can save its state; its supervisor kills it when the grace is over."""
+    stop_job(root, request.job, request.reason)
+    return Status(status_of(root, request.job)["state"])
+
+
+def stop_job(root, job, reason):
+    """Write down that a job must end, and why; nothing when it does not run."""
     if status_of(root, job)["state"] == "running":
         write_json(os.path.join(job_folder(root, job), "stop.json"), {"reason": reason})
-    return {"state": status_of(root, job)["state"]}
 
 
 if __name__ == "__main__":

@@ -5,27 +5,21 @@ import sys
 import time
 
 from files import all_jobs, birth_of, read_json, status_of, write_json
-from supervisor import stop
+from messages import Made
+from supervisor import stop_job
 
-LONGEST_S = 100 * 86400.0
 POLL_S = 1.0
 SPEAKING_S = 60.0
 """A client that spoke this recently is still fetching."""
 
 
 def lease(root, terms):
-    """Set the terms of the machine's life and make sure that someone watches them.
-
-    `terms`: seconds (from now until the end), idle (seconds to wait for a fetch), destruct (an HTTP request, or None).
-    """
-    for name in ("seconds", "idle"):
-        if not 0 <= terms[name] <= LONGEST_S:  # nor is NaN a time to end at
-            raise ValueError("a lease of {} {} is none".format(terms[name], name))
-    terms = dict(terms, ends=time.time() + terms["seconds"])
+    """Set the terms of the machine's life and make sure that someone watches them."""
+    terms = dict(vars(terms), ends=time.time() + terms.seconds)
     write_json(os.path.join(root, "lease.json"), terms)
     watcher = read_json(os.path.join(root, "watchdog.json"))
     if watcher and birth_of(watcher["pid"]) == watcher["birth"]:
-        return {"watching": watcher["pid"]}
+        return Made(False)
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -40,7 +34,7 @@ def lease(root, terms):
         finally:
             os._exit(0)
     os.waitpid(child, 0)
-    return {"watching": True}
+    return Made(True)
 
 
 def watch(root):
@@ -66,7 +60,7 @@ def verdict(root, terms, began, now):
     silent = now - max(began, _last_contact(root))
     if not now < terms["ends"]:
         for job in running:
-            stop(root, job, "the machine's time is over")
+            stop_job(root, job, "the machine's time is over")
         if not running and (silent > min(SPEAKING_S, terms["idle"]) or now >= terms["ends"] + terms["idle"]):
             return "the lease is over"
     elif not running and silent > terms["idle"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.errors import BadMachine, SetupFailed, Unreachable
-from launchers.host import Card, JobStatus, Manifest, Probe, RemoteFile
+from launchers.host import Card, JobStatus, Manifest, Probe, RemoteFile, RemoteLink
 from launchers.job import JobSpec
 from launchers.snapshot import Snapshot
 from launchers.testing.jobs import FakeJob, Script, checkpoint_step
@@ -54,10 +54,10 @@ class FakeHost:
             raise SetupFailed("no package of that name")
         return "/opt/python"
 
-    def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:
+    def restore(self, job: JobSpec, folder: Path, entries: Sequence[RemoteFile | RemoteLink]) -> None:
         kind = self._enter("restore")
         disk = self.machine.disks.setdefault(job.id, {})
-        disk.update({file.path: (folder / file.path).read_bytes() for file in files})
+        disk.update({e.path: (folder / e.path).read_bytes() for e in entries if isinstance(e, RemoteFile)})
         self._leave(kind)
 
     # --- a job

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import functools
 import json
 import secrets
 import shlex
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from launchers.errors import BadMachine, RemoteError, Unreachable
+from launchers.remote.messages import Question
 from launchers.transport import messages
-from launchers.transport.ssh import Connection
+from launchers.transport.commands import Commands
 
 NOISE_BYTES = 1 << 16
 """What a machine's shell may print before our program speaks: a welcome, not a book."""
 
 _BOOT = """
-import io, os, shutil, sys, tarfile
+import json, os, sys
 def take(count):
     data = b""
     while len(data) < count:
@@ -37,12 +37,19 @@ archive = take(int(take(12)))
 if not os.path.isdir(folder):
     partial = "%s.%d" % (folder, os.getpid())
     os.makedirs(partial, mode=0o700)
-    tarfile.open(fileobj=io.BytesIO(archive)).extractall(partial)
+    for name, text in json.loads(archive.decode()).items():
+        with open(os.path.join(partial, name), "w", encoding="utf-8") as file:
+            file.write(text)
     try:
         os.rename(partial, folder)
     except OSError:
+        import shutil
         shutil.rmtree(partial)
-os.execv(sys.executable, [sys.executable, "-S", os.path.join(folder, "agent.py"), root, mark, "serve"])
+path = os.path.join(folder, "agent.py")
+sys.argv = [path, root, mark, "serve"]
+with open(path, encoding="utf-8") as file:
+    program = compile(file.read(), path, "exec")
+exec(program, {"__name__": "__main__", "__file__": path})
 """
 """Unpacks the agent unless it is there, and becomes it. Its folder is named by its text, so that versions never mix."""
 
@@ -50,7 +57,7 @@ os.execv(sys.executable, [sys.executable, "-S", os.path.join(folder, "agent.py")
 class Agent:
     """Methods may be called from several threads; questions wait for each other, bulk transfers do not."""
 
-    def __init__(self, connection: Connection, root: str) -> None:
+    def __init__(self, connection: Commands, root: str) -> None:
         self._connection = connection
         self._root = root
         self._lock = threading.Lock()
@@ -59,14 +66,15 @@ class Agent:
         self._deadline: float | None = None
         self._python = "python3"
         self._mark = secrets.token_hex(16)
-        archive = _archive(Path(__file__).parents[1] / "remote")
+        archive = _archive()
         self._hello = b"%012d" % len(archive) + archive
-        self._folder = f"{root}/agent/{sha256(archive).hexdigest()[:12]}"
+        self.folder = f"{root}/agent/{sha256(archive).hexdigest()[:12]}"
 
-    def ask(self, act: str, *arguments: Any, timeout: float | None = 120, longest: int = messages.LINE_BYTES) -> Any:
+    def ask(self, act: str, request: Any, timeout: float | None = 120, longest: int = messages.LINE_BYTES) -> Any:
         """The answer of `launchers/remote/agent.py` to one question; `messages` knows what it may be.
 
         Args:
+            request: of the class that `launchers.remote.messages.QUESTIONS` names for the act.
             timeout: seconds for the whole answer, however it trickles in.
             longest: bytes of it that are read.
 
@@ -78,7 +86,7 @@ class Agent:
         with self._lock:
             try:
                 self._ensure_started()
-                question = json.dumps({"act": act, "arguments": arguments}).encode() + b"\n"
+                question = json.dumps(Question(act, vars(request)), default=vars).encode() + b"\n"
                 answer, error = messages.reply(self._exchange(question, timeout, longest))
             except BaseException:
                 self._drop()
@@ -102,7 +110,7 @@ class Agent:
     def _command(self, words: tuple[str, ...]) -> str:
         with self._lock:
             self._ensure_started()
-        return shlex.join([self._python, "-S", f"{self._folder}/agent.py", self._root, self._mark, *words])
+        return shlex.join([self._python, "-S", f"{self.folder}/agent.py", self._root, self._mark, *words])
 
     def close(self) -> None:
         with self._lock:
@@ -112,7 +120,7 @@ class Agent:
         if self._channel is not None and not self._connection.is_open(self._channel):
             self._drop()
         if self._channel is None:
-            words = ["python3", "-c", _BOOT, self._folder, self._root, self._mark]
+            words = ["python3", "-S", "-c", _BOOT, self.folder, self._root, self._mark]
             self._channel = self._connection.open(shlex.join(words), 120)
             try:
                 self._connection.send(self._channel, self._hello)
@@ -197,13 +205,8 @@ def after(mark: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     raise BadMachine("our program on the machine ended before it spoke")
 
 
-def _archive(folder: Path) -> bytes:
-    """A tar of the folder's modules, the same bytes for the same text."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for path in sorted(folder.glob("*.py")):
-            info = tarfile.TarInfo(path.name)
-            info.size = path.stat().st_size
-            info.mode = 0o600
-            archive.addfile(info, io.BytesIO(path.read_bytes()))
-    return buffer.getvalue()
+@functools.cache
+def _archive() -> bytes:
+    """The agent's modules by name, the same bytes for the same text."""
+    folder = Path(__file__).parents[1] / "remote"
+    return json.dumps({path.name: path.read_text() for path in sorted(folder.glob("*.py"))}).encode()

@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from launchers.command import arguments_of, environment_of
 from launchers.errors import BadMachine, RemoteError, SetupFailed
-from launchers.host import JobStatus, Manifest, Probe, RemoteFile
+from launchers.host import JobStatus, Manifest, Probe, RemoteFile, RemoteLink
 from launchers.job import JobPaths, JobSpec
+from launchers.remote.messages import (
+    Blob,
+    BlobHeader,
+    Destruct,
+    Entry,
+    FindMissing,
+    JobQuestion,
+    KeepBlobs,
+    Lease,
+    MakeTree,
+    PlaceFiles,
+    Prepare,
+    ProbeMachine,
+    ReadFiles,
+    ReadReports,
+    StartJob,
+    StopJob,
+    Wanted,
+)
 from launchers.snapshot import Snapshot
 from launchers.transport import messages
 from launchers.transport.agent import Agent
-from launchers.transport.ssh import Connection
+from launchers.transport.commands import Commands
 
 CHUNK = 1 << 18
 SMALL = 1 << 20
-"""Bytes up to which files travel with a question instead of through a process of their own."""
+"""Bytes up to which files travel with a question or its answer instead of through a process of their own."""
+BATCH = 2000
+"""Files in one answer."""
 STALLED_S = 600.0
 """After which an upload of which the machine takes nothing, or a small file that does not arrive, is given up."""
 
@@ -28,7 +49,7 @@ STALLED_S = 600.0
 class SshHost:
     """A machine with ssh and any Python 3."""
 
-    def __init__(self, connection: Connection, root: str, setup_timeout: float) -> None:
+    def __init__(self, connection: Commands, root: str, setup_timeout: float) -> None:
         self._connection = connection
         self._root = PurePosixPath(root)
         self._setup_timeout = setup_timeout
@@ -38,22 +59,22 @@ class SshHost:
     # --- the machine
 
     def probe(self) -> Probe:
-        return messages.probe(self._ask("probe"))
+        return messages.probe(self._ask("probe", ProbeMachine()))
 
     def lease(self, terms: dict[str, Any]) -> None:
-        self._ask("lease", terms)
+        destruct = terms["destruct"] and Destruct(**terms["destruct"])
+        self._ask("lease", Lease(terms["seconds"], terms["idle"], destruct))
 
     def upload(self, snapshot: Snapshot) -> int:
-        sizes = {entry.digest: entry.size for entry in snapshot.entries if entry.link is None}
-        wanted = messages.missing(self._ask("missing", sorted(sizes)), sizes)
+        sizes = {entry.digest: entry.size for entry in snapshot.entries if entry.digest}
+        wanted = messages.missing(self._ask("missing", FindMissing(sorted(sizes))), sizes)
         blobs = [(digest, snapshot.blob(digest)) for digest in wanted]
-        if blobs:
-            self._send_blobs(blobs)
-        self._ask("checkout", snapshot.digest, [asdict(entry) for entry in snapshot.entries])
+        along = self._sent(blobs)
+        self._ask("checkout", MakeTree(snapshot.digest, [Entry(**vars(entry)) for entry in snapshot.entries], along))
         return sum(sizes[digest] for digest in wanted)
 
     def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
-        request = {"tree": str(self._directory(snapshot)), "python": python, "apt": list(apt)}
+        request = Prepare(str(self._directory(snapshot)), python, list(apt))
         try:
             return messages.prepared(self._ask("prepare", request, timeout=self._setup_timeout))
         except RemoteError as error:
@@ -61,11 +82,13 @@ class SshHost:
 
     # --- a job
 
-    def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:
-        paths = {file.digest: folder / file.path for file in files}
-        wanted = messages.missing(self._ask("missing", sorted(paths)), paths)
-        self._send_blobs([(digest, paths[digest]) for digest in wanted])
-        self._ask("place", job.id, [{"path": f.path, "digest": f.digest} for f in files])
+    def restore(self, job: JobSpec, folder: Path, entries: Sequence[RemoteFile | RemoteLink]) -> None:
+        paths = {entry.digest: folder / entry.path for entry in entries if isinstance(entry, RemoteFile)}
+        wanted = messages.missing(self._ask("missing", FindMissing(sorted(paths))), paths)
+        along = self._sent([(digest, paths[digest]) for digest in wanted])
+        if along:
+            self._ask("keep", KeepBlobs(along))
+        self._ask("place", PlaceFiles(job.id, [_placed(entry) for entry in entries]))
 
     def start(
         self,
@@ -80,31 +103,33 @@ class SshHost:
         output = self._paths(job).output
         command = [python, *arguments_of(job, output)]
         environment = environment_of(self._tree(snapshot)) | facts | secrets
-        request = {
-            "job": job.id, "command": command, "directory": str(directory), "environment": environment, "grace": grace,
-        }  # fmt: skip
-        self._ask("start", request)
+        self._ask("start", StartJob(job.id, command, str(directory), environment, grace))
 
     def job_status(self, job: JobSpec) -> JobStatus:
-        return messages.job_status(self._ask("status", job.id))
+        return messages.job_status(self._ask("status", JobQuestion(job.id)))
 
     def stop(self, job: JobSpec, reason: str) -> None:
-        self._ask("stop", job.id, reason)
+        self._ask("stop", StopJob(job.id, reason))
 
     def reports(self, job: JobSpec, offset: int) -> list[str]:
-        return messages.reports(self._ask("reports", job.id, offset))
+        return messages.reports(self._ask("reports", ReadReports(job.id, offset)))
 
     def manifest(self, job: JobSpec) -> Manifest:
-        return messages.manifest(self._ask("manifest", job.id, timeout=None, longest=messages.MANIFEST_BYTES))
+        return messages.manifest(
+            self._ask("manifest", JobQuestion(job.id), timeout=None, longest=messages.MANIFEST_BYTES)
+        )
 
     def read(self, job: JobSpec, file: RemoteFile, offset: int) -> Iterator[bytes]:
-        left = file.size - offset
-        if left <= SMALL:
-            words = (job.id, file.path, offset, file.size, file.digest)
-            yield messages.content(self._ask("content", *words, timeout=STALLED_S), left)
-            return
         sent = ("send", job.id, file.path, str(offset), str(file.size), file.digest)
-        yield from self._agent.stream(*sent, timeout=120)
+        return self._agent.stream(*sent, timeout=120)
+
+    def read_many(
+        self, job: JobSpec, files: Sequence[tuple[RemoteFile, int]]
+    ) -> Iterator[tuple[RemoteFile, bytes | None]]:
+        for batch in _batches(files):
+            wanted = [Wanted(file.path, offset, file.size, file.digest) for file, offset in batch]
+            answer = self._ask("contents", ReadFiles(job.id, wanted), timeout=STALLED_S)
+            yield from zip((file for file, _ in batch), messages.contents(answer, wanted), strict=True)
 
     def follow(self, job: JobSpec, offset: int) -> Iterator[bytes]:
         return self._agent.stream("follow", job.id, str(offset))
@@ -130,23 +155,40 @@ class SshHost:
     def _directory(self, snapshot: Snapshot) -> PurePosixPath:
         return self._tree(snapshot) / snapshot.directory
 
-    def _send_blobs(self, blobs: list[tuple[str, Path]]) -> None:
+    def _sent(self, blobs: list[tuple[str, Path]]) -> list[Blob]:
+        """Sends files; small ones are returned instead, to come along with the question that needs them."""
+        if sum(path.stat().st_size for _, path in blobs) <= SMALL:
+            return [Blob(digest, base64.b64encode(path.read_bytes()).decode()) for digest, path in blobs]
         try:
-            if sum(path.stat().st_size for _, path in blobs) <= SMALL:
-                self._ask("keep", [{"digest": digest, "content": _text(path)} for digest, path in blobs])
-            else:
-                self._agent.send("receive", source=_frames(blobs), timeout=STALLED_S)
+            self._agent.send("receive", source=_frames(blobs), timeout=STALLED_S)
         except RemoteError as error:
             raise BadMachine(f"The machine could not take our files: {error}.") from None
+        return []
 
 
-def _text(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
+def _placed(entry: RemoteFile | RemoteLink) -> Entry:
+    if isinstance(entry, RemoteFile):
+        return Entry(entry.path, entry.digest, entry.size)
+    return Entry(entry.path, link=os.path.relpath(entry.target, os.path.dirname(entry.path) or "."))
+
+
+def _batches(files: Sequence[tuple[RemoteFile, int]]) -> Iterator[list[tuple[RemoteFile, int]]]:
+    """Files that together fit into one answer."""
+    batch: list[tuple[RemoteFile, int]] = []
+    left = SMALL
+    for file, offset in files:
+        if batch and (file.size - offset > left or len(batch) >= BATCH):
+            yield batch
+            batch, left = [], SMALL
+        batch.append((file, offset))
+        left -= file.size - offset
+    if batch:
+        yield batch
 
 
 def _frames(blobs: list[tuple[str, Path]]) -> Iterator[bytes]:
     for digest, path in blobs:
-        yield json.dumps({"digest": digest, "size": path.stat().st_size}).encode() + b"\n"
+        yield json.dumps(BlobHeader(digest, path.stat().st_size), default=vars).encode() + b"\n"
         with path.open("rb") as file:
             while chunk := file.read(CHUNK):
                 yield chunk

@@ -1,37 +1,39 @@
 """Downloads a job's output folder: every file verified by digest, whole or not at all, resumed where it broke off.
 
 The rows of the machine's manifest are a stranger's. They decide neither where something is written (`names`, `folder`) nor
-how much (`_Limits`).
+how much (`_Limits`). Small files come many at a time, where the host can (`ReadsMany`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
-import json
 import logging
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from launchers.errors import RetryLater
-from launchers.host import Refused, RemoteFile, ResultStore
+from launchers.host import Manifest, ReadsMany, Refused, RemoteFile, RemoteLink, ResultStore
 from launchers.job import JobSpec
-from launchers.remote.files import is_digest
+from launchers.secrecy import scrub
 from launchers.settings import RentalSettings
 from launchers.snapshot import matches
 from launchers.text import shown
 from launchers.transport.folder import CHUNK, Folder
+from launchers.transport.known import Known
 from launchers.transport.names import LOCK_NAME, SCRATCH, twins, why_refused
 
 log = logging.getLogger(__name__)
-KNOWN = f"{SCRATCH}/known.json"
 CHANGING_TRIES = 3
-SAVE_EVERY_S = 1.0
+SMALL = 1 << 20
+"""Bytes of a file up to which it comes together with others."""
+BATCH_BYTES = 8 << 20
+BATCH_FILES = 2000
 NAMED = 20
 """Refused files that are named one by one."""
 KEPT_FREE = 500e6
@@ -63,28 +65,8 @@ def pull(store: ResultStore, job: JobSpec, patterns: list[str] | None = None) ->
         OSError: this computer's disk is full; what there was room for is here.
     """
     manifest = store.manifest(job)
-    report = Pulled(refused=list(manifest.refused))
-    with Folder(job.home) as folder:
-        known = _Known(folder)
-        limits = _Limits.of(job)
-        files = _allowed(manifest.files, folder, report)
-        names = {row.path for row in manifest.files} | {refused.path for refused in manifest.refused}
-        gone = [path for path in known.rows if path not in names] if patterns is None else []
-        # Where a file was and a folder is now, the file must leave first.
-        in_the_way = {parent for row in files for parent in _parents(row.path)}
-        _remove([path for path in gone if path in in_the_way], folder, known)
-        _clear_partials(folder, files)
-        try:
-            for row in files:
-                if not limits.take(row):
-                    report.refused.append(
-                        Refused(row.path, "the results are larger than provider.max_results_gb: raise it")
-                    )
-                elif patterns is None or matches(row.path, patterns):
-                    _bring_if_possible(store, job, row, folder, known, report)
-            _remove([path for path in gone if path in known.rows], folder, known)
-        finally:
-            known.save()
+    with Folder(job.home) as folder, contextlib.closing(Known(folder)) as known:
+        report = _Pull(store, job, folder, known, manifest, patterns).run()
     if report.postponed and patterns is None:
         free = shutil.disk_usage(job.home).free / 1e9
         raise OSError(
@@ -117,7 +99,7 @@ def say_refused(report: Pulled, job: JobSpec) -> None:
         if refused.path != LOCK_NAME:  # every job of ours holds one
             log.warning(
                 "job %s: not downloaded: '%s' (%s)",
-                job.id, shown(refused.path, lines=False), shown(refused.why, lines=False),
+                job.id, shown(scrub(refused.path), lines=False), shown(scrub(refused.why), lines=False),
             )  # fmt: skip
     if len(report.refused) > NAMED:
         log.warning("job %s: %d more files were not downloaded", job.id, len(report.refused) - NAMED)
@@ -128,17 +110,19 @@ def finish(job: JobSpec) -> None:
     shutil.rmtree(job.home / SCRATCH, ignore_errors=True)
 
 
-def held(job: JobSpec) -> list[RemoteFile]:
+def held(job: JobSpec) -> list[RemoteFile | RemoteLink]:
     """What of a job's folder was fetched and verified: what a new machine gets, to continue."""
     if not job.home.is_dir():
         return []
-    with Folder(job.home) as folder:
-        known = _Known(folder)
-        rows = []
-        for path, (_, digest) in sorted(known.rows.items()):
+    with Folder(job.home) as folder, contextlib.closing(Known(folder)) as known:
+        rows: list[RemoteFile | RemoteLink] = []
+        for path, (_, digest) in sorted(known.files.items()):
             info = folder.info(path)
-            if info is not None and known.digest(path, info) == digest:
-                rows.append(RemoteFile(path, info.st_size, digest))
+            if info is not None and (found := known.digest(path, info)) in (digest, known.before(path)):
+                rows.append(RemoteFile(path, info.st_size, found))
+        rows += [
+            RemoteLink(path, target) for path, target in sorted(known.links.items()) if folder.link(path) is not None
+        ]
         return rows
 
 
@@ -160,14 +144,215 @@ class _Limits:
         return True
 
 
-def _allowed(rows: list[RemoteFile], folder: Folder, report: Pulled) -> list[RemoteFile]:
-    """The rows that may be written here; the others are refused with their reason."""
-    reasons = {row.path: why_refused(row.path) for row in rows}
-    if not _is_case_sensitive(folder):
-        for path, earlier in twins(row.path for row in rows if reasons[row.path] is None).items():
-            reasons[path] = f"this disk takes it and '{earlier}' for one"
-    report.refused += [Refused(row.path, why) for row in rows if (why := reasons[row.path]) is not None]
-    return [row for row in rows if reasons[row.path] is None]
+class _Pull:
+    """One pull: what of a manifest comes here, and how."""
+
+    def __init__(
+        self,
+        store: ResultStore,
+        job: JobSpec,
+        folder: Folder,
+        known: Known,
+        manifest: Manifest,
+        patterns: list[str] | None,
+    ) -> None:
+        self._store, self._job, self._folder, self._known = store, job, folder, known
+        self._manifest, self._patterns = manifest, patterns
+        self._links = manifest.links
+        self._report = Pulled(refused=list(manifest.refused))
+
+    def run(self) -> Pulled:
+        manifest, known = self._manifest, self._known
+        files = self._allowed(manifest.files)
+        there = {row.path for row in manifest.files} | {row.path for row in manifest.links}
+        there |= {refused.path for refused in manifest.refused}
+        gone = [path for path in (*known.files, *known.links) if path not in there] if self._patterns is None else []
+        # Where a file was and a folder is now, the file must leave first.
+        coming = [*(row.path for row in files), *(link.path for link in manifest.links)]
+        in_the_way = {parent for path in coming for parent in _parents(path)}
+        self._remove([path for path in gone if path in in_the_way])
+        self._clear_partials(files)
+        try:
+            self._bring_all([row for row in files if self._is_due(row)])
+            self._make_links(files)
+            if self._patterns is None:
+                self._make_folders()
+            self._remove([path for path in gone if known.holds(path)])
+        finally:
+            if self._patterns is None:  # what comes home early is still on its machine
+                self._folder.flush()
+        return self._report
+
+    def _is_due(self, row: RemoteFile) -> bool:
+        return self._patterns is None or matches(row.path, self._patterns)
+
+    def _allowed(self, rows: list[RemoteFile]) -> list[RemoteFile]:
+        """The rows that may be written here; the others are refused with their reason."""
+        reasons = {row.path: why_refused(row.path) for row in rows}
+        if not _is_case_sensitive(self._folder):
+            paths = [*(row.path for row in rows), *(link.path for link in self._manifest.links)]
+            names = [path for path in paths if reasons.get(path) is None]
+            for path, earlier in twins(names).items():
+                reasons[path] = f"this disk takes it and '{earlier}' for one"
+        limits = _Limits.of(self._job)
+        for row in rows:
+            if reasons[row.path] is None and not limits.take(row):
+                reasons[row.path] = "the results are larger than provider.max_results_gb: raise it"
+        self._report.refused += [Refused(path, why) for path, why in reasons.items() if why is not None]
+        self._links = [row for row in self._manifest.links if row.path not in reasons]
+        return [row for row in rows if reasons[row.path] is None]
+
+    def _remove(self, paths: list[str]) -> None:
+        for path in paths:
+            with contextlib.suppress(OSError):
+                self._folder.remove(path)
+            self._known.forget(path)
+
+    def _clear_partials(self, rows: list[RemoteFile]) -> None:
+        """Remove beginnings of files that are no longer there."""
+        partials = {f"{SCRATCH}/{path.name}" for path in (self._folder.path / SCRATCH).glob("*.partial")}
+        if partials:
+            for path in partials - {_partial(row) for row in rows}:
+                self._folder.remove(path)
+
+    # --- files
+
+    def _bring_all(self, rows: list[RemoteFile]) -> None:
+        """Small files that are new come in batches, and all others one by one."""
+        if not isinstance(self._store, ReadsMany):
+            for row in rows:
+                with self._fitting(row):
+                    self._bring(row)
+            return
+        batch: list[RemoteFile] = []
+        left = BATCH_BYTES
+        for row in rows:
+            if row.size > SMALL:
+                with self._fitting(row):
+                    self._bring(row)
+            elif not self._is_here(row):
+                if batch and (row.size > left or len(batch) >= BATCH_FILES):
+                    self._bring_batch(self._store, batch)
+                    batch, left = [], BATCH_BYTES
+                batch.append(row)
+                left -= row.size
+        if batch:
+            self._bring_batch(self._store, batch)
+
+    def _bring_batch(self, store: ReadsMany, rows: list[RemoteFile]) -> None:
+        if not self._has_room(sum(row.size for row in rows)):
+            self._report.postponed += [row.path for row in rows]
+            return
+        with contextlib.closing(_generator(store.read_many(self._job, [(row, 0) for row in rows]))) as found:
+            for row, content in found:
+                if content is None or len(content) != row.size or hashlib.sha256(content).hexdigest() != row.digest:
+                    self._report.changing.append(row.path)
+                    continue
+                with self._fitting(row):
+                    self._folder.write(
+                        row.path, content, functools.partial(self._known.remember, row.path, digest=row.digest)
+                    )
+                    self._report.files += 1
+                    self._report.bytes += len(content)
+
+    @contextlib.contextmanager
+    def _fitting(self, row: RemoteFile) -> Iterator[None]:
+        """A name that does not fit what lies here costs only this row."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _NAMES:
+                raise
+            self._report.refused.append(Refused(row.path, f"it does not fit what lies here: {error.strerror}"))
+
+    def _is_here(self, row: RemoteFile) -> bool:
+        info = self._folder.info(row.path)
+        if info is None or info.st_size != row.size or self._known.digest(row.path, info) != row.digest:
+            return False
+        self._known.remember(row.path, info, row.digest)
+        return True
+
+    def _bring(self, row: RemoteFile) -> None:
+        """A file whose beginning may be here."""
+        if self._is_here(row):
+            return
+        folder, report, partial = self._folder, self._report, _partial(row)
+        with folder.open(partial, os.O_RDWR | os.O_CREAT, "r+b") as file:
+            hashed, here = hashlib.sha256(), 0
+            while chunk := file.read(CHUNK):
+                hashed.update(chunk)
+                here += len(chunk)
+            left = row.size - here
+            if left > 0 and not self._has_room(left):
+                report.postponed.append(row.path)
+                return
+            if left > 0:
+                with contextlib.closing(_generator(self._store.read(self._job, row, here))) as chunks:
+                    for chunk in chunks:
+                        left -= len(chunk)
+                        if left < 0:
+                            break  # more than the row says: it is not the file that the row describes
+                        file.write(chunk)
+                        hashed.update(chunk)
+                        report.bytes += len(chunk)
+        if left < 0 or hashed.hexdigest() != row.digest:
+            folder.remove(partial)
+            report.changing.append(row.path)
+            return
+        info = folder.info(partial)
+        assert info is not None
+        # Before it has its name: whatever ends this process between the two, one of the two contents is known as downloaded.
+        self._known.remember(row.path, info, row.digest)
+        folder.move(partial, row.path)
+        report.files += 1
+
+    def _has_room(self, size: int) -> bool:
+        usage = shutil.disk_usage(self._folder.path)
+        return usage.free - size >= min(KEPT_FREE, usage.total / 20)
+
+    # --- what is no file
+
+    def _make_links(self, files: list[RemoteFile]) -> None:
+        """Links to what is downloaded, and to nothing else."""
+        paths = {row.path for row in files}
+        folders = {parent for path in paths for parent in _parents(path)}
+        for row in self._links:
+            why = _why_no_link(row, paths, folders)
+            if why is not None:
+                self._report.refused.append(Refused(row.path, why))
+                continue
+            if self._patterns is not None and not matches(row.path, self._patterns):
+                continue
+            target = os.path.relpath(row.target, os.path.dirname(row.path) or ".")
+            if self._folder.link(row.path) != target:
+                with self._fitting(RemoteFile(row.path, 0, "0" * 64)):
+                    self._folder.make_link(row.path, target)
+                    self._report.files += 1
+            self._known.remember_link(row.path, row.target)
+
+    def _make_folders(self) -> None:
+        for path in self._manifest.folders:
+            if why_refused(path) is None:
+                with contextlib.suppress(OSError):  # something else lies here
+                    self._folder.make_folder(path)
+
+
+def _why_no_link(row: RemoteLink, files: set[str], folders: set[str]) -> str | None:
+    """Why a link is not made here; None when it leads to something that is downloaded."""
+    why = why_refused(row.path)
+    if why is not None:
+        return why
+    if row.path in files or row.path in folders:
+        return "the machine lists it twice"
+    if row.target in files:
+        return None
+    if row.target not in folders:
+        return "it is a link to something that is not downloaded"
+    if f"{row.path}/".startswith(f"{row.target}/"):
+        return "it is a link to a folder that it lies in"
+    # A file must not get a name through a link that it may not have by itself.
+    below = (path.removeprefix(row.target) for path in files if path.startswith(f"{row.target}/"))
+    return next((why for rest in below if (why := why_refused(row.path + rest)) is not None), None)
 
 
 def _is_case_sensitive(folder: Folder) -> bool:
@@ -185,128 +370,12 @@ def _parents(path: str) -> Iterable[str]:
     return ("/".join(parts[:count]) for count in range(1, len(parts)))
 
 
-def _remove(paths: list[str], folder: Folder, known: _Known) -> None:
-    for path in paths:
-        with contextlib.suppress(OSError):
-            folder.remove(path)
-        del known.rows[path]
-
-
 def _partial(row: RemoteFile) -> str:
     """Where a file lies while it comes: a name that we make, whatever the row says."""
     name = hashlib.sha256(f"{row.path}\0{row.digest}".encode(errors="surrogateescape")).hexdigest()
     return f"{SCRATCH}/{name[:32]}.partial"
 
 
-def _clear_partials(folder: Folder, rows: list[RemoteFile]) -> None:
-    """Remove beginnings of files that are no longer there."""
-    wanted = {_partial(row) for row in rows}
-    for path in (folder.path / SCRATCH).glob("*.partial"):
-        if f"{SCRATCH}/{path.name}" not in wanted:
-            folder.remove(f"{SCRATCH}/{path.name}")
-
-
-def _bring_if_possible(
-    store: ResultStore, job: JobSpec, row: RemoteFile, folder: Folder, known: _Known, report: Pulled
-) -> None:
-    try:
-        _bring(store, job, row, folder, known, report)
-    except OSError as error:
-        if error.errno not in _NAMES:
-            raise
-        report.refused.append(Refused(row.path, f"it does not fit what lies here: {error.strerror}"))
-
-
-def _bring(store: ResultStore, job: JobSpec, row: RemoteFile, folder: Folder, known: _Known, report: Pulled) -> None:
-    info = folder.info(row.path)
-    if info is not None and info.st_size == row.size and known.digest(row.path, info) == row.digest:
-        known.remember(row.path, info, row.digest)
-        return
-    partial = _partial(row)
-    with folder.open(partial, os.O_RDWR | os.O_CREAT, "r+b") as file:
-        hashed, here = hashlib.sha256(), 0
-        while chunk := file.read(CHUNK):
-            hashed.update(chunk)
-            here += len(chunk)
-        left = row.size - here
-        if left > 0 and not _has_room(folder, left):
-            report.postponed.append(row.path)
-            return
-        if left > 0:
-            with contextlib.closing(_generator(store.read(job, row, here))) as chunks:
-                for chunk in chunks:
-                    left -= len(chunk)
-                    if left < 0:
-                        break  # more than the row says: it is not the file that the row describes
-                    file.write(chunk)
-                    hashed.update(chunk)
-                    report.bytes += len(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    if left < 0 or hashed.hexdigest() != row.digest:
-        folder.remove(partial)
-        report.changing.append(row.path)
-        return
-    folder.move(partial, row.path)
-    info = folder.info(row.path)
-    assert info is not None
-    known.remember(row.path, info, row.digest)
-    known.save_now_and_then()
-    report.files += 1
-
-
 def _generator(chunks: Any) -> Any:
     """What `closing` can close: a host may hand out a plain iterator."""
     return chunks if hasattr(chunks, "close") else (chunk for chunk in chunks)
-
-
-def _has_room(folder: Folder, size: int) -> bool:
-    usage = shutil.disk_usage(folder.path)
-    return usage.free - size >= min(KEPT_FREE, usage.total / 20)
-
-
-class _Known:
-    """Digests of the files that were fetched, each with a mark that tells whether the file was touched since."""
-
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
-        self._saved = 0.0
-        self.rows: dict[str, list[str]] = {}
-        try:
-            with folder.open(KNOWN, os.O_RDONLY, "rb") as file:
-                rows = json.loads(file.read())
-        except (OSError, ValueError, RecursionError):
-            return
-        if isinstance(rows, dict):
-            self.rows = {path: row for path, row in rows.items() if why_refused(path) is None and _is_row(row)}
-
-    def digest(self, path: str, info: os.stat_result) -> str:
-        mark, digest = self.rows.get(path, ["", ""])
-        if mark != _mark(info):
-            digest = self._folder.digest(path)
-            if path in self.rows and self.rows[path][1] == digest:
-                self.remember(path, info, digest)
-        return digest
-
-    def remember(self, path: str, info: os.stat_result, digest: str) -> None:
-        self.rows[path] = [_mark(info), digest]
-
-    def save_now_and_then(self) -> None:
-        """Not after each file: with thousands of them that would be most of the work."""
-        if time.monotonic() - self._saved > SAVE_EVERY_S:
-            self.save()
-
-    def save(self) -> None:
-        writing = f"{SCRATCH}/known.writing"
-        with self._folder.open(writing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, "wb") as file:
-            file.write(json.dumps(self.rows).encode())
-        self._folder.move(writing, KNOWN)
-        self._saved = time.monotonic()
-
-
-def _is_row(row: Any) -> bool:
-    return isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) and is_digest(row[1])
-
-
-def _mark(info: os.stat_result) -> str:
-    return f"{info.st_size}:{info.st_mtime_ns}"

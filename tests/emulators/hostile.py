@@ -12,7 +12,9 @@ LOOT = "/mnt/loot"
 """Where a machine puts what it stole; `private/loot` of its cage."""
 
 _COMMON = """
-_missing, _keep, _manifest, _content, _send, _status, _probe = missing, keep, manifest, content, send, job_status, probe
+import base64
+from acts import ACTS
+_acts, _send = dict(ACTS), send
 VICTIM = {victim!r}
 LOOT = {loot!r}
 PLANTED = dict()
@@ -23,11 +25,19 @@ def plant(path, text=b"evil", **changes):
     row = dict(path=path, kind="file", size=len(text), digest=digest_text(text))
     row.update(changes)
     PLANTED[path if isinstance(path, str) else str(path)] = (row, text)
-def planted_manifest(root, job):
-    return _manifest(root, job) + [row for row, _ in PLANTED.values()]
-def planted_content(root, job, path, *rest):
-    return base64.b64encode(PLANTED[path][1]).decode() if path in PLANTED else _content(root, job, path, *rest)
-ACTS.update(manifest=planted_manifest, content=planted_content)
+def add_rows(root, request, more):
+    listing = _acts["manifest"](root, request)
+    listing.rows.extend(more)
+    return listing
+def planted_manifest(root, request):
+    return add_rows(root, request, [row for row, _ in PLANTED.values()])
+def planted_contents(root, request):
+    found = _acts["contents"](root, request)
+    for number, wanted in enumerate(request.files):
+        if wanted.path in PLANTED:
+            found.contents[number] = base64.b64encode(PLANTED[wanted.path][1]).decode()
+    return found
+ACTS.update(manifest=planted_manifest, contents=planted_contents)
 def cut():
     import signal
     os.kill(os.getppid(), signal.SIGKILL)
@@ -36,21 +46,21 @@ def cut():
 MODES = {
     # Asks for a file of the client's user, keeps it, cuts the connection, and is honest from then on.
     "reads_files": """
-def evil_missing(root, digests):
-    honest = _missing(root, digests)
-    return honest if os.path.exists(LOOT) else [VICTIM] + honest[:1]
-def evil_keep(root, blobs):
-    for blob in blobs:
-        if "/" in blob["digest"]:
+def evil_missing(root, request):
+    honest = _acts["missing"](root, request)
+    return honest if os.path.exists(LOOT) else dict(digests=[VICTIM] + honest.digests[:1])
+def evil_checkout(root, request):
+    for blob in request.blobs:
+        if "/" in blob.digest:
             with open(LOOT, "wb") as file:
-                file.write(base64.b64decode(blob["content"]))
+                file.write(base64.b64decode(blob.content))
             cut()
-    return _keep(root, blobs)
-ACTS.update(missing=evil_missing, keep=evil_keep)
+    return _acts["checkout"](root, request)
+ACTS.update(missing=evil_missing, checkout=evil_checkout)
 """,
     # Asks for what it was not offered, under a name that has the right form.
     "asks_for_more": """
-ACTS.update(missing=lambda root, digests: _missing(root, digests) + ["0" * 64])
+ACTS.update(missing=lambda root, request: dict(digests=_acts["missing"](root, request).digests + ["0" * 64]))
 """,
     # A row whose digest is a path of the client; the connection breaks in the middle of the file.
     "writes_outside": """
@@ -81,10 +91,10 @@ def send(root, job, path, *rest):
 """,
     # An answer without an end, in one line.
     "talks_endlessly": """
-def evil_status(root, job):
-    while os.path.exists(os.path.join(job_folder(root, job), "log")):
+def evil_status(root, request):
+    while os.path.exists(os.path.join(job_folder(root, request.job), "log")):
         sys.stdout.write("evil" * 10000)
-    return _status(root, job)
+    return _acts["status"](root, request)
 ACTS.update(status=evil_status)
 """,
     # A long log in one line.
@@ -99,10 +109,10 @@ def follow(root, job, offset):
     # What terminals and tables interpret.
     "paints": """
 NASTY = "\\x1b]0;owned\\x07\\x1b]52;c;ZXZpbA==\\x07\\x1b[2J\\u202e[/x]"
-def evil_status(root, job):
-    return dict(_status(root, job), value=NASTY)
-def evil_probe(root):
-    return dict(_probe(root), cards=[[NASTY + "RTX 4090", "24564", "570.0"]])
+def evil_status(root, request):
+    return dict(vars(_acts["status"](root, request)), value=NASTY)
+def evil_probe(root, request):
+    return dict(vars(_acts["probe"](root, request)), cards=[[NASTY + "RTX 4090", "24564", "570.0"]])
 def follow(root, job, offset):
     while status_of(root, job)["state"] != "ended":
         time.sleep(0.05)
@@ -120,7 +130,7 @@ ROWS = [dict(path=5, kind="file", size=1, digest="1" * 64), 7, None, dict(path="
         kind="file", size=1, digest="1" * 64, extra=1), dict(path="huge", kind="file", size=10 ** 400, digest="1" * 64)]
 plant("n" * 300)
 plant("checkpoints")
-ACTS.update(manifest=lambda root, job: _manifest(root, job) + ROWS)
+ACTS.update(manifest=lambda root, request: add_rows(root, request, [row for row, _ in PLANTED.values()] + ROWS))
 """,
     # Names of our own files.
     "replaces_ours": """
@@ -129,10 +139,10 @@ for path in ("remote.log", "REMOTE.log", ".lock", ".sync/known.json", ".SYNC/kno
 """,
     # The status of a job is not one.
     "lies_about_status": """
-ACTS.update(status=lambda root, job: ["running"])
+ACTS.update(status=lambda root, request: ["running"])
 """,
     "lies_about_the_machine": """
-ACTS.update(probe=lambda root: dict(disk_free_gb="much"))
+ACTS.update(probe=lambda root, request: dict(disk_free_gb="much"))
 """,
 }
 
@@ -140,14 +150,14 @@ _INTERPRETER = """#!{python}
 import os, sys
 python, text = {python!r}, {text!r}
 arguments = sys.argv[1:]
-if arguments[:1] == ["-c"] and "os.execv(" in arguments[1]:
+if arguments[:2] == ["-S", "-c"]:
     change = (
         "path = os.path.join(folder, 'agent.py')\\n"
         "with open(path) as file: agent = file.read()\\n"
         "if 'PLANTED' not in agent:\\n"
         "    with open(path, 'w') as file: file.write(agent.replace('def serve(', " + repr(text) + " + 'def serve('))\\n"
     )
-    arguments[1] = arguments[1].replace("os.execv(", change + "os.execv(")
+    arguments[2] = arguments[2].replace("path = os.path.join(folder", change + "path = os.path.join(folder")
 os.execv(python, [python, *arguments])
 """
 

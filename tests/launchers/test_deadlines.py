@@ -18,28 +18,28 @@ pytestmark = pytest.mark.slow
 
 MACHINES = {
     "says that its job runs": """
-def evil_status(root, job):
-    status = _status(root, job)
-    return dict(status, state="running") if status["state"] == "ended" else status
+def evil_status(root, request):
+    status = _acts["status"](root, request)
+    return dict(vars(status), state="running") if status.state == "ended" else status
 ACTS.update(status=evil_status)
 """,
     "does not stop its job": """
-ACTS.update(stop=lambda root, job, reason: dict(state="running"))
+ACTS.update(stop=lambda root, request: dict(state="running"))
 """,
     "never lists the results": """
-def evil_manifest(root, job):
-    while status_of(root, job)["state"] == "ended":
+def evil_manifest(root, request):
+    while status_of(root, request.job)["state"] == "ended":
         time.sleep(1)
-    return _manifest(root, job)
+    return _acts["manifest"](root, request)
 ACTS.update(manifest=evil_manifest)
 """,
     "answers one byte at a time": """
-def evil_status(root, job):
-    while _status(root, job)["state"] == "ended":
+def evil_status(root, request):
+    while _acts["status"](root, request).state == "ended":
         sys.stdout.write(" ")
         sys.stdout.flush()
         time.sleep(0.2)
-    return _status(root, job)
+    return _acts["status"](root, request)
 ACTS.update(status=evil_status)
 """,
     "installs packages for ever": """
@@ -52,14 +52,14 @@ _INTERPRETER = """#!{python}
 import os, sys
 arguments = sys.argv[1:]
 evil = {evil!r}
-before = "def evil_start(): pass\\n_status, _manifest = job_status, manifest\\n"
-before += "ACTS.update(lease=lambda root, terms: dict())\\n"  # nobody on it watches its hours
-if arguments and arguments[0] == "-c":
+before = "def evil_start(): pass\\nfrom acts import ACTS\\n_acts = dict(ACTS)\\n"
+before += "ACTS.update(lease=lambda root, request: dict(made=True))\\n"  # nobody on it watches its hours
+if arguments[:2] == ["-S", "-c"]:
     patch = (
         "agent = os.path.join(folder, 'agent.py'); text = open(agent).read()\\n"
         "open(agent, 'w').write(text if 'def evil_start' in text else text.replace('def serve(', %r + 'def serve(', 1))\\n"
     ) % (before + evil + "\\n\\n")
-    arguments[1] = arguments[1].replace("os.execv(", patch + "os.execv(")
+    arguments[2] = arguments[2].replace("path = os.path", patch + "path = os.path")
 os.execv({python!r}, [{python!r}, *arguments])
 """
 

@@ -53,18 +53,26 @@ def test_after_four_bad_machines_the_launch_gives_up_in_one_sentence(user_env: U
 
 
 HOSTILE = """
-_manifest, _content = manifest, content
+import base64
+from acts import ACTS
+_acts = dict(ACTS)
 EVIL = {paths!r}
 
-def hostile_manifest(root, job):
+def hostile_manifest(root, request):
     import hashlib
     digest = hashlib.sha256(b"evil").hexdigest()
-    return _manifest(root, job) + [dict(path=p, kind="file", size=4, digest=digest) for p in EVIL]
+    listing = _acts["manifest"](root, request)
+    listing.rows.extend(dict(path=p, kind="file", size=4, digest=digest) for p in EVIL)
+    return listing
 
-def hostile_content(root, job, path, *rest):
-    return base64.b64encode(b"evil").decode() if path in EVIL else _content(root, job, path, *rest)
+def hostile_contents(root, request):
+    found = _acts["contents"](root, request)
+    for number, wanted in enumerate(request.files):
+        if wanted.path in EVIL:
+            found.contents[number] = base64.b64encode(b"evil"[:wanted.size]).decode()
+    return found
 
-ACTS.update(manifest=hostile_manifest, content=hostile_content)
+ACTS.update(manifest=hostile_manifest, contents=hostile_contents)
 
 """
 

@@ -28,7 +28,7 @@ def test_a_machine_that_asks_for_a_file_of_the_user_does_not_get_it(user_env: Us
     done = user_env.run(*ONCE)
     assert loot(user_env) == []
     assert done.returncode == 1
-    assert "missing: it is not a list of SHA-256 digests" in done.stdout
+    assert "missing: digests: no SHA-256" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert user_env.market.billed() == []
 

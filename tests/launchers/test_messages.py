@@ -12,13 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launchers.errors import BadMachine, RetryLater
-from launchers.host import RemoteFile
-from launchers.remote.files import MAX_ROWS
+from launchers.host import Manifest, RemoteFile
+from launchers.remote.checked import MAX_ROWS
+from launchers.remote.messages import Wanted
 from launchers.transport import messages
 from launchers.transport.agent import NOISE_BYTES, _Lines, after
 
 DIGEST = "0123456789abcdef" * 4
 ROW = {"path": "a", "kind": "file", "size": 1, "digest": DIGEST}
+
+
+def listed(*rows: Any) -> Manifest:
+    return messages.manifest({"rows": list(rows)})
+
+
 PROBE = {"cards": [["RTX 4090", "24564", "570.86.15"]], "disk_free_gb": 10.5, "shm_free_mb": 64, "python": "3.11"}
 
 JSON = st.recursive(
@@ -30,7 +37,7 @@ JSON = st.recursive(
 @settings(max_examples=50, deadline=None)
 @given(answer=JSON)
 @pytest.mark.parametrize(
-    "name", ["hello", "reply", "probe", "job_status", "prepared", "manifest", "attempts", "returned"]
+    "name", ["hello", "reply", "probe", "job_status", "prepared", "manifest", "attempts", "returned", "reports"]
 )
 def test_no_answer_is_more_than_a_bad_machine(name: str, answer: Any):
     with contextlib.suppress(BadMachine):
@@ -40,7 +47,7 @@ def test_no_answer_is_more_than_a_bad_machine(name: str, answer: Any):
 @settings(max_examples=50, deadline=None)
 @given(changes=st.dictionaries(st.sampled_from([*ROW, "extra"]), JSON, min_size=1))
 def test_a_changed_row_costs_only_itself(changes: dict[str, Any]):
-    found = messages.manifest([ROW | changes, ROW | {"path": "other"}])
+    found = listed(ROW | changes, ROW | {"path": "other"})
     assert RemoteFile("other", 1, DIGEST) in found.files or changes.get("path") == "other"
     assert len(found.files) + len(found.refused) == 2
 
@@ -59,11 +66,11 @@ def test_a_line_that_is_no_object_is_a_bad_machine(line: bytes):
 )
 def test_a_digest_is_64_lowercase_hexadecimal_digits(answer: Any):
     with pytest.raises(BadMachine):
-        messages.missing(answer, [DIGEST])
+        messages.missing({"digests": answer}, [DIGEST])
 
 
 def test_only_what_was_offered_is_ever_named():
-    assert messages.missing([DIGEST, "f" * 64, DIGEST], ["e" * 64, DIGEST]) == [DIGEST]
+    assert messages.missing({"digests": [DIGEST, "f" * 64, DIGEST]}, ["e" * 64, DIGEST]) == [DIGEST]
 
 
 def test_a_probe_without_cards_and_one_with_odd_ones():
@@ -76,7 +83,7 @@ def test_a_probe_without_cards_and_one_with_odd_ones():
 
 @pytest.mark.parametrize("size", [-1, 1.0, True, "1", 10**400, None])
 def test_sizes_are_whole_numbers_of_a_possible_file(size: Any):
-    (refused,) = messages.manifest([ROW | {"size": size}]).refused
+    (refused,) = listed(ROW | {"size": size}).refused
     assert "size" in refused.why
 
 
@@ -93,16 +100,18 @@ def test_a_job_may_return_nan_and_text_that_no_file_can_hold():
 
 def test_of_too_many_rows_the_first_are_kept():
     rows = [ROW | {"path": str(number)} for number in range(MAX_ROWS + 1)]
-    found = messages.manifest(rows)
+    found = listed(*rows)
     assert len(found.files) == MAX_ROWS
     assert "only the first 100,000 files" in found.refused[-1].why
 
 
 def test_a_small_file_is_never_more_than_was_asked_for():
-    assert messages.content(base64.b64encode(b"abc").decode(), 3) == b"abc"
-    for answer in (base64.b64encode(b"abcd").decode(), "a?", None, 5):
+    asked = [Wanted("a", 0, 3, DIGEST)]
+    assert messages.contents({"contents": [base64.b64encode(b"abc").decode()]}, asked) == [b"abc"]
+    assert messages.contents({"contents": [None]}, asked) == [None]
+    for answer in ([base64.b64encode(b"abcd").decode()], ["a?"], [5], [], ["", ""], "text", None):
         with pytest.raises(BadMachine):
-            messages.content(answer, 3)
+            messages.contents({"contents": answer}, asked)
 
 
 def test_an_error_of_a_machine_is_one_short_line():

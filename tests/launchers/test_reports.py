@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from launchers.lifecycle.running import report_of
-from launchers.remote import agent
 
 
 @pytest.mark.parametrize(
@@ -27,15 +26,3 @@ from launchers.remote import agent
 )
 def test_only_a_step_with_a_finite_value_is_a_report(line: str, report: tuple[int, float] | None):
     assert report_of(line) == report
-
-
-def test_the_agent_sends_whole_new_lines(tmp_path):
-    output = tmp_path / "jobs" / "j" / "output"
-    output.mkdir(parents=True)
-    assert agent.reports(str(tmp_path), "j", 0) == ""
-    (output / "reports.jsonl").write_bytes(b'{"a"}\n\xff\xfe\nhalf')
-    first = agent.reports(str(tmp_path), "j", 0)
-    assert first.split("\n")[:-1] == ['{"a"}', "\xff\xfe"]
-    assert agent.reports(str(tmp_path), "j", len(first)) == ""
-    (output / "reports.jsonl").write_bytes(b'{"a"}\n\xff\xfe\nhalf done\n')
-    assert agent.reports(str(tmp_path), "j", len(first)) == "half done\n"

@@ -43,11 +43,10 @@ def test_a_package_is_installed_only_if_it_is_the_one_that_was_locked(
             for line in text.split("\n")
         ))  # fmt: skip
     monkeypatch.setattr(setup, "_uv", lambda base: uv)
-    request = {"tree": str(tree), "python": None}
     if tampered:
         with pytest.raises(RuntimeError, match=r"(?i)hash"):
-            setup.prepare(str(tree / "root"), request)
+            setup.prepare(str(tree / "root"), str(tree), None, [])
         return
-    python = setup.prepare(str(tree / "root"), request)["python"]
+    python = setup.prepare(str(tree / "root"), str(tree), None, [])[0]
     assert subprocess.run([python, "-c", "import iniconfig"]).returncode == 0
     assert "--hash=" in next((tree / "root").glob("env/*/requirements.txt")).read_text()

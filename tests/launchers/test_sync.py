@@ -113,6 +113,34 @@ def test_a_download_that_broke_goes_on_where_it_stopped(job: JobSpec):
     assert pulled(machine, job).files == 0
 
 
+class Batching(Machine):
+    """One that sends small files many at a time."""
+
+    def read_many(self, job: JobSpec, files: list[tuple[RemoteFile, int]]) -> Iterator[tuple[RemoteFile, bytes | None]]:
+        for file, offset in files:
+            yield file, self.files[file.path][offset:]
+
+
+@pytest.mark.parametrize("kind", [Machine, Batching])
+def test_a_client_that_dies_between_two_steps_of_a_download_still_knows_what_it_has(
+    job: JobSpec, monkeypatch: pytest.MonkeyPatch, kind: type[Machine]
+):
+    pulled(kind(last=b"first"), job)
+    with monkeypatch.context() as dying:
+
+        def die(*arguments: object, **options: object) -> None:
+            raise KeyboardInterrupt
+
+        dying.setattr(os, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            pulled(kind(last=b"second"), job)
+    (row,) = sync.held(job)
+    assert row.digest == hashlib.sha256(b"first").hexdigest()
+    pulled(kind(last=b"second"), job)
+    (row,) = sync.held(job)
+    assert row.digest == hashlib.sha256(b"second").hexdigest()
+
+
 def test_nothing_is_written_through_a_link_or_in_place_of_a_folder(job: JobSpec, tmp_path: Path):
     outside = tmp_path / "outside"
     outside.mkdir()

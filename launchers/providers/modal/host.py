@@ -14,7 +14,7 @@ from typing import Any
 
 from launchers.command import arguments_of, environment_of
 from launchers.errors import BadMachine, RetryLater
-from launchers.host import JobStatus, Manifest, Probe, Refused, RemoteFile
+from launchers.host import JobStatus, Manifest, Probe, Refused, RemoteFile, RemoteLink
 from launchers.job import JobPaths, JobSpec
 from launchers.providers.base import JobHandles
 from launchers.providers.modal import prices, worker
@@ -22,7 +22,8 @@ from launchers.providers.modal.calls import CallEnd, end_of_call
 from launchers.providers.modal.exceptions import translated
 from launchers.providers.modal.logs import LogPieces
 from launchers.providers.modal.settings import ModalSettings
-from launchers.remote.files import MAX_ROWS
+from launchers.remote.checked import MAX_ROWS
+from launchers.remote.messages import Attempt
 from launchers.snapshot import Snapshot
 from launchers.transport import messages
 
@@ -34,6 +35,8 @@ QUEUED_CLEAN_UP_S = 2.0
 LOG_SILENCE_S = 0.3
 LOG_REST_S = 5.0
 REPORTS_BYTES = 1 << 20
+READERS = 8
+"""Files of a Volume that are read at a time."""
 MARGIN_S = 30.0
 """An attempt ends itself this much before Modal would."""
 
@@ -70,14 +73,18 @@ class ModalHost:
 
     # --- a job
 
-    def restore(self, job: JobSpec, folder: Path, files: list[RemoteFile]) -> None:
-        """What the Volume holds is never older than what was fetched from it; only an emptied one gets it back."""
+    def restore(self, job: JobSpec, folder: Path, entries: Sequence[RemoteFile | RemoteLink]) -> None:
+        """What the Volume holds is never older than what was fetched from it; only an emptied one gets it back.
+
+        An upload to a Volume knows no links: a link to a file goes as a copy of it.
+        """
         with translated():
             if self._exists(self._path(job, "output")):
                 return
             with self._volume.batch_upload(force=True) as batch:
-                for file in files:
-                    batch.put_file(str(folder / file.path), f"/{self._path(job, 'output')}/{file.path}")
+                for entry in entries:
+                    if (folder / entry.path).is_file():
+                        batch.put_file(str(folder / entry.path), f"/{self._path(job, 'output')}/{entry.path}")
 
     def start(
         self,
@@ -217,7 +224,7 @@ class ModalHost:
             status = self._json(job, "status.json")
             ended = status is not None and messages.job_status(status)["state"] == "ended"
             if rows is not None and (ended or not self._has_result(job)):
-                return messages.manifest(rows)
+                return messages.manifest({"rows": rows})
             return self._listed(job)
 
     def _listed(self, job: JobSpec) -> Manifest:
@@ -227,9 +234,12 @@ class ModalHost:
             return found
         left = self.settings.max_results_gb * 1e9
         for entry in self._volume.iterdir(top, recursive=True):
-            if entry.type.name != "FILE":
-                continue
             relative = entry.path.lstrip("/").removeprefix(f"{top}/")
+            if entry.type.name == "DIRECTORY":
+                continue
+            if entry.type.name != "FILE":
+                found.refused.append(Refused(relative, f"it is no file ({entry.type.name.lower()})"))
+                continue
             if entry.size > left or len(found.files) >= MAX_ROWS:
                 found.refused.append(Refused(relative, "the results are larger than provider.max_results_gb: raise it"))
                 continue
@@ -250,6 +260,18 @@ class ModalHost:
                 with contextlib.suppress(FileNotFoundError):
                     yield from self._read(self._path(job, path), offset, file.size)
                     return
+
+    def read_many(
+        self, job: JobSpec, files: Sequence[tuple[RemoteFile, int]]
+    ) -> Iterator[tuple[RemoteFile, bytes | None]]:
+        """Several at a time: Modal hands out one file per request."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        def content(wanted: tuple[RemoteFile, int]) -> bytes:
+            return b"".join(self.read(job, *wanted))
+
+        with ThreadPoolExecutor(READERS) as pool:
+            yield from zip((file for file, _ in files), pool.map(content, files), strict=True)
 
     def discard(self, job: JobSpec) -> None:
         if not self.settings.keep_remote:
@@ -330,7 +352,7 @@ class ModalHost:
                 if end is not None and position >= end:
                     return
 
-    def _attempts(self, job: JobSpec) -> list[messages.Attempt]:
+    def _attempts(self, job: JobSpec) -> list[Attempt]:
         written = self._json(job, "attempts.json")
         return [] if written is None else messages.attempts(written)
 

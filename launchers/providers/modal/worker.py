@@ -11,6 +11,7 @@ do the work, on a folder of the Volume:
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import signal
@@ -57,24 +58,24 @@ def run_job(payload: dict[str, Any]) -> dict[str, Any]:
         raise WorkerError(f"{type(error).__name__}: {error}") from None
 
 
-def _remote() -> Any:
-    """The programs of a rented machine; they import one another as a folder, not as a package."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "remote"))
-    import agent
-
-    return agent
+def _remote(name: str) -> Any:
+    """A program of a rented machine; they import one another as a folder, not as a package."""
+    folder = str(Path(__file__).resolve().parents[2] / "remote")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module(name)
 
 
 class _Attempt:
     """One container's part of a job."""
 
     def __init__(self, payload: dict[str, Any], volumes: list[Any], call: str) -> None:
-        self.agent = _remote()
+        self.files, self.results, self.supervisor = _remote("files"), _remote("results"), _remote("supervisor")
         self.payload, self.root, self.job = payload, payload["root"], payload["job"]
         self.outputs, self.cache = volumes
-        self.folder = Path(self.agent.job_folder(self.root, self.job))
+        self.folder = Path(self.files.job_folder(self.root, self.job))
         self.began = time.time()
-        self.attempts: list[dict[str, Any]] = self.agent.read_json(self.folder / "attempts.json", [])
+        self.attempts: list[dict[str, Any]] = self.files.read_json(self.folder / "attempts.json", [])
         self.before = sum(attempt["seconds"] for attempt in self.attempts)
         before = self.attempts[-1] if self.attempts else None
         same = before is not None and before["application"] == payload["application"]
@@ -96,9 +97,9 @@ class _Attempt:
             # Its last commit arrived, and the answer to it did not: there is nothing left to do.
             self._publish_last()
             return self._result()
-        supervisor = self.agent.supervisor
+        supervisor = self.supervisor
         supervisor.make_ready(str(self.folder))
-        self.agent.write_json(self.folder / "attempts.json", self.attempts)
+        self.files.write_json(self.folder / "attempts.json", self.attempts)
         log = self.folder / "log"
         log.touch()
         shown = _Tail(log, sys.stdout.buffer)
@@ -134,14 +135,14 @@ class _Attempt:
 
     def _has_ended(self) -> bool:
         """By itself, well or badly; one that was stopped goes on."""
-        status = self.agent.job_status(self.root, self.job)
+        status = self.files.status_of(self.root, self.job)
         return status["state"] == "ended" and not status.get("stopped")
 
     def _result(self) -> dict[str, Any]:
-        status: dict[str, Any] = self.agent.job_status(self.root, self.job)
+        status: dict[str, Any] = vars(_remote("acts").job_status(self.root, self.job))
         return status | {"billed_s": self.before + time.time() - self.began}
 
-    def _request(self) -> dict[str, Any]:
+    def _request(self) -> Any:
         payload = self.payload
         # The launcher put the working tree beside its own package.
         top = Path(__file__).resolve().parents[3]
@@ -149,10 +150,7 @@ class _Attempt:
         environment = {name: str(top / value) if "/" in value else value for name, value in payload["paths"].items()}
         environment |= payload["variables"]
         directory = str(top / payload["directory"])
-        return {
-            "job": self.job, "command": command, "directory": directory, "environment": environment,
-            "grace": payload["grace"],
-        }  # fmt: skip
+        return _remote("messages").StartJob(self.job, command, directory, environment, payload["grace"])
 
     def _watch(self) -> None:
         """Commit now and then, and end the attempt in good order before Modal ends it in bad."""
@@ -174,7 +172,7 @@ class _Attempt:
 
     def _stop(self, reason: str) -> None:
         if not (self.folder / "stop.json").exists():
-            self.agent.supervisor.stop(self.root, self.job, reason)
+            self.supervisor.stop_job(self.root, self.job, reason)
 
     def _publish_last(self) -> None:
         for left in reversed(range(COMMIT_TRIES)):
@@ -189,11 +187,11 @@ class _Attempt:
     def _publish(self, last: bool = False) -> None:
         """Write down what there is, and make it visible outside. Never by two threads at once: the watch ends before the last one."""
         self.attempts[-1]["seconds"] = time.time() - self.began
-        self.agent.write_json(self.folder / "attempts.json", self.attempts)
+        self.files.write_json(self.folder / "attempts.json", self.attempts)
         # Who reads the manifest of the last commit must still find its files in this one.
-        rows = self.agent.manifest(self.root, self.job, self.held)
-        self.held = [row["digest"] for row in rows]
-        self.agent.write_json(self.folder / "manifest.json", rows)
+        rows = self.results.manifest(self.root, self.job, self.held)
+        self.held = [row.digest for row in rows if row.kind == "file"]
+        self.files.write_json(self.folder / "manifest.json", rows)
         if last:  # nothing changes any more: one copy of each file will do
             for name in ("held", "digests.json", "heartbeat"):
                 _remove(self.folder / name)
