@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.cli.endpoints import url_for
-from launchers.cli.tables import Sheet, show
+from launchers.cli.tables import print_json, print_lines
 from launchers.errors import LaunchError, MendInput
 from launchers.formats import count
 from launchers.job import Billing
@@ -42,10 +42,15 @@ def doctor(options: argparse.Namespace) -> int:
         here.append(_check("ssh keys here", lambda: remove_from_disk(Ledger.open(), home)))
     ready = [name for name, checks in of_providers.items() if all(check["ok"] for check in checks)]
     rows = [*here, *(check for checks in of_providers.values() for check in checks)]
-    show(Sheet("Doctor", ("check", "ok", "found"), rows, _verdict(ready, options.provider)), options.json)
-    for name, checks in of_providers.items():
-        if not checks[0]["ok"] and not options.json:
-            print(walk(name))
+    if options.json:
+        print_json(rows)
+    else:
+        width = max(len(row["check"]) for row in rows)
+        print_lines([f"{'ok ' if row['ok'] else 'fix'}  {row['check']:{width}}  {row['found']}" for row in rows])
+        print_lines([_verdict(ready, options.provider)])
+        for name, checks in of_providers.items():
+            if not checks[0]["ok"]:
+                print(walk(name))
     # One provider is enough: a key that is missing counts only where no other is there.
     used = [checks for checks in of_providers.values() if checks[0]["ok"]]
     healthy = all(check["ok"] for checks in [here, *used] for check in checks)

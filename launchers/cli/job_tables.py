@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from launchers.cli.progress import progress_of
@@ -12,10 +13,11 @@ from launchers.cli.tables import Sheet, print_json, print_lines, show
 from launchers.formats import count, dollars, duration, short_id, short_label, since
 from launchers.job import Billing
 from launchers.ledger import JobRecord, MachineRecord
+from launchers.text import shown as text
 
-_ENDED_COLUMNS = ("job", "overrides", "state", "metric", "objective", "minutes", "$", "results", "note")
-_PS_COLUMNS = ("job", "overrides", "provider", "state", "step", "left", "$", "started", "note")
-_MACHINE_COLUMNS = ("machine", "provider", "instance", "card", "billing", "$/h", "minutes", "$", "note")
+_ENDED_COLUMNS = ("job", "overrides", "state", "metric", "objective", "minutes", "$", "results")
+_PS_COLUMNS = ("job", "overrides", "provider", "state", "step", "left", "$", "started")
+_MACHINE_COLUMNS = ("machine", "provider", "instance", "card", "billing", "$/h", "minutes", "$")
 _FIGURES = frozenset({"metric", "minutes", "$", "$/h", "step", "left"})
 _HEADERS = {"minutes": "time"}
 DEFAULTS = "(defaults)"
@@ -33,11 +35,9 @@ def jobs_table(records: Sequence[JobRecord], now: float) -> Sheet:
     names = {record.spec.settings.get("objective") for record in records if record.value is not None}
     name = names.pop() if len(names) == 1 else None
     headers = {"metric": name} if name else {}
-    optional = {"note": any(record.note for record in records), "objective": bool(names), "overrides": len(records) > 1}
+    optional = {"objective": bool(names), "overrides": len(records) > 1}
     columns = tuple(column for column in _ENDED_COLUMNS if optional.get(column, True))
-    return Sheet(
-        "Jobs", columns, job_rows(records, (), now), right=_FIGURES, headers=_HEADERS | headers, formats=_FORMATS
-    )
+    return _sheet("Jobs", columns, job_rows(records, (), now), headers)
 
 
 def ps_table(records: Sequence[JobRecord], machines: Sequence[MachineRecord], now: float) -> Sheet:
@@ -52,9 +52,19 @@ def ps_table(records: Sequence[JobRecord], machines: Sequence[MachineRecord], no
         }
         for row in rows
     ]
-    optional = {column: any(row[column] is not None for row in shown) for column in ("step", "left", "note")}
+    optional = {column: any(row[column] is not None for row in shown) for column in ("step", "left")}
     columns = tuple(column for column in _PS_COLUMNS if optional.get(column, True))
-    return Sheet("Jobs", columns, shown, right=_FIGURES, headers=_HEADERS, formats=_FORMATS)
+    return _sheet("Jobs", columns, shown)
+
+
+def _sheet(
+    title: str, columns: Sequence[str], rows: list[dict[str, Any]], headers: Mapping[str, str] = MappingProxyType({})
+) -> Sheet:
+    """With the notes below it, one per line: a table would fold the ids, paths and commands in them."""
+    notes = [
+        f"{_FORMATS[columns[0]](row[columns[0]])}: {text(row['note'], lines=False)}" for row in rows if row["note"]
+    ]
+    return Sheet(title, columns, rows, "\n".join(notes), _FIGURES, {**_HEADERS, **headers}, _FORMATS)
 
 
 def job_rows(records: Iterable[JobRecord], machines: Iterable[MachineRecord], now: float) -> list[dict[str, Any]]:
@@ -126,9 +136,7 @@ def show_ended(records: Sequence[JobRecord], now: float, as_json: bool = False) 
 
 
 def machines_table(machines: Iterable[MachineRecord], now: float, title: str = "Machines") -> Sheet:
-    rows = [machine_row(machine, now) for machine in machines]
-    columns = tuple(c for c in _MACHINE_COLUMNS if c != "note" or any(row["note"] for row in rows))
-    return Sheet(title, columns, rows, right=_FIGURES, headers=_HEADERS, formats=_FORMATS)
+    return _sheet(title, _MACHINE_COLUMNS, [machine_row(machine, now) for machine in machines])
 
 
 def machine_row(machine: MachineRecord, now: float) -> dict[str, Any]:

@@ -16,8 +16,6 @@ from launchers.text import shown
 
 LONGEST_CELL = 2000
 PIPED_WIDTH = 160
-WRAPPED_WIDTH = 24
-"""At least, for a column of running text."""
 _json_out: TextIO | None = None
 
 
@@ -34,8 +32,8 @@ class Sheet:
     """What a column is called in the table, where that is not its name."""
     formats: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
     """Column -> how the table shows its values; JSON has them as they are."""
-    wraps: frozenset[str] = frozenset({"note", "found", "region", "overrides"})
-    """Columns of running text, which share what width is left. All others are shown on one line."""
+    wraps: frozenset[str] = frozenset({"note", "region", "overrides"})
+    """Columns of running text, which wrap between words. All others are on one line."""
 
 
 @contextlib.contextmanager
@@ -121,8 +119,9 @@ def _least_width(sheet: Sheet, cells: list[list[str]]) -> int:
     width = 0
     for number, column in enumerate(sheet.columns):
         header = sheet.headers.get(column, column)
-        longest = max(cell_len(text) for text in (header, *(line[number] for line in cells)))
-        width += 2 + (min(longest, WRAPPED_WIDTH) if column in sheet.wraps else longest)
+        texts = (header, *(line[number] for line in cells))
+        parts = [word for text in texts for word in text.split()] if column in sheet.wraps else texts
+        width += 2 + max(map(cell_len, parts), default=0)
     return width
 
 

@@ -175,8 +175,13 @@ def test_ids_and_paths_are_never_folded(ledger: Ledger, capsys: pytest.CaptureFi
     assert f"The job's folder: {records[0].spec.folder}\n" in capsys.readouterr().out
     show_ended(records, NOW)
     assert f"The jobs' folders are in {Path(records[0].spec.folder).parent}\n" in capsys.readouterr().out
-    show(Sheet("Wide", ("id", "note"), [{"id": "i" * 120, "note": "word " * 40}]))
-    assert "i" * 120 in capsys.readouterr().out
+    show(Sheet("Wide", ("id", "note"), [{"id": "i" * 120, "note": "word " * 40 + "/a/" + "p" * 80}]))
+    out = capsys.readouterr().out
+    assert "i" * 120 in out
+    assert "/a/" + "p" * 80 in out
+    note = "not downloaded: " + "/a/long/path" * 12
+    ledger.note_job(records[1].spec.id, note)
+    assert f"e725-1: {note}\n" in said(capsys, "ps")[1]
 
 
 def test_json_knows_no_nan(capsys: pytest.CaptureFixture[str]):

@@ -173,8 +173,10 @@ def test_a_reaped_job_can_be_taken_up_again(user_env: UserEnv):
     launch = abandoned(user_env)
     assert user_env.launchers("reap", "--yes").returncode == 0
     assert user_env.market.billed() == []
-    done = user_env.launchers("attach", launch)
+    done = user_env.launchers("attach", launch[-4:], "--json")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert [(job["launch"], job["state"]) for job in json.loads(done.stdout)] == [(launch, "finished")]  # JSON alone
+    assert "step 60 weight" in done.stderr
     assert json.loads((user_env.output() / "metrics.json").read_text())["loss"] == pytest.approx((7 * 0.5**60) ** 2)
     assert len(user_env.market.history) == 2
     assert user_env.market.billed() == []

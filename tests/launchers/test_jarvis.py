@@ -214,7 +214,7 @@ def test_the_next_command_ends_a_machine_whose_hours_are_over_since_it_cannot_en
     with sqlite3.connect(user_env.home / "ledger.sqlite") as ledger:
         ledger.execute("UPDATE machines SET created = created - 86400, deadline = deadline - 86400")
     done = user_env.launchers("ps")
-    assert "past its time" in done.stderr
+    assert "past its deadline" in done.stderr
     assert user_env.market.billed() == []
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from launchers.formats import short_id
 from tests.launchers.conftest import steps_in
 from tests.launchers.modal.user_env import FINAL_LOSS, SLOW, ModalUserEnv
 
@@ -43,7 +44,7 @@ def test_a_job_whose_start_was_never_answered_can_be_cancelled(user_env: ModalUs
     left = user_env.run("steps=600", "seconds_per_step=0.1", "hydra.launcher.timing.unreachable=1")
     assert f"Reconnect with `python -m launchers attach {user_env.launch}`" in left.stdout
     assert user_env.modal.running() == 1
-    assert user_env.launch in user_env.launchers("ps").stdout
+    assert short_id(user_env.launch) in user_env.launchers("ps").stdout
     user_env.modal.faults.planted.clear()
     done = user_env.launchers("cancel", user_env.launch)
     assert "cancelled" in done.stdout, done.stdout + done.stderr
