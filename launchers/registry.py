@@ -40,6 +40,8 @@ class Charging(StrEnum):
     machine = "per second of a machine"
     """From its creation until it is destroyed, whether a job runs or not."""
     job = "per second of a job"
+    nothing = "nothing"
+    """A queue of the user's own: it has no prices to compare and no bill to stop."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,11 @@ def broken() -> dict[str, str]:
 
 def names() -> tuple[str, ...]:
     return tuple(descriptors())
+
+
+def markets() -> tuple[str, ...]:
+    """Names of the providers that send a bill."""
+    return tuple(name for name, found in descriptors().items() if found.charging is not Charging.nothing)
 
 
 def _entries(path: Iterable[str]) -> Iterator[tuple[str, str]]:

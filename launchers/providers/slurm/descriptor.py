@@ -39,7 +39,7 @@ DESCRIPTOR = Descriptor(
     sign_up=_sign_up,
     stop="scancel --name={instance}",
     capacity=Capacity.serverless,
-    charging=Charging.job,
+    charging=Charging.nothing,
     key_variables=(),
     packages=("hydra-submitit-launcher", "submitit"),
     check=_check,

@@ -43,7 +43,8 @@ def test_a_job_whose_start_was_never_answered_can_be_cancelled(user_env: ModalUs
     user_env.modal.faults.plant("rpc", "FunctionMap", "lost", times=1_000_000)
     left = user_env.run("steps=600", "seconds_per_step=0.1", "hydra.launcher.timing.unreachable=1")
     assert f"Reconnect with `python -m launchers attach {user_env.launch}`" in left.stdout
-    assert user_env.modal.running() == 1
+    # the call that repeats an unanswered one ends as soon as it sees that its job has begun
+    user_env.wait_for(lambda: user_env.modal.running() == 1, what="one container")
     assert short_id(user_env.launch) in user_env.launchers("ps").stdout
     user_env.modal.faults.planted.clear()
     done = user_env.launchers("cancel", user_env.launch)
