@@ -25,7 +25,7 @@ from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
 from launchers.formats import short_id
 from launchers.local import failed, finished
-from launchers.registry import Capacity, Descriptor
+from launchers.registry import Capacity, Descriptor, descriptors
 from launchers.secrecy import SecretFilter
 from launchers.settings import RentalSettings, Timing, typed
 from launchers.text import shown
@@ -109,6 +109,12 @@ class RemoteLauncher(DispatchingLauncher):
     def check_settings(self, settings: RentalSettings, jobs: int) -> None:
         """Raise `MendInput` for what this provider can't be asked for."""
         self.descriptor.check(settings)
+        if settings.nodes > 1 and not self.descriptor.several_nodes:
+            able = ", ".join(f"provider={name}" for name, found in descriptors().items() if found.several_nodes)
+            raise MendInput(
+                f"provider.nodes={settings.nodes}: machines of {self.descriptor.title} share no network, so that a job runs on one. "
+                f"Ask for more cards on it, or use a cluster ({able})."
+            )
         needs_client = self.descriptor.capacity is Capacity.machines
         if needs_client and settings.detach and jobs > settings.machines:
             raise MendInput(

@@ -13,7 +13,7 @@ from launchers.settings import POSITIVE, RentalSettings, Timing
 _WEEK_S = 7 * 86400.0
 RANGES: dict[str, tuple[float, float]] = {
     "max_price": (POSITIVE, 1000), "max_cost": (POSITIVE, 100_000), "max_total_cost": (POSITIVE, 1_000_000),
-    "max_hours": (POSITIVE, 2000), "num_gpus": (1, 64), "machines": (1, 1000), "max_restarts": (0, 1000),
+    "max_hours": (POSITIVE, 2000), "num_gpus": (1, 64), "nodes": (1, 10_000), "machines": (1, 1000), "max_restarts": (0, 1000),
     "sync_every_s": (POSITIVE, 86400), "disk_gb": (1, 100_000), "min_disk_gb": (0, 100_000),
     "min_gpu_memory_gib": (0, 10_000), "min_download_mbps": (0, 1_000_000), "max_carry_mb": (0, 1_000_000),
     "expected_download_gb": (0, 100_000), "expected_results_gb": (0, 100_000), "max_snapshot_mb": (0, 1_000_000),

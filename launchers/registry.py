@@ -75,6 +75,8 @@ class Descriptor:
     charging: Charging
     key_variables: tuple[str, ...]
     """Environment variables that hold its key."""
+    several_nodes: bool = False
+    """Whether one job may run on several machines: only where they share a network."""
     packages: tuple[str, ...] = ()
     """Distributions that it needs."""
     key_files: KeyFiles = lambda home, config: ()

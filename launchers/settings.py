@@ -33,6 +33,8 @@ class RentalSettings:
     gpu: str | None = None
     """The GPU, by any common name ("4090", "RTX 4090", "A100-80GB"); null rents without asking for one."""
     num_gpus: int = MISSING
+    nodes: int = 1
+    """Machines that run one job together."""
     max_price: float = MISSING
     """$ per hour for the whole machine, including storage."""
     max_cost: float | None = None

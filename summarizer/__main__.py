@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -13,6 +14,10 @@ def main(argv: list[str] | None = None) -> None:
 
         print(help_page())
         return
+    if os.environ.get("NODE_RANK", "0") != "0":  # a further node of a job: its first one runs the command
+        from summarizer.tasks.nodes import help_first_node
+
+        sys.exit(help_first_node(arguments))
     from summarizer.command_line import run
 
     sys.exit(run(arguments))

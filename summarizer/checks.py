@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -221,9 +222,15 @@ def task_has_what_it_needs(config: DictConfig) -> None:
 
 def devices_fit(config: DictConfig) -> None:
     devices, strategy, accelerator = config.trainer.devices, config.trainer.strategy, config.hardware.accelerator
+    nodes = config.hardware.nodes
+    if nodes > 1 and config.provider.name == "local" and os.environ.get("NNODES") != str(nodes):
+        raise ConfigError(
+            f"hardware.nodes={nodes}: this machine is one; a provider whose machines share a network,"
+            " such as a Slurm cluster, starts several."
+        )
     if devices > 1 and accelerator == "mps":
         raise ConfigError(f"trainer.devices={devices} with hardware=mps: there is one such device.")
-    if strategy == "fsdp" and devices == 1 and accelerator != "cuda":
+    if strategy == "fsdp" and devices * nodes == 1 and accelerator != "cuda":
         raise ConfigError("trainer=fsdp divides a model over several devices: set trainer.devices=2 or more.")
     if strategy == "fsdp" and config.optim.ema_decay is not None:
         raise ConfigError(
@@ -236,7 +243,7 @@ def devices_fit(config: DictConfig) -> None:
 
 def provider_and_hardware_agree(config: DictConfig) -> None:
     provider = str(config.provider.name)
-    if provider != "local" and config.hardware.gpu is None:
+    if config.provider.get("max_price", 0) > 0 and config.hardware.gpu is None:
         raise ConfigError(
             f"provider={provider} rents a card, but hardware={config.hardware.name} names none: choose hardware=4090 "
             "or another card (`--help` lists them)."

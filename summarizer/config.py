@@ -183,6 +183,9 @@ class HardwareConfig:
     memory_gib: Annotated[float | None, Range(0, 100_000, above=True)] = None
     """Memory of one card."""
     devices: Annotated[int, FEW] = MISSING
+    """Cards of one machine."""
+    nodes: Annotated[int, FEW] = 1
+    """Machines that train one model together, each with as many cards: only where the provider starts them as one job."""
     precision: str = MISSING
     """A precision name of Lightning, 32-true or bf16-mixed; auto: bf16-mixed where the device multiplies it. fp16 is refused: T5
     overflows in it."""
@@ -239,6 +242,7 @@ class TrainerConfig:
     strategy: str = MISSING
     """auto, ddp or fsdp."""
     devices: Annotated[int, FEW] = MISSING
+    """Processes on each machine."""
     validations: Annotated[int, Range(1, 100_000)] = MISSING
     """How many times a run validates, evenly spaced, the last one at the end."""
     validation_samples: Annotated[int | None, COUNT] = None

@@ -49,7 +49,7 @@ def hours(config: DictConfig) -> float | None:
     rate = own_rate(config) or known_rate(config.model.name, config.hardware.gpu)
     if documents is None or tokens_each is None or rate is None:
         return None
-    rate *= config.trainer.devices
+    rate *= config.trainer.devices * config.hardware.nodes
     base = known_rate("t5_base", MEASURED_ON)
     assert base is not None
     summaries = SUMMARIES_A_SECOND * rate / base
@@ -112,6 +112,10 @@ def _rate_of(folder: Path, config: DictConfig) -> float | None:
             return None
         then = OmegaConf.load(folder / "config.yaml")
         same = (then.model.name, then.hardware.gpu) == (config.model.name, config.hardware.gpu)
-        return read("metrics.json")["train/tokens_per_second"] / then.trainer.devices if same else None
+        return (
+            read("metrics.json")["train/tokens_per_second"] / (then.trainer.devices * then.hardware.nodes)
+            if same
+            else None
+        )
     except (OSError, ValueError, KeyError, AttributeError):
         return None  # a folder of another layout says nothing

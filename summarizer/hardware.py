@@ -59,6 +59,11 @@ def option_of(device: Device) -> str:
     return next(option for least, option in BY_MEMORY if device.memory_gib >= least)
 
 
+def world_size_of(config: DictConfig) -> int:
+    """Processes that train together, on all machines."""
+    return int(config.trainer.devices * config.hardware.nodes)
+
+
 def resolve(config: DictConfig, overrides: list[str]) -> Device:
     """Check that the hardware asked for is here; `hardware=auto` takes the option of what is (settings named on the
     command line stay).

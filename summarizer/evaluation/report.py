@@ -62,7 +62,7 @@ def opening_report(
         accumulation: forward passes of a device in one optimizer step.
         steps: optimizer steps of the whole run.
     """
-    devices = max(1, config.trainer.devices)
+    devices, nodes = max(1, config.trainer.devices), config.hardware.nodes
     some = "" if trained == parameters else f", {trained / 1e6:,.2f} M of them trained"
     scratch = "" if config.model.pretrained else " (from scratch)"
     passes = f"{accumulation} forward pass{'es' * (accumulation > 1)} an optimizer step"
@@ -70,7 +70,7 @@ def opening_report(
         "model": f"{config.model.name}{scratch}, {parameters / 1e6:,.2f} M parameters{some}",
         "data": f"{config.data.name}: "
         + ", ".join(f"{split} streamed" if count is None else f"{count:,} {split}" for split, count in rows.items()),
-        "hardware": f"{config.hardware.name} x {devices}, {config.hardware.precision}",
+        "hardware": f"{config.hardware.name} x {devices}{f' on each of {nodes} nodes' if nodes > 1 else ''}, {config.hardware.precision}",
         "batch": f"up to {config.trainer.batch_size} documents a device, {passes}",
         "length": f"{steps:,} optimizer steps, at most {config.trainer.max_epochs} epochs",
         "learning rate": f"{config.optim.lr:g}, {config.scheduler.name}",

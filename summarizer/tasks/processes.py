@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from summarizer.errors import HardwareError, Interrupted, SummarizerError
+from summarizer.tasks.nodes import this_node
 from summarizer.training.interruption import StopRequest, listening, resume_command
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,12 @@ def on_every_device(body: Callable[[str], None], folder: Path, devices: int) -> 
 
     context = get_context("spawn")
     reports = context.SimpleQueue()
-    place = {"WORLD_SIZE": str(devices), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    node = this_node()
+    place = {
+        "WORLD_SIZE": str(devices * node.count),
+        "MASTER_ADDR": node.address,
+        "MASTER_PORT": str(node.port or free_port()),
+    }
     with listening() as stop:
         started: Any = start_processes(
             _process, (body, str(folder), place, reports), nprocs=devices, join=False, start_method="spawn"
@@ -87,8 +93,10 @@ def _process(rank: int, body: Callable[[str], None], folder: str, place: dict[st
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
     exit_with_parent()
-    os.environ |= {**place, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    log_like_the_job(Path(folder), rank)
+    node = this_node()
+    rank, local = node.rank * (int(place["WORLD_SIZE"]) // node.count) + rank, rank
+    os.environ |= {**place, "RANK": str(rank), "LOCAL_RANK": str(local)}
+    log_like_the_job(Path(folder), rank, node.rank)
     try:
         body(folder)
     except SummarizerError as error:
@@ -126,10 +134,16 @@ def exit_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def log_like_the_job(folder: Path, rank: int) -> None:
-    """Log to the terminal and to job.log, as Hydra has set up the job itself: the first process all, the others warnings."""
+def log_like_the_job(folder: Path, rank: int, node: int) -> None:
+    """Log to the terminal and to job.log, as Hydra has set up the job itself: the first process all, the others warnings.
+
+    Each further node has a file of its own: a shared file system mixes what two write into one.
+    """
     who = f"process {rank + 1}: " if rank else ""
-    console, file = logging.StreamHandler(), logging.FileHandler(folder / "job.log")
+    console, file = (
+        logging.StreamHandler(),
+        logging.FileHandler(folder / (f"job.node{node}.log" if node else "job.log")),
+    )
     console.setFormatter(logging.Formatter(f"{who}%(message)s"))
     file.setFormatter(logging.Formatter(f"[%(asctime)s] %(levelname)s %(name)s: {who}%(message)s"))
     logging.basicConfig(level=logging.WARNING if rank else logging.INFO, handlers=[console, file])

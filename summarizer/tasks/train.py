@@ -14,12 +14,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from summarizer import provenance
 from summarizer.data.files import check_files
-from summarizer.hardware import Device, keep_freed_memory, resolve, set_threads
+from summarizer.hardware import Device, keep_freed_memory, resolve, set_threads, world_size_of
 from summarizer.models.loading import load_saved_tokenizer, save_tokenizer
 from summarizer.preconditions import needed_splits
 from summarizer.run import Run, write_atomically
 from summarizer.stages import Stage, Stages, read_stages, stage_minutes, stage_seconds
 from summarizer.tasks import prepare_libraries
+from summarizer.tasks.nodes import call_helpers
 from summarizer.tasks.prepare import Prepared, job_tokenizer, prepare_data, scoring_notices
 from summarizer.tasks.processes import on_every_device
 from summarizer.training.checkpoint_key import described
@@ -63,7 +64,7 @@ def train(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, float
     prepared = replace(prepared, tokenizer=load_saved_tokenizer(run.tokenizer))
     for notice in scoring_notices(prepared.splits, ("validation", *config.evaluation.splits)):
         log.info("%s", notice)
-    if config.trainer.devices > 1 or config.trainer.strategy == "fsdp":
+    if world_size_of(config) > 1 or config.trainer.strategy == "fsdp":
         metrics = train_in_processes(run, config.trainer.devices)
     else:
         metrics = train_prepared(run, config, prepared, stages)
@@ -85,7 +86,7 @@ def refuse_foreign_checkpoints(run: Run, config: DictConfig, prepared: Prepared)
 
     key = checkpoint_key(config, prepared.splits, prepared.tokenizer)
     files = {split: config.data[f"{split}_file"] for split in prepared.splits}
-    newest_good_checkpoint(run, key, config.trainer.devices, files)
+    newest_good_checkpoint(run, key, world_size_of(config), files)
 
 
 def train_prepared(run: Run, config: DictConfig, prepared: Prepared, stages: Stages, rank: int = 0) -> dict[str, float]:
@@ -128,7 +129,8 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, stages: Sta
 
 
 def train_in_processes(run: Run, devices: int) -> dict[str, float]:
-    """One process per device. They read the config from the job's folder."""
+    """One process per device, here and on the job's further nodes. They read the config from the job's folder."""
+    call_helpers(run.folder, devices)
     on_every_device(worker, run.folder, devices)
     return run.metrics()
 
@@ -144,7 +146,7 @@ def worker(folder: str) -> None:
     config = OmegaConf.merge(OmegaConf.structured(Config), run.load_config())
     assert isinstance(config, DictConfig)
     with open_dict(config):
-        config.trainer.devices = int(os.environ["WORLD_SIZE"])
+        config.trainer.devices = int(os.environ["WORLD_SIZE"]) // config.hardware.nodes
     rank = int(os.environ["RANK"])
     stages = Stages(run.logs if rank == 0 else None)
     set_up_process(config, [])

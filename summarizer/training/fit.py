@@ -20,6 +20,7 @@ from summarizer.data.batches import BatchLimits
 from summarizer.data.collate import CausalCollator, Seq2SeqCollator
 from summarizer.data.datamodule import Packing, SummarizationData
 from summarizer.evaluation.report import opening_report
+from summarizer.hardware import world_size_of
 from summarizer.models.loading import build_model, finished_model, refuse_missing_new_tokens
 from summarizer.packing.anatomy import supports_packing
 from summarizer.packing.arithmetic import device_peak, training_arithmetic
@@ -150,7 +151,7 @@ def fit(
         HardwareError: the device's memory does not suffice.
         Interrupted: the job was asked to stop; it has saved itself.
     """
-    world_size = config.trainer.devices
+    world_size = world_size_of(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     with memory_errors():
         model = build_model(config.model, tokenizer, config.hardware.attention).train()
@@ -243,7 +244,7 @@ def choose_packing(
         return None
     budget = budget_for(
         train.source_lengths, train.target_lengths, tokens=config.hardware.tokens_per_step,
-        step_documents=config.optim.effective_batch_size, world_size=config.trainer.devices,
+        step_documents=config.optim.effective_batch_size, world_size=world_size_of(config),
     )  # fmt: skip
     return Packing(budget, packed_collator(model, budget, tokenizer.pad_token_id))
 
@@ -265,7 +266,7 @@ def measured_throughput(model: Any, config: DictConfig) -> Throughput:
     if config.hardware.accelerator != "cuda" or not supports_packing(model):
         return Throughput()
     peak = device_peak(torch.device("cuda"))
-    return Throughput(training_arithmetic(model), peak * config.trainer.devices if peak else None)
+    return Throughput(training_arithmetic(model), peak * world_size_of(config) if peak else None)
 
 
 def rows_of(split: TokenizedSplit | TokenizedStream) -> int | None:
@@ -314,6 +315,7 @@ def build_trainer(
         default_root_dir=run.folder,
         accelerator={"cuda": "gpu"}.get(config.hardware.accelerator, config.hardware.accelerator),
         devices=config.trainer.devices,
+        num_nodes=config.hardware.nodes,
         strategy=strategy,
         precision=config.hardware.precision,
         max_epochs=1,
@@ -343,9 +345,9 @@ def strategy_for(config: DictConfig, packing: Packing | None) -> Any:
 
         # checkpoints are whole, so that any number of devices, and prediction, can read them
         return ModelParallelStrategy(
-            data_parallel_size=config.trainer.devices, tensor_parallel_size=1, save_distributed_checkpoint=False
+            data_parallel_size=world_size_of(config), tensor_parallel_size=1, save_distributed_checkpoint=False
         )
-    if config.trainer.devices > 1:
+    if world_size_of(config) > 1:
         return ExchangeAtStep() if packing else "ddp"  # packed steps may be recorded, and a replay runs no hooks of DDP
     return "auto"
 

@@ -41,6 +41,7 @@ DESCRIPTOR = Descriptor(
     capacity=Capacity.serverless,
     charging=Charging.nothing,
     key_variables=(),
+    several_nodes=True,
     packages=("hydra-submitit-launcher", "submitit"),
     check=_check,
 )

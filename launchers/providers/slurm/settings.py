@@ -25,7 +25,6 @@ class SlurmSettings(RentalSettings):
     """Nodes to leave out."""
     gres: str | None = None
     """Generic resources of each node, such as "gpu:a100:2"; null: as many GPUs as provider.num_gpus, whatever their kind."""
-    nodes: int = bounded(1, 1, 10_000)
     cpus_per_task: int | None = bounded(None, 1, 10_000)
     """Cores of each node."""
     mem_gb: int | None = bounded(None, 1, 1_000_000)

@@ -82,6 +82,7 @@ def _place():
     return {
         "NNODES": str(count), "NODE_RANK": os.environ["SLURM_NODEID"], "MASTER_ADDR": _first_address(),
         "MASTER_PORT": str(20000 + int(os.environ["SLURM_JOB_ID"]) % 10000),
+        "JOB_START": "%s-%s" % (os.environ["SLURM_JOB_ID"], os.environ.get("SLURM_RESTART_COUNT", "0")),
     }  # fmt: skip
 
 
@@ -107,5 +108,15 @@ def _help(folder, request, rank):
             stderr=subprocess.STDOUT,
         )
         signal.signal(signal.SIGTERM, lambda number, frame: child.terminate())
+        is_told = False
         while child.poll() is None:
-            time.sleep(0.2)
+            if not is_told and (os.path.exists(os.path.join(folder, "stop.json")) or _has_ended(folder)):
+                is_told = True
+                child.terminate()
+            time.sleep(0.5)
+
+
+def _has_ended(folder):
+    from files import read_json
+
+    return (read_json(os.path.join(folder, "status.json")) or {}).get("state") == "ended"
