@@ -81,6 +81,11 @@ class Descriptor:
     list_prices: Callable[[Need], PriceList] | None = None
     """Offers at published prices for a need; None where nothing is published."""
 
+    @property
+    def is_market(self) -> bool:
+        """Whether it rents something out, to an account; a cluster of the user's own has neither keys nor prices."""
+        return bool(self.key_variables)
+
     def stop_command(self, instance: str) -> str:
         return self.stop.format(instance=instance)
 
@@ -114,6 +119,11 @@ def broken() -> dict[str, str]:
 
 def names() -> tuple[str, ...]:
     return tuple(descriptors())
+
+
+def markets() -> tuple[str, ...]:
+    """The names of those that rent something out."""
+    return tuple(name for name, descriptor in descriptors().items() if descriptor.is_market)
 
 
 def _entries(path: Iterable[str]) -> Iterator[tuple[str, str]]:

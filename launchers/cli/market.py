@@ -22,7 +22,7 @@ from launchers.launcher import ESTIMATE_FILE
 from launchers.planning import Forecast, make_plan
 from launchers.providers import open_provider
 from launchers.providers.base import Need
-from launchers.registry import descriptors, names
+from launchers.registry import descriptors, markets
 
 INSTEAD = "`python -m launchers offers --list` shows published prices without an account."
 
@@ -37,7 +37,7 @@ def offers(options: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     problems: dict[str, LaunchError] = {}
     unfit: list[str] = []
-    for name in names():
+    for name in markets():
         try:
             found = open_provider(name, url_for(options.api_url, name)).offers(need)
         except LaunchError as error:
@@ -46,7 +46,7 @@ def offers(options: argparse.Namespace) -> int:
         fitting, why_none = _fitting(need, found)
         rows += fitting
         unfit += [f"{name}: {why_none}"] if why_none else []
-    if len(problems) == len(names()):
+    if len(problems) == len(markets()):
         raise _nobody(problems)
     notes = [*unfit, price_sources(row["provider"] for row in rows)]
     if problems:
@@ -80,7 +80,8 @@ def _list_prices(need: Need, as_json: bool) -> int:
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     without = []
-    for name, provider in descriptors().items():
+    for name in markets():
+        provider = descriptors()[name]
         if provider.list_prices is None:
             without.append(name)
             continue
@@ -104,9 +105,9 @@ def estimate(options: argparse.Namespace) -> int:
     if options.provider:
         providers = options.provider.split(",")
     else:
-        keyless = {name: problem for name in names() if (problem := _no_key(name)) is not None}
+        keyless = {name: problem for name in markets() if (problem := _no_key(name)) is not None}
         # Without any key, the published prices are all that can be said.
-        providers = [name for name in names() if name not in keyless] or [
+        providers = [name for name in markets() if name not in keyless] or [
             name for name, provider in descriptors().items() if provider.list_prices is not None
         ]
     if not providers:

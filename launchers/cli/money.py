@@ -24,7 +24,7 @@ from launchers.ledger import SETTLE_S, Ledger, MachineRecord
 from launchers.lifecycle.release import confirm_gone, release, still_billed
 from launchers.providers import open_provider, stop_command
 from launchers.providers.base import Provider
-from launchers.registry import names
+from launchers.registry import markets
 
 DESTROY_TOTAL_S = 60.0
 
@@ -137,11 +137,11 @@ def _providers(ledger: Ledger, given: Sequence[str]) -> tuple[Opened, dict[str, 
     """
     machines = ledger.machines()
     rehearsal = bool(machines) and all(machine.api_url for machine in machines) and not given
-    markets: set[tuple[str, str | None]] = set() if rehearsal else {(name, url_for(given, name)) for name in names()}
-    markets |= {(m.provider, m.api_url) for m in machines if m.billing is not Billing.gone}
+    asked: set[tuple[str, str | None]] = set() if rehearsal else {(name, url_for(given, name)) for name in markets()}
+    asked |= {(m.provider, m.api_url) for m in machines if m.billing is not Billing.gone}
     opened: Opened = []
     keyless: dict[str, LaunchError] = {}
-    for name, url in sorted(markets, key=str):
+    for name, url in sorted(asked, key=str):
         try:
             opened.append((open_provider(name, url), url))
         except CredentialError as error:
