@@ -128,7 +128,7 @@ def _queue(name: str, api_url: str | None) -> str:
 def _balance(name: str, api_url: str | None) -> str:
     provider = open_provider(name, api_url)
     if not isinstance(provider, KnowsBalance):
-        return f"not prepaid; {count(len(provider.list_mine()), 'machine or application', 'machines or applications')} running"
+        return f"not prepaid; {len(provider.list_mine())} running"
     left = provider.balance()
     if left <= 0:
         raise MendInput(f"the balance is ${left:.2f}: add credit before renting.")
