@@ -17,11 +17,11 @@ def duration(seconds: float) -> str:
     return f"{value:.0f} {unit}" if unit == "s" or value >= 10 else f"{value:.1f}".removesuffix(".0") + f" {unit}"
 
 
-def dollars(amount: float) -> str:
+def dollars(amount: float, sign: str = "") -> str:
     """Two decimals; more where a small amount needs them."""
     if 0 < abs(amount) < 0.0005:
-        return "<0.001"
-    return f"{amount:.2f}" if abs(amount) >= 0.1 or amount == 0 else f"{amount:.3f}"
+        return f"<{sign}0.001"
+    return f"{sign}{amount:.2f}" if abs(amount) >= 0.1 or amount == 0 else f"{sign}{amount:.3f}"
 
 
 def since(moment: float, now: float) -> str:

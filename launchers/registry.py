@@ -85,6 +85,11 @@ class Descriptor:
     list_prices: Callable[[Need], PriceList] | None = None
     """Offers at published prices for a need; None where nothing is published."""
 
+    @property
+    def is_market(self) -> bool:
+        """Whether it sends a bill; a cluster of the user's own has neither keys nor prices."""
+        return self.charging is not Charging.nothing
+
     def stop_command(self, instance: str) -> str:
         return self.stop.format(instance=instance)
 
@@ -122,7 +127,7 @@ def names() -> tuple[str, ...]:
 
 def markets() -> tuple[str, ...]:
     """Names of the providers that send a bill."""
-    return tuple(name for name, found in descriptors().items() if found.charging is not Charging.nothing)
+    return tuple(name for name, found in descriptors().items() if found.is_market)
 
 
 def _entries(path: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -46,7 +46,10 @@ def doctor(options: argparse.Namespace) -> int:
         print_json(rows)
     else:
         width = max(len(row["check"]) for row in rows)
-        print_lines([f"{'ok ' if row['ok'] else 'fix'}  {row['check']:{width}}  {row['found']}" for row in rows])
+        for row in rows:
+            print_lines(
+                [f"{'ok ' if row['ok'] else 'fix'}  {row['check']:{width}}  {' '.join(row['found'].splitlines())}"]
+            )
         print_lines([_verdict(ready, options.provider)])
         for name, checks in of_providers.items():
             if not checks[0]["ok"]:
@@ -84,7 +87,9 @@ def _verdict(ready: list[str], chosen: str | None) -> str:
 
 
 def _provider_checks(name: str, api_url: str | None, home: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows of one provider, the key first: without it, nothing else can be checked."""
+    """Rows of one provider, the key first: without it, nothing else can be checked. A cluster has none: it answers or does not."""
+    if not descriptors()[name].is_market:
+        return [_check(f"{name}: cluster", lambda: _queue(name, api_url))]
     checks = [_check(f"{name}: key", lambda: _key_of(name, api_url))]
     if checks[0]["ok"]:
         checks.append(_check(f"{name}: balance", lambda: _balance(name, api_url)))
@@ -116,10 +121,14 @@ def _key_of(name: str, api_url: str | None) -> str:
     return "found"
 
 
+def _queue(name: str, api_url: str | None) -> str:
+    return f"answers; {count(len(open_provider(name, api_url).list_mine()), 'launch', 'launches')} in its queue"
+
+
 def _balance(name: str, api_url: str | None) -> str:
     provider = open_provider(name, api_url)
     if not isinstance(provider, KnowsBalance):
-        return f"not prepaid; {count(len(provider.list_mine()), 'machine or application', 'machines or applications')} running"
+        return f"not prepaid; {len(provider.list_mine())} running"
     left = provider.balance()
     if left <= 0:
         raise MendInput(f"the balance is ${left:.2f}: add credit before renting.")

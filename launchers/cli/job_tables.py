@@ -16,7 +16,7 @@ from launchers.ledger import JobRecord, MachineRecord
 from launchers.text import shown as text
 
 _ENDED_COLUMNS = ("job", "overrides", "state", "metric", "objective", "minutes", "$", "results")
-_PS_COLUMNS = ("job", "overrides", "provider", "state", "step", "left", "$", "started")
+_PS_COLUMNS = ("job", "overrides", "provider", "state", "step", "left", "metric", "$", "started")
 _MACHINE_COLUMNS = ("machine", "provider", "instance", "card", "billing", "$/h", "minutes", "$")
 _FIGURES = frozenset({"metric", "minutes", "$", "$/h", "step", "left"})
 _HEADERS = {"minutes": "time"}
@@ -32,12 +32,10 @@ _FORMATS: dict[str, Callable[[Any], str]] = {"job": short_id, "machine": short_l
 
 def jobs_table(records: Sequence[JobRecord], now: float) -> Sheet:
     """The jobs of a launch at its end. A value stands under its objective's name; of several, each job names its own."""
-    names = {record.spec.settings.get("objective") for record in records if record.value is not None}
-    name = names.pop() if len(names) == 1 else None
-    headers = {"metric": name} if name else {}
-    optional = {"objective": bool(names), "overrides": len(records) > 1}
+    objectives = _objectives(records)
+    optional = {"objective": len(objectives) > 1, "overrides": len(records) > 1}
     columns = tuple(column for column in _ENDED_COLUMNS if optional.get(column, True))
-    return _sheet("Jobs", columns, job_rows(records, (), now), headers)
+    return _sheet("Jobs", columns, job_rows(records, (), now), _metric_header(objectives))
 
 
 def ps_table(records: Sequence[JobRecord], machines: Sequence[MachineRecord], now: float) -> Sheet:
@@ -52,9 +50,19 @@ def ps_table(records: Sequence[JobRecord], machines: Sequence[MachineRecord], no
         }
         for row in rows
     ]
-    optional = {column: any(row[column] is not None for row in shown) for column in ("step", "left")}
+    optional = {column: any(row[column] is not None for row in shown) for column in ("step", "left", "metric")}
     columns = tuple(column for column in _PS_COLUMNS if optional.get(column, True))
-    return _sheet("Jobs", columns, shown)
+    return _sheet("Jobs", columns, shown, _metric_header(_objectives(records)))
+
+
+def _objectives(records: Iterable[JobRecord]) -> set[str | None]:
+    """What the values of jobs are called."""
+    return {record.spec.settings.get("objective") for record in records if record.value is not None}
+
+
+def _metric_header(objectives: set[str | None]) -> dict[str, str]:
+    name = next(iter(objectives)) if len(objectives) == 1 else None
+    return {"metric": name} if name else {}
 
 
 def _sheet(
@@ -152,4 +160,4 @@ def spent_line(machines: Sequence[MachineRecord], jobs: Sequence[JobRecord], now
     total = sum(machine.cost(now) for machine in machines)
     first = min((machine.created for machine in machines), default=now)
     day = time.strftime("%Y-%m-%d", time.localtime(first))
-    return f"Spent so far, {count(len(jobs), 'job')} since {day}: ${dollars(total)}"
+    return f"Spent so far, {count(len(jobs), 'job')} since {day}: {dollars(total, sign='$')}"

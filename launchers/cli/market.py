@@ -80,7 +80,8 @@ def _list_prices(need: Need, as_json: bool) -> int:
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     without = []
-    for name, provider in descriptors().items():
+    for name in markets():
+        provider = descriptors()[name]
         if provider.list_prices is None:
             without += [name] if name in markets() else []
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -219,7 +220,7 @@ def test_list_prices_need_no_account(home: Path, capsys: pytest.CaptureFixture[s
     assert code == 0
     assert "2.42" in out
     assert "modal: list prices of " in out
-    assert "Without a published list: runpod, vast." in out
+    assert "Without a published list: runpod, vast" in out
     rows = json.loads(said(capsys, "offers", "--list", "--json", "--gpu", "A100")[1])
     assert {row["provider"] for row in rows} == {"jarvis", "modal"}
     assert all(row["as_of"] and row["source"] for row in rows)
@@ -246,8 +247,48 @@ def test_a_machine_without_a_key_to_look_for_it_is_named_as_billed(ledger: Ledge
     assert "No Vast.ai key: set VAST_API_KEY" in err
 
 
-def launchers(home: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+CLUSTER = """
+from launchers.errors import LaunchError
+from launchers.providers.base import SignUp
+from launchers.registry import Capacity, Charging, Descriptor
+from launchers.settings import RentalSettings
+
+class Cluster:
+    name = account = "queue"
+
+    def list_mine(self):
+        raise LaunchError("squeue: error: no cluster\\nsqueue: fatal")
+
+DESCRIPTOR = Descriptor(
+    name="queue", title="Queue", settings=RentalSettings, open=lambda url: Cluster(),
+    sign_up=lambda: SignUp("Queue", "own nodes", "-", "-", "-", "-", "none", "-"),
+    stop="scancel {instance}", capacity=Capacity.serverless, charging=Charging.job, key_variables=(),
+)
+"""
+
+
+def test_a_cluster_without_keys_is_no_market(home: Path, tmp_path: Path):
+    info = tmp_path / "site" / "queue-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: queue\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[launchers.providers]\nqueue = cluster_queue:DESCRIPTOR\n")
+    (tmp_path / "site" / "cluster_queue.py").write_text(CLUSTER)
+    for command in ("offers", "reap"):
+        done = launchers(home, command, stdout=subprocess.PIPE, path=tmp_path / "site")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "  vast: No Vast.ai key" in done.stderr
+        assert "squeue" not in done.stderr
+    done = launchers(home, "doctor", stdout=subprocess.PIPE, path=tmp_path / "site")
+    assert done.returncode == 1
+    assert re.search(r"^fix  queue: cluster +squeue: error: no cluster squeue: fatal$", done.stdout, re.MULTILINE)
+    assert "No provider is ready." in done.stdout
+
+
+def launchers(
+    home: Path, *arguments: str, path: Path | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
     variables = environment(LAUNCHERS_HOME=str(home), HOME=str(home), XDG_CONFIG_HOME=str(home))
+    variables["PYTHONPATH"] += f"{os.pathsep}{path}" if path else ""
     command = [sys.executable, "-m", "launchers", *arguments]
     return subprocess.run(command, env=variables, text=True, stderr=subprocess.PIPE, timeout=60, **options)
 

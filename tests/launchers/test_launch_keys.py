@@ -158,7 +158,7 @@ def test_a_machine_is_not_asked_about_with_another_key_until_the_user_says_that_
     done = user_env.launchers(
         "doctor", "--same-account", "--provider", user_env.provider, "--api-url", user_env.market.url
     )
-    assert "1 machine(s) are asked about with this key" in done.stdout
+    assert "this key is used for 1 open machine" in done.stdout
     assert user_env.launchers("stop", launch, "--yes").returncode == 0
     assert user_env.market.billed() == []
     assert right
