@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launchers.job import Charging
+
 if TYPE_CHECKING:
     from launchers.job import Offer
     from launchers.providers.base import Need, Provider, SignUp
@@ -32,14 +34,6 @@ class Capacity(StrEnum):
     """Machines with ssh, which take one job after another."""
     serverless = "serverless"
     """Containers that the provider itself starts, one for each job."""
-
-
-class Charging(StrEnum):
-    """What is billed."""
-
-    machine = "per second of a machine"
-    """From its creation until it is destroyed, whether a job runs or not."""
-    job = "per second of a job"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from launchers.settings import RentalSettings, Timing
 
 
+SAME_MACHINE = (
+    "name", "gpu", "num_gpus", "spot", "disk_gb", "min_gpu_memory_gib", "image", "region", "api_url", "remote_root",
+)  # fmt: skip
+"""Settings that two jobs must share to run on one machine."""
+
+
 @dataclass
 class Lease:
     """Something that takes jobs now."""
@@ -37,6 +43,11 @@ class Lease:
     def of_host(record: MachineRecord, host: Host, guard: MachineDeadline, is_machine: bool = True) -> Lease:
         """A lease whose parts are all one object, such as a machine with ssh."""
         return Lease(record, host, host, host, guard, (host,) if is_machine else ())
+
+
+def machine_kind(settings: RentalSettings) -> tuple[object, ...]:
+    """What two jobs must share to run on one machine."""
+    return tuple(getattr(settings, name) for name in SAME_MACHINE)
 
 
 @dataclass

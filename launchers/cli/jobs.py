@@ -7,16 +7,15 @@ import contextlib
 import time
 from pathlib import Path
 
+from launchers.capacity.base import Lease
 from launchers.cli.tables import Sheet, jobs_table, show, show_ended
-from launchers.errors import LaunchError, MendInput, StillBilled
-from launchers.job import Billing, JobState, MachineState
+from launchers.errors import MendInput, StillBilled
+from launchers.job import Billing, JobState
 from launchers.launcher import close_if_done, open_context
 from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
+from launchers.lifecycle.attach import attach as attach_to
 from launchers.lifecycle.context import LaunchContext
-from launchers.lifecycle.deadlines import DeadlineMonitor
-from launchers.lifecycle.machines import Excluded, Lease
-from launchers.lifecycle.reconnect import claimed, held_machines
-from launchers.lifecycle.scheduler import Scheduler
+from launchers.lifecycle.reconnect import claimed
 from launchers.lifecycle.stops import counted_stops
 from launchers.lifecycle.task import Task
 from launchers.providers import descriptor
@@ -69,12 +68,12 @@ def logs(options: argparse.Namespace) -> int:
                 lease = _rented(ledger, record)
                 mirror = LogMirror(record.spec, record.log_base, there=record.spec.output_there)
                 context = _context(ledger, record)
-                stream = LogStream(lease.host, record.spec, mirror, context.clock, context.timing.retry_first)
-                while lease.host.job_status(record.spec)["state"] == "running":
+                stream = LogStream(lease.runner, record.spec, mirror, context.clock, context.timing.retry_first)
+                while lease.runner.job_status(record.spec)["state"] == "running":
                     time.sleep(context.timing.status)
                 stream.drained(30)
                 stream.finish()
-                lease.host.close()
+                lease.link.close()
                 return 0
         except MendInput:
             shown = _print_from(path, shown)
@@ -87,14 +86,14 @@ def _catch_up(ledger: Ledger, record: JobRecord) -> None:
     with claimed(launchers_home(), record.launch):
         lease = _rented(ledger, record)
         mirror = LogMirror(record.spec, record.log_base)
-        size = lease.host.job_status(record.spec).get("log_size", 0)
+        size = lease.runner.job_status(record.spec).get("log_size", 0)
         if mirror.offset < size:
-            for chunk in lease.host.follow(record.spec, mirror.offset):
+            for chunk in lease.runner.follow(record.spec, mirror.offset):
                 mirror.feed(chunk)
                 if mirror.offset >= size:
                     break
         mirror.close()
-        lease.host.close()
+        lease.link.close()
 
 
 def _print_from(path: Path, offset: int) -> int:
@@ -119,31 +118,18 @@ def attach(options: argparse.Namespace) -> int:
 
 def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
     """Finish a launch: exit code 0 when all its jobs finished, 1 when one did not, 3 when something may still be billed."""
-    home = launchers_home()
-    monitor = DeadlineMonitor()
-    with claimed(home, launch):
+    still: list[StillBilled] = []
+    with claimed(launchers_home(), launch):
         records = ledger.jobs(launch)
         tasks = [_task(ledger, record) for record in records if not record.state.ended]
-        for task in tasks:
-            task.context.settings.detach = False
-            task.context.monitor = monitor
-        still: list[StillBilled] = []
-        excluded = Excluded()
         if tasks or any(m.billing is not Billing.gone for m in ledger.machines(launch)):
-            try:
-                first = tasks[0].context if tasks else _context(ledger, records[0])
-                held, waiting = held_machines(first, tasks, excluded)
-            except StillBilled as error:
-                held, waiting = [], tasks
-                still.append(error)
+            context = tasks[0].context if tasks else _context(ledger, records[0])
             machines, several = records[0].spec.settings["machines"], len(records) > 1
             with counted_stops() as stops:
-                scheduler = Scheduler(waiting, machines, several, excluded, stops, monitor, attached=True)
                 try:
-                    scheduler.run(held)
+                    still = attach_to(context, tasks, machines, several, stops)
                 finally:
                     close_if_done(ledger, launch)
-            still += scheduler.still_billed
     records = ledger.jobs(launch)
     show_ended(records, time.time(), as_json)
     if still:
@@ -157,9 +143,9 @@ def fetch(options: argparse.Namespace) -> int:
     for record in ledger.find(options.job):
         with claimed(launchers_home(), record.launch):
             lease = _rented(ledger, record)
-            report = sync.pull(lease.host, record.spec)
+            report = sync.pull(lease.store, record.spec)
             sync.say_refused(report, record.spec)
-            lease.host.close()
+            lease.link.close()
         rows.append(
             {"job": record.spec.id, "files": report.files, "MB": report.bytes / 1e6, "folder": record.spec.folder}
         )
@@ -211,17 +197,4 @@ def _rented(ledger: Ledger, record: JobRecord) -> Lease:
     """
     context = _context(ledger, record)
     machine = ledger.machine(record.machine) if record.machine else None
-    if machine is not None and machine.instance is not None and machine.offer.per_job:
-        guard = context.monitor.guard(context, machine.label, per_job=True)
-        return Lease(machine, context.open_host(context, machine, None), guard)
-    if machine is None or machine.instance is None or machine.billing is Billing.gone:
-        raise MendInput(
-            f"Job {record.spec.id} is on no machine ({record.state.value}); what is here lies in {record.spec.folder}."
-        )
-    status = context.retry(lambda: context.provider.status(machine.instance or ""))
-    if status.state is not MachineState.running:
-        raise LaunchError(
-            f"The machine of job {record.spec.id} does not run ({status.detail}): `python -m launchers attach` moves it."
-        )
-    guard = context.monitor.guard(context, machine.label, per_job=False)
-    return Lease(machine, context.open_host(context, machine, status), guard)
+    return context.capacity.reach(context, machine, record)

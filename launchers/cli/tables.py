@@ -84,8 +84,8 @@ def plan_table(plan: Plan, most: int = 12) -> Sheet:
         else ""
     )
     kind = "spot" if plan.need.spot else "on-demand"
-    note = f"{upper}{'* would be lease (' + kind + '). ' if chosen else ''}{len(plan.refusals)} offers do not fit."
-    if any(c.offer.per_job for c in ranked):
+    note = f"{upper}{'* selected (' + kind + '). ' if chosen else ''}{len(plan.refusals)} offers do not fit."
+    if not all(c.offer.charging.while_idle for c in ranked):
         note += " What is billed by running job is priced by a dated list: an estimate."
     for row in rows:
         row["offer"] = f"{row['offer']} *" if row["chosen"] else row["offer"]

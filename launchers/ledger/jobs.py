@@ -119,11 +119,6 @@ class Jobs(Database):
         """Its settings have changed, such as `detach`."""
         self._set(spec.id, "spec", spec.to_json())
 
-    def charge_job(self, job: str, cost: float) -> None:
-        """What a job has cost so far where it is billed by itself; less than before counts as a late answer."""
-        with self.transaction() as db:
-            db.execute("UPDATE jobs SET cost = MAX(cost, ?) WHERE id = ?", (cost, job))
-
     def _set(self, job: str, column: str, value: Any) -> None:
         with self.transaction() as db:
             done = db.execute(f"UPDATE jobs SET {column} = ? WHERE id = ?", (value, job))

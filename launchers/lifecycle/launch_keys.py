@@ -80,7 +80,7 @@ def remove_from_disk(ledger: Ledger, home: Path) -> str:
         if folder.name not in open_launches:
             forget(launch_keys(home, ledger.client, folder.name))
             removed += 1
-    living = [m for m in ledger.machines() if m.billing is not Billing.gone and not m.offer.per_job]
+    living = [m for m in ledger.machines() if m.billing is not Billing.gone and m.bills_idle]
     old = [m for m in living if not launch_keys(home, ledger.client, m.launch).private.exists()]
     if not old and former_keys(home).private.parent.exists():
         forget(former_keys(home))

@@ -7,12 +7,12 @@ import logging
 import sqlite3
 import threading
 
+from launchers.capacity.base import Lease
 from launchers.errors import LaunchError, StillBilled
 from launchers.job import Billing, JobState
 from launchers.ledger import JobRecord, MachineRecord
 from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.ended import read_proof, settle_proven
-from launchers.lifecycle.machines import Lease
 from launchers.lifecycle.release import release, settle_intents, still_billed
 from launchers.lifecycle.task import Task
 
@@ -42,7 +42,7 @@ class Leftovers:
         why = f"{type(error).__name__}: {error}".rstrip(".")
         what = f"the results of job {task.job.id} could not be downloaded to this computer ({why})"
         attach, stop = f"python -m launchers attach {context.launch}", f"python -m launchers stop {context.launch}"
-        if record.offer.per_job:
+        if not record.bills_idle:
             text = f"NOT DOWNLOADED: {what}; they stay at {record.provider}. Mend that, then download them with `{attach}`."
         else:
             text = (

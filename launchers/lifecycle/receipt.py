@@ -61,7 +61,7 @@ def receipt(job: JobRecord, jobs: Iterable[JobRecord], machines: Iterable[Machin
         price = machine.price
         cost: float | None
         begin: float | None
-        if machine.offer.per_job:
+        if not machine.bills_idle:
             cost, begin, end = job.cost, job.started, job.ended
         else:
             begin, end = machine.created, machine.ended

@@ -131,7 +131,7 @@ def settle_intents(context: LaunchContext) -> list[MachineRecord]:
 def _is_open(context: LaunchContext, record: MachineRecord, refused: bool) -> bool:
     """Whether a machine may still show up: absence from a list that may lag proves nothing yet."""
     young = context.clock.now() < record.created + SETTLE_S
-    return young and not refused and not record.offer.per_job
+    return young and not refused and record.bills_idle
 
 
 def _leave_open(context: LaunchContext, record: MachineRecord) -> None:
@@ -144,7 +144,7 @@ def _ended_by_itself(context: LaunchContext, record: MachineRecord) -> float | N
     None where it still exists, or where its cost was noted so lately that it can't matter.
     """
     now = context.clock.now()
-    if record.offer.per_job or record.instance is None or now - (record.accounted or record.created) <= UNWATCHED_S:
+    if not record.bills_idle or record.instance is None or now - (record.accounted or record.created) <= UNWATCHED_S:
         return None
     try:
         status = context.provider.status(record.instance)
@@ -162,8 +162,7 @@ def lease_end(record: MachineRecord, now: float, ended: float | None = None) -> 
 def _mark_gone(context: LaunchContext, record: MachineRecord, ended: float | None = None) -> None:
     now = context.clock.now() if ended is None else ended
     context.monitor.forget(record.label)
-    charged = record.instance is not None and not record.offer.per_job
-    _write(context, record.label, partial(context.ledger.machine_gone, record.label, now, charged))
+    _write(context, record.label, partial(context.ledger.machine_gone, record.label, now))
     try_to_write_receipts(context.ledger, record.launch, now, record.label)
     if record.instance is not None:
         context.say(

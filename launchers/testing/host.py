@@ -96,7 +96,7 @@ class FakeHost:
         return self._billed(ended, billed)
 
     def _billed(self, status: JobStatus, seconds: float) -> JobStatus:
-        if self.machine.offer.per_job:
+        if not self.machine.offer.charging.while_idle:
             status["billed_s"] = seconds
         return status
 
@@ -171,7 +171,7 @@ class FakeHost:
         machine.settle(now)
         if self._is_cut.is_set():
             raise Unreachable("the connection was cut")
-        if machine.offer.per_job:
+        if not machine.offer.charging.while_idle:
             return  # its results outlive it
         if machine.ended is not None or not machine.is_up(now) or now < machine.running_since + LOGIN_S:
             raise Unreachable("no connection")
