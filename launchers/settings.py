@@ -60,6 +60,9 @@ class RentalSettings:
     """null: the image's python, with a virtual environment of the job's locked dependencies on top."""
     apt: list[str] = field(default_factory=list)
     """Debian packages that a job needs, put where they are missing and may be installed; not beside a `python` that is named."""
+    provided: dict[str, list[str]] = field(default_factory=dict)
+    """Packages that stay the image's own where its Python can import them, such as those built for its driver; each with the
+    beginnings of the requirements that it brings along, which are not installed then."""
     check_gpu: bool = MISSING
     """Refuse a machine whose card is not the one paid for; false in a rehearsal without cards."""
     machines: int = MISSING

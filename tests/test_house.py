@@ -107,3 +107,13 @@ def test_only_capacity_asks_which_kind_a_provider_is():
             names += [node.arg] if isinstance(node, ast.keyword | ast.arg) and node.arg else []
             found += [f"{path}:{node.lineno} {name}" for name in names if name in ("Serverless", "per_job")]
     assert found == []
+
+
+def test_the_launchers_name_no_package_that_only_the_app_uses():
+    """Not even a string: which packages an image provides is a setting that the app gives."""
+    found = []
+    for path in (ROOT / "launchers").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and node.value in ("torch", "torchvision", "torchaudio", "triton"):
+                found.append(f"{path}:{node.lineno} {node.value}")
+    assert found == []

@@ -87,7 +87,8 @@ def _begin(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapsho
     shipped = _reach(context, lease, lambda: runner.upload(snapshot))
     if shipped:
         context.say(job.id, f"sent {shipped / 1e6:.1f} MB of {snapshot.size / 1e6:.1f} MB")
-    python = _reach(context, lease, lambda: runner.prepare(snapshot, context.settings.python, context.settings.apt))
+    settings = context.settings
+    python = _reach(context, lease, lambda: runner.prepare(snapshot, settings.python, settings.apt, settings.provided))
     held = sync.held(job)
     if held:
         _reach(context, lease, lambda: lease.store.restore(job, job.home, held))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -52,8 +52,15 @@ class SshHost:
         self._ask("checkout", snapshot.digest, [asdict(entry) for entry in snapshot.entries])
         return sum(sizes[digest] for digest in wanted)
 
-    def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
-        request = {"tree": str(self._directory(snapshot)), "python": python, "apt": list(apt)}
+    def prepare(
+        self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = (), provided: Mapping[str, Sequence[str]] | None = None
+    ) -> str:  # fmt: skip
+        request = {
+            "tree": str(self._directory(snapshot)),
+            "python": python,
+            "apt": list(apt),
+            "provided": {name: list(rows) for name, rows in (provided or {}).items()},
+        }
         try:
             return messages.prepared(self._ask("prepare", request, timeout=self._setup_timeout))
         except RemoteError as error:
