@@ -70,7 +70,7 @@ class Capacity(Protocol):
     time, and no deadline of ours ends what others share."""
 
     def workers(self, jobs: int, machines: int) -> int:
-        """How many of `jobs` jobs this launch attends to at once, where the user allows `machines` machines."""
+        """How many of `jobs` jobs this launch runs or queues at once, where the user allows `machines` machines."""
 
     def kind_of(self, settings: RentalSettings) -> tuple[object, ...]:
         """What two jobs must share to run in one lease."""
@@ -94,7 +94,7 @@ class Capacity(Protocol):
     ) -> Lease | None:
         """The lease that a client before this one left, with the unfinished jobs on it; each of them is a user of the lease.
 
-        None when it is of no use any more: the caller then releases what is still billed, and the jobs begin anew.
+        None when it is of no use any more: the caller then releases what is still billed, and the jobs start over.
         """
 
     def reach(self, context: LaunchContext, record: MachineRecord | None, job: JobRecord) -> Lease:

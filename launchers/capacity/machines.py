@@ -85,7 +85,9 @@ class MachineCapacity:
         if offer.spot and not status.spot:
             raise BadMachine(f"instance {instance} is on-demand although a spot machine was asked for")
         if not status.price <= offer.price * RATE_TOLERANCE:
-            raise BadMachine(f"instance {instance} is billed at ${status.price:.3f}/h, quoted was ${offer.price:.3f}/h")
+            raise BadMachine(
+                f"instance {instance} is billed at ${status.price:.3f} per hour, but the offer was ${offer.price:.3f}"
+            )
         # a market that can't tell what it bills now has at least told what it would
         context.ledger.set_price(label, status.price or offer.price)
         host = self._open_host(context, context.ledger.machine(label), status)
@@ -293,6 +295,6 @@ def _first_contact(context: LaunchContext, host: Host, instance: str, guard: Mac
         except Unreachable as error:
             if context.clock.now() >= end:
                 raise BadMachine(
-                    f"instance {instance} runs but let nobody in for {context.timing.ssh:.0f} s ({error})"
+                    f"instance {instance} runs but accepted no ssh login for {context.timing.ssh:.0f} s ({error})"
                 ) from None
             context.rest(min(context.timing.poll, LOGIN_PAUSE_S), guard)

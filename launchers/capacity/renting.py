@@ -147,8 +147,8 @@ def _create(task: Task, offer: Offer, label: str, keeps_jobs: bool) -> str:
             raise  # half an application is of no use: the caller ends what carries the label
         found = find_by_label(context, label, LOOKS)
         if found is None and error.may_have_acted:
-            text = f"no answer to the create call of {label} ({str(error).rstrip('.')}): it may be billed, and is looked for"
-            raise NeverAnswered(f"{text}, and destroyed when it shows up") from error
+            text = f"no answer to the create call of {label} ({str(error).rstrip('.')}): it may be billed; it is looked for"
+            raise NeverAnswered(f"{text} and destroyed when it shows up") from error
         if found is None:
             raise OfferTaken(f"the provider did not rent it ({error})") from error
         context.say(label, f"the answer to the create call was lost; found it as instance {found.instance}")

@@ -100,7 +100,7 @@ class Jobs(Database):
                 db.execute("UPDATE jobs SET machine = NULL WHERE id = ?", (job,))
 
     def request_cancel(self, job: str) -> None:
-        """The client that attends to it sees this within a few seconds."""
+        """The attached client sees this within a few seconds."""
         self._set(job, "cancel", 1)
 
     def note_results(self, job: str, results: Results) -> None:
@@ -108,7 +108,7 @@ class Jobs(Database):
         self._set(job, "results", results)
 
     def note_job(self, job: str, text: str) -> None:
-        """A word for the user about a job that has not ended."""
+        """A note for the user about a job that has not ended."""
         self._set(job, "note", scrub(text))
 
     def set_handle(self, job: str, handle: str) -> None:

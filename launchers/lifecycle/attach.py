@@ -44,7 +44,7 @@ def attach(context: LaunchContext, tasks: list[Task], machines: int, prefixed: b
 def recover(
     context: LaunchContext, tasks: list[Task], excluded: Excluded
 ) -> tuple[list[tuple[Lease, Task]], list[Task]]:
-    """What a dead client left: leases with the jobs that are on them, and the jobs that must begin anew.
+    """What a dead client left: leases with the jobs that are on them, and the jobs that must start over.
 
     Releases what holds no job. Adds to `excluded` the hosts of machines that did not come back as what was rented.
 

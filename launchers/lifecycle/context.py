@@ -61,7 +61,9 @@ class LaunchContext:
                 return call()
             except RetryLater as error:
                 if not told and self.timing.retry_total > 0:
-                    self.say(self.launch, f"{error} Trying again for {self.timing.retry_total:.0f} s.", logging.WARNING)
+                    self.say(
+                        self.launch, f"{error} Retrying for up to {self.timing.retry_total:.0f} s.", logging.WARNING
+                    )
                 told = True
                 raise
 
@@ -87,7 +89,7 @@ class LaunchContext:
             self.clock.sleep(min(left, 0.5))
 
     def say(self, subject: str, text: str, level: int = logging.INFO) -> None:
-        """Tell the user, and keep it in the ledger. `text` may quote a machine or a provider."""
+        """Log a message and write it to the ledger. `text` may quote a machine or a provider."""
         text = shown(text)
         log.log(level, "%s: %s", subject, text)
         try:

@@ -71,7 +71,7 @@ class MachineDeadline:
             self.asked, self.asked_why = now, why
 
     def limit(self, stopped_at: float | None) -> tuple[float, str]:
-        """When it ends whatever it says, and why."""
+        """When the machine is destroyed unconditionally, and why."""
         limits = [(self.deadline, self.why)]
         asked = self.asked if stopped_at is None or self.asked is None else min(stopped_at, self.asked)
         asked = stopped_at if asked is None else asked
@@ -86,9 +86,9 @@ class MachineDeadline:
             Capped, Cancelled: its time is over.
         """
         if self.over == CANCELLED:
-            raise Cancelled("cancelled by the user; the machine was destroyed before its job had ended")
+            raise Cancelled("cancelled by the user; the machine was destroyed before the job ended")
         if self.over is not None:
-            raise Capped(f"{self.over}; the machine was destroyed before its job had ended")
+            raise Capped(f"{self.over}; the machine was destroyed before the job ended")
 
 
 class DeadlineMonitor:
@@ -143,7 +143,7 @@ class DeadlineMonitor:
                 self._look(context, context.clock.now())
             except Exception as error:
                 if not told:
-                    log.warning("The deadlines can't be read from the ledger (%s); the last ones hold.", error)
+                    log.warning("Deadlines can't be read from the ledger (%s); using the last known ones.", error)
                 told = True
 
     def _look(self, context: LaunchContext, now: float) -> None:
@@ -188,7 +188,7 @@ class DeadlineMonitor:
 
 
 def is_over_total(context: LaunchContext) -> bool:
-    """Whether the launch has come so near to its cap that no job may go on."""
+    """Whether the launch is so close to its cap that every job must stop."""
     cap = context.settings.max_total_cost
     return cap is not None and context.ledger.exposure(context.launch, context.clock.now()) >= SOFT_SHARE * cap
 

@@ -1,4 +1,4 @@
-"""A launch changes hands: one client at a time holds it."""
+"""Lock of a launch: one client at a time is attached to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from launchers.errors import MendInput
 
 @contextlib.contextmanager
 def claimed(home: Path, launch: str) -> Iterator[None]:
-    """Hold a launch for this process alone; freed by the system when the process dies.
+    """Lock a launch for this process; the system frees it when the process dies.
 
     Raises:
         MendInput: another client holds it.
@@ -24,6 +24,6 @@ def claimed(home: Path, launch: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise MendInput(
-                f"Another client on this machine already attends to {launch}: leave it to that one, or stop it first."
+                f"Another client on this computer is already attached to {launch}: use that one, or stop it first."
             ) from None
         yield

@@ -1,4 +1,4 @@
-"""The end of a rental: destroyed, and confirmed gone by the provider's own list. `confirm_gone` alone calls a provider's `destroy`."""
+"""Release of a rental: destroyed, and confirmed gone by the provider's own list. `confirm_gone` alone calls a provider's `destroy`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def release(context: LaunchContext, label: str, looks: int = LOOKS, refused: boo
         refused: the provider said itself that it did not carry out the create call, so that its list may be believed.
 
     Raises:
-        StillBilled: it could not be confirmed gone; the ledger says `billing`.
+        StillBilled: it could not be confirmed gone; the ledger says `unconfirmed`.
     """
     guard = context.monitor.find(label)
     if guard is not None and guard.over is not None and threading.current_thread() is not guard.thread:
@@ -102,7 +102,7 @@ def still_billed(record: MachineRecord, problem: str) -> str:
     if record.instance is None:
         return (
             f"MAY BE BILLED: the call to create {record.label} at {record.provider} was not answered ({problem}); it would "
-            f"cost ${record.price:.3f} per hour. `python -m launchers reap` looks for it, and destroys it."
+            f"cost ${record.price:.3f} per hour. `python -m launchers reap` looks for it and destroys it."
         )
     command = stop_command(record.provider, record.instance)
     return (
@@ -167,7 +167,7 @@ def _mark_gone(context: LaunchContext, record: MachineRecord, ended: float | Non
     if record.instance is not None:
         context.say(
             record.label,
-            f"machine destroyed, confirmed gone ({(now - record.created) / 60:.1f} min, ${record.cost(now):.4f})",
+            f"machine destroyed (confirmed by the provider; {(now - record.created) / 60:.1f} min, ${record.cost(now):.4f})",
         )
 
 

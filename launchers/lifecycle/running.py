@@ -1,4 +1,4 @@
-"""One job on one machine: there, started, followed, stopped at its caps, and home. Safe to begin again at any point."""
+"""One job in one lease: uploaded, started, followed, stopped at its caps, downloaded. Safe to start over at any point."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run_job(
         raise BadMachine(f"the supervisor of job {job.id} died on the machine")
     lease.guard.phase = Phase.fetching
     ended = _judge(context, job, status)
-    _bring_home(context, lease, job, ended)
+    _download(context, lease, job, ended)
     lease.guard.asked = None  # what this job was asked is nothing to the next one
     lease.guard.phase = Phase.idle
     return ended
@@ -84,15 +84,15 @@ def _begin(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapsho
     if found["state"] == "lost":
         # The machine kept its disk: what it wrote last is newer than what was fetched.
         early_pull(context, lease, job)
-    shipped = _reach(context, lease, lambda: runner.upload(snapshot))
-    if shipped:
-        context.say(job.id, f"sent {shipped / 1e6:.1f} MB of {snapshot.size / 1e6:.1f} MB")
+    uploaded = _reach(context, lease, lambda: runner.upload(snapshot))
+    if uploaded:
+        context.say(job.id, f"uploaded {uploaded / 1e6:.1f} MB of {snapshot.size / 1e6:.1f} MB of source")
     settings = context.settings
     python = _reach(context, lease, lambda: runner.prepare(snapshot, settings.python, settings.apt, settings.provided))
-    held = sync.held(job)
-    if held:
-        _reach(context, lease, lambda: lease.store.restore(job, job.home, held))
-        context.say(job.id, f"continues from {len(held)} fetched files")
+    fetched = sync.held(job)
+    if fetched:
+        _reach(context, lease, lambda: lease.store.restore(job, job.home, fetched))
+        context.say(job.id, f"resumes from {len(fetched)} downloaded files")
     mirror = LogMirror(job, 0)
     # A machine that kept its disk goes on in its old log, most of which is here.
     known = context.ledger.job(job.id)
@@ -134,14 +134,14 @@ def _reach(context: LaunchContext, lease: Lease, act: Callable[[], Any]) -> Any:
             end = end or now + context.timing.unreachable if doubt is None else None
             if doubt is not None and not told:
                 told = True
-                text = f"{str(error).rstrip('.')}, and {doubt}: trying until its deadline; the job runs on"
+                text = f"{str(error).rstrip('.')}, and {doubt}: retrying until the machine's deadline; the job keeps running"
                 context.say(job_of(context, lease), text, logging.WARNING)
             facts = replace(facts, is_silence_over=end is not None and now >= end)
             then = after_error(error, facts, context.settings).act
             if then is Act.detach:
                 context.say(
                     context.launch,
-                    f"{str(error).rstrip('.')}: the jobs run on without this client. Reconnect with "
+                    f"{str(error).rstrip('.')}: the jobs keep running without this client. Reconnect with "
                     f"`python -m launchers attach {context.launch}`.",
                     logging.WARNING,
                 )
@@ -181,7 +181,7 @@ def _follow(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStrea
         if context.leaving.is_set():
             raise Detached
         if status.get("queued") and context.clock.now() >= next_word:
-            context.say(job.id, "waits for a free card")
+            context.say(job.id, "queued: waiting for a free GPU")
             next_word = context.clock.now() + QUEUED_WORD_S
         reason = _reason_to_stop(context, job)
         if report is not None and stopped is None:
@@ -194,11 +194,11 @@ def _follow(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStrea
             stopped = context.clock.now()
             if not context.capacity.keeps_jobs:
                 lease.guard.ask(stopped, reason)
-            context.say(job.id, f"asked to save and end: {reason}")
+            context.say(job.id, f"stopping ({reason}): waiting for the job to save a checkpoint")
             _reach(context, lease, partial(lease.runner.stop, job, reason))
         if reason and stopped is not None and context.capacity.keeps_jobs:
             if context.clock.now() >= stopped + reserve(context.timing):
-                raise Capped(f"{reason}; it was asked to end, and did not")
+                raise Capped(f"{reason}; the job did not end when it was asked to")
         elif context.clock.now() >= next_pull and stopped is None:
             early_pull(context, lease, job)
             next_pull = context.clock.now() + context.settings.sync_every_s
@@ -233,7 +233,7 @@ def early_pull(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
     except Unreachable:
         return
     except OSError as error:
-        text = f"what it wrote so far can't be kept here ({error}): its machine has it; trying again at its end"
+        text = f"intermediate results could not be written here ({error}); they are on the machine, and the next sync tries again"
         context.say(job.id, text, logging.WARNING)
         return
     finally:
@@ -254,7 +254,7 @@ def _reason_to_stop(context: LaunchContext, job: JobSpec) -> str | None:
     return MAX_TOTAL_COST if is_over_total(context) else None
 
 
-def _bring_home(context: LaunchContext, lease: Lease, job: JobSpec, ended: Ended) -> None:
+def _download(context: LaunchContext, lease: Lease, job: JobSpec, ended: Ended) -> None:
     """Everything, verified, before anyone may end the machine; then the proof of it, before anything else that may fail."""
     for _ in range(3):
         try:
@@ -263,7 +263,7 @@ def _bring_home(context: LaunchContext, lease: Lease, job: JobSpec, ended: Ended
         except RetryLater as error:
             problem = error
     else:
-        raise BadMachine(f"the results of job {job.id} could not be fetched: {problem}")
+        raise BadMachine(f"the results of job {job.id} could not be downloaded: {problem}")
     sync.finish(job)
     write_proof(job, ended)
     try:
@@ -280,7 +280,7 @@ def _judge(context: LaunchContext, job: JobSpec, status: JobStatus) -> Ended:
     """Exit code and reason in our words."""
     code, stopped = status.get("exit_code"), status.get("stopped")
     if stopped == PRUNED:
-        return Ended(JobState.pruned, "ended early: other jobs of the search do better", status.get("value"))
+        return Ended(JobState.pruned, "pruned: other jobs of the search do better", status.get("value"))
     if stopped == CANCELLED:
         return Ended(JobState.cancelled, "cancelled by the user", status.get("value"))
     if stopped:

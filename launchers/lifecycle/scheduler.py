@@ -1,4 +1,4 @@
-"""The jobs of a launch on up to `machines` machines: a free machine takes the next job, an unneeded one is given back."""
+"""Scheduler of a launch's jobs on its leases: a free lease takes the next job, one that is not needed is released."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LOOK_S = 0.5
 
 
 class Scheduler:
-    """Runs a launch to its end, or takes one up again. Everything that matters is in the ledger at every moment."""
+    """Runs a launch to its end, or resumes one. Everything that matters is in the ledger at every moment."""
 
     def __init__(
         self, tasks: list[Task] | TaskSource, machines: int, prefixed: bool, excluded: Excluded | None = None, stops: Stops | None = None,
@@ -65,25 +65,25 @@ class Scheduler:
         """What may cost money after the end."""
         return self._leftovers.still_billed
 
-    def run(self, held: list[tuple[Lease, Task]] = []) -> None:  # noqa: B006
-        """Until every job has ended. `held`: machines that exist already, each with the job it runs or ran.
+    def run(self, recovered: list[tuple[Lease, Task]] = []) -> None:  # noqa: B006
+        """Until every job has ended. `recovered`: leases that exist already, each with the job it runs or ran.
 
         Raises:
             SystemExit: the user asked for the end; what is still billed has been named.
         """
         waiting = self._source.remaining()
-        contexts = [task.context for task in waiting] + [task.context for _, task in held]
+        contexts = [task.context for task in waiting] + [task.context for _, task in recovered]
         contexts += [self._context] if self._context is not None else []
         if not contexts:
             return
         self._context = contexts[0]
         for each in contexts:
             self._share(each)
-        starts: list[tuple[Lease | None, Task | None]] = list(held)
+        starts: list[tuple[Lease | None, Task | None]] = list(recovered)
         is_list = isinstance(self._source, TaskList)
-        jobs = len(waiting) + len(held)
+        jobs = len(waiting) + len(recovered)
         count = self._context.capacity.workers(jobs, self._machines) if is_list else self._machines
-        starts += [(None, None)] * max(0, count - len(held))
+        starts += [(None, None)] * max(0, count - len(recovered))
         workers = [threading.Event() for _ in starts]
         self._workers = len(workers)
         context = contexts[0]
@@ -101,7 +101,10 @@ class Scheduler:
             if context.leaving.is_set() and not context.stopping.is_set():
                 say_what_runs_on(context)
         except (OSError, sqlite3.Error) as error:
-            log.error("The ledger can't be written (%s): `python -m launchers reap` looks for machines.", error)
+            log.error(
+                "The ledger can't be written (%s). List and destroy orphaned machines with `python -m launchers reap`.",
+                error,
+            )
         context.capacity.close()
         self._stops.leave_if_asked()
 
@@ -206,7 +209,7 @@ class Scheduler:
                 return lease
             record = context.ledger.job(job.id)
             is_there = lease is not None and record.machine == lease.record.label
-            # A job that is on its machine ends there in good order: `run_job` asks it to save, and brings it home.
+            # A job that is on its machine is stopped gracefully: `run_job` asks it to save, and downloads its results.
             if not is_there and (record.cancel or context.stopping.is_set()):
                 raise Cancelled("cancelled by the user")
             if lease is None:
@@ -315,7 +318,7 @@ class Scheduler:
                 return False
             self._workers -= 1
         self._source.put_back(task)
-        task.context.say(task.job.id, f"waits for a machine of the other jobs: {error}")
+        task.context.say(task.job.id, f"no machine of its own; waiting for one of the other jobs' machines: {error}")
         return True
 
     # --- what becomes of machines
@@ -364,7 +367,7 @@ class Scheduler:
             except (sqlite3.Error, OSError) as error:
                 log.warning("job %s never started; the ledger could not be written (%s).", task.job.id, error)
             if context.leaving.is_set():
-                context.say(task.job.id, "cancelled: it had not started, and without a client nothing starts it")
+                context.say(task.job.id, "cancelled: the job had not started, and only a client starts jobs")
 
 
 class _Retired(Exception):
@@ -372,10 +375,10 @@ class _Retired(Exception):
 
 
 def _say_what_failed(error: Exception) -> None:
-    """Trouble of this computer in a sentence, a mistake of ours with all that helps to find it."""
+    """Log a local error in one line, an internal one with its traceback."""
     if isinstance(error, LaunchError):
         log.error("%s", error)
     elif isinstance(error, OSError | sqlite3.Error):
-        log.error("This computer is in trouble (%s: %s).", type(error).__name__, error)
+        log.error("Local error (%s: %s): see disk space and permissions here.", type(error).__name__, error)
     else:
-        log.error("A mistake in the launchers; please report it with these lines:", exc_info=error)
+        log.error("Internal error in launchers; please report it with these lines:", exc_info=error)

@@ -271,7 +271,7 @@ class FakeLaunch:
         said = "\n".join(self.said)
         problems = [*self.problems, *self._beyond_caps()]
         machines = {record.label: record for record in self.ledger.machines("launch")}
-        left_running = "Detached. " in said or "jobs run on without this client" in said
+        left_running = "Detached. " in said or "jobs keep running without this client" in said
         for machine in self.provider.living():
             is_named = any(name in said for name in (f"instance {machine.id} ", f"create {machine.label} "))
             of_jobs = left_running and any(job.is_running(self.clock.now()) for job in machine.jobs.values())
@@ -293,8 +293,8 @@ class FakeLaunch:
                 problems.append(f"{record.spec.id} is {record.state} at the end")
             if record.state is JobState.finished and self.local_step(record.spec) < self.schedule.script.steps:
                 problems.append(f"{record.spec.id} is finished, and its last checkpoint is not here")
-        if "A mistake in the launchers" in said:
-            problems.append("a mistake in the launchers: " + said.partition("A mistake in the launchers")[2][:2000])
+        if "Internal error in launchers" in said:
+            problems.append("a mistake in the launchers: " + said.partition("Internal error in launchers")[2][:2000])
         return problems
 
     def broken_promises_of_attach(self) -> list[str]:
