@@ -5,7 +5,7 @@ Every method may raise `Unreachable`, and `BadMachine` for an answer that makes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Required, TypedDict, runtime_checkable
@@ -128,8 +128,15 @@ class JobRunner(Protocol):
     def upload(self, snapshot: Snapshot) -> int:
         """Upload a working tree; returns how many bytes had to travel."""
 
-    def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
-        """Make the environment and return the path of its Python."""
+    def prepare(
+        self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = (), provided: Mapping[str, Sequence[str]] | None = None
+    ) -> str:  # fmt: skip
+        """Make the environment and return the path of its Python.
+
+        Args:
+            apt: Debian packages that the job needs.
+            provided: see `RentalSettings.provided`.
+        """
 
     def start(
         self,

@@ -7,7 +7,6 @@ Four questions are kept apart: did the job end (`JobState`)? is the machine stil
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -56,6 +55,22 @@ class Billing(StrEnum):
     """It should be gone and could not be confirmed gone: a person must look."""
 
 
+class Charging(StrEnum):
+    """What is billed."""
+
+    machine = "machine"
+    """Each second of a machine, from its creation until it is destroyed, whether a job runs or not."""
+    job = "job"
+    """Each second that a job runs; what it runs in costs nothing by itself."""
+    nothing = "nothing"
+    """A queue of the user's own: it has no prices to compare and no bill to stop."""
+
+    @property
+    def while_idle(self) -> bool:
+        """Whether it costs money while no job runs, so that it must be destroyed."""
+        return self is Charging.machine
+
+
 class Misfit(NamedTuple):
     """Why an offer can't be rented for a need."""
 
@@ -88,8 +103,8 @@ class Offer:
     download_price: float = 0.0
     upload_price: float = 0.0
     price_without_disk: float | None = None
-    per_job: bool = False
-    """Billed by the time that jobs run, each at `price`; what they run in costs nothing by itself."""
+    charging: Charging = Charging.machine
+    """What is billed at `price`."""
     many: bool = False
     """A kind of machine, of which this market may have several: two of our threads may rent it at once."""
     substitute: bool = False
@@ -100,6 +115,7 @@ class Offer:
     def __post_init__(self) -> None:
         # JSON, in which the ledger keeps an offer, has lists.
         object.__setattr__(self, "misfits", tuple(Misfit(*misfit) for misfit in self.misfits))
+        object.__setattr__(self, "charging", Charging(self.charging))
 
 
 class MachineState(StrEnum):
@@ -142,6 +158,8 @@ class MachineStatus:
 
 def new_launch_id(now: float) -> str:
     """Sortable by time, unique without asking anyone: `20261123-154210-3fa9`."""
+    import secrets  # Hydra imports this module at each start of every app
+
     return time.strftime("%Y%m%d-%H%M%S", time.gmtime(now)) + "-" + secrets.token_hex(2)
 
 

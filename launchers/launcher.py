@@ -331,9 +331,9 @@ class RemoteLauncher(DispatchingLauncher):
 
     def _plan(self, job: ComposedJob) -> tuple[Plan, float | None, str]:
         """The plan of a job, the account's balance, and a note on its prices: without a key they are those of a published list."""
+        from launchers.capacity.market import balance_of, need_of, plan_for
         from launchers.errors import NoKey
         from launchers.ledger import launchers_home
-        from launchers.lifecycle.machines import balance_of, need_of, plan_for
         from launchers.planning import forecast, make_plan
 
         settings = self._settings(job)
@@ -357,17 +357,17 @@ def open_context(launch: str, settings: RentalSettings, timing: Timing, home: Pa
     Raises:
         CredentialError: its machines were rented with another key.
     """
-    from launchers.lifecycle.context import LaunchContext, open_serverless_host, open_ssh_host
+    from launchers.capacity import capacity_for
+    from launchers.lifecycle.context import LaunchContext
     from launchers.lifecycle.launch_keys import check_account, keys_of
     from launchers.providers import open_provider
-    from launchers.providers.base import Serverless
+    from launchers.providers.base import DirectSsh
     from launchers.transport.keys import NO_KEYS
 
     provider = open_provider(settings.name, settings.api_url)
     check_account(ledger, launch, provider)
-    if isinstance(provider, Serverless):
-        return LaunchContext(launch, provider, ledger, settings, timing, home, NO_KEYS, open_serverless_host)
-    return LaunchContext(launch, provider, ledger, settings, timing, home, keys_of(ledger, launch, home), open_ssh_host)
+    keys = keys_of(ledger, launch, home) if isinstance(provider, DirectSsh) else NO_KEYS
+    return LaunchContext(launch, provider, ledger, settings, timing, home, keys, capacity_for(provider))
 
 
 def close_if_done(ledger: Ledger, launch: str) -> None:

@@ -17,6 +17,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launchers.job import Charging
+
 if TYPE_CHECKING:
     from launchers.job import Offer
     from launchers.providers.base import Need, Provider, SignUp
@@ -32,16 +34,6 @@ class Capacity(StrEnum):
     """Machines with ssh, which take one job after another."""
     serverless = "serverless"
     """Containers that the provider itself starts, one for each job."""
-
-
-class Charging(StrEnum):
-    """What is billed."""
-
-    machine = "per second of a machine"
-    """From its creation until it is destroyed, whether a job runs or not."""
-    job = "per second of a job"
-    nothing = "nothing"
-    """A queue of the user's own: it has no prices to compare and no bill to stop."""
 
 
 @dataclass(frozen=True)

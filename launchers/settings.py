@@ -61,6 +61,9 @@ class RentalSettings:
     """null: the image's Python, with the job's locked dependencies in a virtual environment on top."""
     apt: list[str] = field(default_factory=list)
     """Debian packages that a job needs, installed if missing and permitted; ignored if `python` is set."""
+    provided: dict[str, list[str]] = field(default_factory=dict)
+    """Packages that stay the image's own where its Python can import them, such as those built for its driver; each with the
+    beginnings of the requirements that it brings along, which are not installed then."""
     check_gpu: bool = MISSING
     """Refuse a machine with another GPU than the offer's; false in a rehearsal without GPUs."""
     machines: int = MISSING

@@ -93,3 +93,27 @@ def test_one_function_destroys_machines():
         if isinstance(node, ast.Attribute) and node.attr == "destroy"
     ]
     assert callers == [("launchers/lifecycle/release.py", "confirm_gone")]
+
+
+def test_only_capacity_asks_which_kind_a_provider_is():
+    """Machines, serverless or a queue: the rest of the launch core works with `launchers.capacity.base.Capacity`."""
+    found = []
+    for path in (ROOT / "launchers").rglob("*.py"):
+        if "capacity" in path.relative_to(ROOT).parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.id] if isinstance(node, ast.Name) else [node.attr] if isinstance(node, ast.Attribute) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+            names += [node.arg] if isinstance(node, ast.keyword | ast.arg) and node.arg else []
+            found += [f"{path}:{node.lineno} {name}" for name in names if name in ("Serverless", "per_job")]
+    assert found == []
+
+
+def test_the_launchers_name_no_package_that_only_the_app_uses():
+    """Not even a string: which packages an image provides is a setting that the app gives."""
+    found = []
+    for path in (ROOT / "launchers").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and node.value in ("torch", "torchvision", "torchaudio", "triton"):
+                found.append(f"{path}:{node.lineno} {node.value}")
+    assert found == []

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from launchers.settings import RentalSettings, Timing
 
 
+SAME_MACHINE = (
+    "name", "gpu", "num_gpus", "spot", "disk_gb", "min_gpu_memory_gib", "image", "region", "api_url", "remote_root",
+)  # fmt: skip
+"""Settings that two jobs must share to run on one machine."""
+
+
 @dataclass
 class Lease:
     """Something that takes jobs now."""
@@ -37,6 +43,11 @@ class Lease:
     def of_host(record: MachineRecord, host: Host, guard: MachineDeadline, is_machine: bool = True) -> Lease:
         """A lease whose parts are all one object, such as a machine with ssh."""
         return Lease(record, host, host, host, guard, (host,) if is_machine else ())
+
+
+def machine_kind(settings: RentalSettings) -> tuple[object, ...]:
+    """What two jobs must share to run on one machine."""
+    return tuple(getattr(settings, name) for name in SAME_MACHINE)
 
 
 @dataclass
@@ -59,7 +70,7 @@ class Capacity(Protocol):
     time, and no deadline of ours ends what others share."""
 
     def workers(self, jobs: int, machines: int) -> int:
-        """How many of `jobs` jobs this launch attends to at once, where the user allows `machines` machines."""
+        """How many of `jobs` jobs this launch runs or queues at once, where the user allows `machines` machines."""
 
     def kind_of(self, settings: RentalSettings) -> tuple[object, ...]:
         """What two jobs must share to run in one lease."""
@@ -83,7 +94,7 @@ class Capacity(Protocol):
     ) -> Lease | None:
         """The lease that a client before this one left, with the unfinished jobs on it; each of them is a user of the lease.
 
-        None when it is of no use any more: the caller then releases what is still billed, and the jobs begin anew.
+        None when it is of no use any more: the caller then releases what is still billed, and the jobs start over.
         """
 
     def reach(self, context: LaunchContext, record: MachineRecord | None, job: JobRecord) -> Lease:

@@ -123,7 +123,12 @@ def _minutes(record: JobRecord, now: float) -> float | None:
 def _unaccounted(record: JobRecord, machines: Mapping[str, MachineRecord], now: float) -> float:
     """$ since the meter of a job's machine was read."""
     machine = machines.get(record.machine or "")
-    if machine is None or machine.offer.per_job or machine.job != record.spec.id or machine.instance is None:
+    if (
+        machine is None
+        or not machine.offer.charging.while_idle
+        or machine.job != record.spec.id
+        or machine.instance is None
+    ):
         return 0.0
     if machine.billing is Billing.gone or record.state.ended:
         return 0.0

@@ -16,10 +16,8 @@ from launchers.formats import count, short_id, size
 from launchers.job import Billing, JobState
 from launchers.launcher import close_if_done
 from launchers.ledger import JobRecord, Ledger, launchers_home
-from launchers.lifecycle.deadlines import DeadlineMonitor
-from launchers.lifecycle.machines import Excluded
-from launchers.lifecycle.reconnect import claimed, held_machines
-from launchers.lifecycle.scheduler import Scheduler
+from launchers.lifecycle.attach import attach as attach_to
+from launchers.lifecycle.reconnect import claimed
 from launchers.lifecycle.stops import counted_stops
 from launchers.transport import sync
 
@@ -65,31 +63,18 @@ def attach(options: argparse.Namespace) -> int:
 
 def take_up(ledger: Ledger, launch: str, as_json: bool) -> int:
     """Finish a launch: exit code 0 when all its jobs finished, 1 when one did not, 3 when something may still be billed."""
-    home = launchers_home()
-    monitor = DeadlineMonitor()
-    with claimed(home, launch):
+    still: list[StillBilled] = []
+    with claimed(launchers_home(), launch):
         records = ledger.jobs(launch)
         tasks = [task_of(ledger, record) for record in records if not record.state.ended]
-        for task in tasks:
-            task.context.settings.detach = False
-            task.context.monitor = monitor
-        still: list[StillBilled] = []
-        excluded = Excluded()
         if tasks or any(m.billing is not Billing.gone for m in ledger.machines(launch)):
-            try:
-                first = tasks[0].context if tasks else context_of(ledger, records[0])
-                held, waiting = held_machines(first, tasks, excluded)
-            except StillBilled as error:
-                held, waiting = [], tasks
-                still.append(error)
+            context = tasks[0].context if tasks else context_of(ledger, records[0])
             machines, several = records[0].spec.settings["machines"], len(records) > 1
             with counted_stops() as stops:
-                scheduler = Scheduler(waiting, machines, several, excluded, stops, monitor, attached=True)
                 try:
-                    scheduler.run(held)
+                    still = attach_to(context, tasks, machines, several, stops)
                 finally:
                     close_if_done(ledger, launch)
-            still += scheduler.still_billed
     records = ledger.jobs(launch)
     try:
         show_ended(records, time.time(), as_json)
@@ -129,9 +114,9 @@ def _fetched(ledger: Ledger, record: JobRecord) -> dict[str, Any]:
     """
     with claimed(launchers_home(), record.launch):
         lease = lease_of(ledger, record)
-        report = sync.pull(lease.host, record.spec)
+        report = sync.pull(lease.store, record.spec)
         sync.say_refused(report, record.spec)
-        lease.host.close()
+        lease.link.close()
     return {"job": record.spec.id, "files": report.files, "MB": report.bytes / 1e6, "folder": record.spec.folder}
 
 

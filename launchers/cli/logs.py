@@ -96,12 +96,12 @@ def _stream(ledger: Ledger, record: JobRecord, out: TextIO) -> int:
         return 1
     context = context_of(ledger, record)
     mirror = LogMirror(record.spec, record.log_base, there=record.spec.output_there, console=out)
-    stream = LogStream(lease.host, record.spec, mirror, context.clock, context.timing.retry_first)
-    while lease.host.job_status(record.spec)["state"] == "running":
+    stream = LogStream(lease.runner, record.spec, mirror, context.clock, context.timing.retry_first)
+    while lease.runner.job_status(record.spec)["state"] == "running":
         time.sleep(context.timing.status)
     stream.drained(30)
     stream.finish()
-    lease.host.close()
+    lease.link.close()
     print(f"The job has ended; its results are still on its machine. {_come_back(record)}", file=sys.stderr)
     return 0
 
@@ -117,14 +117,14 @@ def _catch_up(ledger: Ledger, record: JobRecord, out: TextIO) -> int:
     with contextlib.suppress(MendInput), claimed(launchers_home(), record.launch):
         lease = lease_of(ledger, record)
         mirror = LogMirror(record.spec, record.log_base, console=out)
-        size = lease.host.job_status(record.spec).get("log_size", 0)
+        size = lease.runner.job_status(record.spec).get("log_size", 0)
         if mirror.offset < size:
-            for chunk in lease.host.follow(record.spec, mirror.offset):
+            for chunk in lease.runner.follow(record.spec, mirror.offset):
                 mirror.feed(chunk)
                 if mirror.offset >= size:
                     break
         mirror.close()
-        lease.host.close()
+        lease.link.close()
     return 0
 
 

@@ -186,7 +186,7 @@ def _end(ledger: Ledger, provider: Provider, api_url: str | None, machine: Machi
                         ledger.machine_created(record.label, machine.instance)
                     elif record.instance != machine.instance:
                         continue
-                    ledger.machine_gone(record.label, time.time(), charged=not record.offer.per_job)
+                    ledger.machine_gone(record.label, time.time())
                 return None
         except LaunchError as error:
             problem = str(error)
@@ -218,13 +218,12 @@ def _settle_gone(ledger: Ledger, opened: Opened) -> None:
             continue
         if not {(record.provider, record.instance), (record.provider, record.label)} & alive:
             # Nobody saw when: it is charged to the end of its lease at most.
-            charged = record.instance is not None and not record.offer.per_job
-            ledger.machine_gone(record.label, lease_end(record, now) if charged else now, charged)
+            ledger.machine_gone(record.label, lease_end(record, now))
     for launch in ledger.launches(only_open=True):
         machines = ledger.machines(launch)
         if any(m.billing is not Billing.gone for m in machines) or is_attended(ledger, launch):
             continue
-        if any(m.offer.per_job for m in machines):
+        if not all(m.bills_idle for m in machines):
             continue  # an application ends with its last job: their results wait for `attach`
         for job in ledger.jobs(launch):
             if job.state is JobState.running:

@@ -35,7 +35,7 @@ def end_overdue() -> None:
     try:
         ledger = Ledger.open()
         for machine in ledger.machines():
-            if machine.billing is not Billing.gone and not machine.offer.per_job:
+            if machine.billing is not Billing.gone and machine.bills_idle:
                 try:
                     _look_after(ledger, machine)
                 except LaunchError as error:

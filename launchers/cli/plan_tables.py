@@ -55,7 +55,7 @@ def plan_table(plan: Plan, most: int = 12) -> Sheet:
         notes.append(f"{count(len(plan.refusals), 'offer')} did not match the requirements.")
     if plan.forecast.is_upper_bound:
         notes.append("No time estimate is available: the time is the upper bound provider.max_hours.")
-    if any(c.offer.per_job for c in ranked):
+    if not all(c.offer.charging.while_idle for c in ranked):
         notes.append("Containers are billed while a job runs; the price is from a dated list.")
     return _sheet("Plan", (*_OFFER_COLUMNS, "hours", "$_job", *_PLACE_COLUMNS), rows, " ".join(notes))
 

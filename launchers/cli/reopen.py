@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 
-from launchers.errors import LaunchError, MendInput
-from launchers.formats import short_id
-from launchers.job import Billing, JobSpec, JobState, MachineState
+from launchers.capacity.base import Lease
+from launchers.errors import MendInput
+from launchers.job import Billing, JobSpec, JobState
 from launchers.launcher import open_context
 from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
 from launchers.lifecycle.context import LaunchContext
-from launchers.lifecycle.machines import Lease
 from launchers.lifecycle.reconnect import claimed
 from launchers.lifecycle.task import Task
 from launchers.providers import descriptor
@@ -32,28 +31,14 @@ def task_of(ledger: Ledger, record: JobRecord) -> Task:
 
 
 def lease_of(ledger: Ledger, record: JobRecord) -> Lease:
-    """The machine that a job is on.
+    """What a job runs on.
 
     Raises:
-        MendInput: it is on none.
+        MendInput: it runs on nothing.
     """
     context = context_of(ledger, record)
     machine = ledger.machine(record.machine) if record.machine else None
-    if machine is not None and machine.instance is not None and machine.offer.per_job:
-        guard = context.monitor.guard(context, machine.label, per_job=True)
-        return Lease(machine, context.open_host(context, machine, None), guard)
-    if machine is None or machine.instance is None or machine.billing is Billing.gone:
-        raise MendInput(
-            f"Job {short_id(record.spec.id)} is on no machine ({record.state.value}); what was downloaded is in {record.spec.folder}."
-        )
-    status = context.retry(lambda: context.provider.status(machine.instance or ""))
-    if status.state is not MachineState.running:
-        raise LaunchError(
-            f"The machine of job {short_id(record.spec.id)} does not run ({status.detail}): `python -m launchers attach` moves the job "
-            "to another."
-        )
-    guard = context.monitor.guard(context, machine.label, per_job=False)
-    return Lease(machine, context.open_host(context, machine, status), guard)
+    return context.capacity.reach(context, machine, record)
 
 
 def has_client(launch: str) -> bool:

@@ -1,4 +1,4 @@
-"""The journal of intents and states, in SQLite: what is asked for is written before it is asked, each change after it.
+"""Journal of intents and states in SQLite: a request is recorded before it is made, each change after it.
 
 One file for all launches of a user, in the user's data folder (`LAUNCHERS_HOME` moves it), readable by its owner only. Several
 processes may have it open at once. It never holds a secret, and knows no provider, machine or file of a job.

@@ -17,7 +17,7 @@ class Database:
     """One connection for all threads of a process."""
 
     def __init__(self, path: Path, durable: bool = True) -> None:
-        """`durable=False` trades the promise to be on disk for speed: for a ledger that no other
+        """`durable=False` trades durability for speed: for a ledger that no other
         process opens, and that nobody needs after this one.
         """
         self.path = path

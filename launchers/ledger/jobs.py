@@ -84,7 +84,7 @@ class Jobs(Database):
                 db.execute("UPDATE jobs SET machine = NULL WHERE id = ?", (job,))
 
     def request_cancel(self, job: str) -> None:
-        """The client that attends to it sees this within a few seconds."""
+        """The attached client sees this within a few seconds."""
         self._set(job, "cancel", 1)
 
     def note_results(self, job: str, results: Results) -> None:
@@ -92,7 +92,7 @@ class Jobs(Database):
         self._set(job, "results", results)
 
     def note_job(self, job: str, text: str) -> None:
-        """A word for the user about a job that has not ended."""
+        """A note for the user about a job that has not ended."""
         self._set(job, "note", scrub(text))
 
     def set_handle(self, job: str, handle: str) -> None:
@@ -102,11 +102,6 @@ class Jobs(Database):
     def set_spec(self, spec: JobSpec) -> None:
         """Its settings have changed, such as `detach`."""
         self._set(spec.id, "spec", spec.to_json())
-
-    def charge_job(self, job: str, cost: float) -> None:
-        """What a job has cost so far where it is billed by itself; less than before counts as a late answer."""
-        with self.transaction() as db:
-            db.execute("UPDATE jobs SET cost = MAX(cost, ?) WHERE id = ?", (cost, job))
 
     def _set(self, job: str, column: str, value: Any) -> None:
         with self.transaction() as db:

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Container, Sequence
 from typing import Any
 
-from launchers.job import Billing, Offer, machine_label
+from launchers.job import Billing, Charging, Offer, machine_label
 from launchers.ledger.home import launchers_home
 from launchers.ledger.jobs import Jobs
 from launchers.ledger.records import MachineRecord, machine_record
@@ -86,19 +86,14 @@ class Ledger(Jobs):
             _move(db, label, Billing.active)
             db.execute("UPDATE machines SET instance = ?, host_key = NULL WHERE label = ?", (instance, label))
 
-    def machine_gone(self, label: str, now: float, charged: bool = True) -> None:
-        """The provider's own list has confirmed it. What it cost until now goes to its job in the same transaction.
-
-        Args:
-            charged: false where nothing was billed since the last charge: it was never created, or only its jobs are billed.
-        """
+    def machine_gone(self, label: str, ended: float) -> None:
+        """The provider's own list has confirmed it. What it cost until it ended goes to its job in the same transaction."""
         with self.transaction() as db:
             before = _move(db, label, Billing.gone)
             if before is Billing.gone:
                 return
-            if charged:
-                _charge(db, label, now)
-            db.execute("UPDATE machines SET ended = ? WHERE label = ?", (now, label))
+            _charge(db, label, ended)
+            db.execute("UPDATE machines SET ended = ? WHERE label = ?", (ended, label))
 
     def machine_unconfirmed(self, label: str, note: str) -> None:
         """It should be gone and could not be confirmed gone."""
@@ -123,10 +118,15 @@ class Ledger(Jobs):
         """The user says that this key is of the account that rented it."""
         self._set_machine(label, "account", account)
 
-    def charge(self, label: str, now: float) -> None:
-        """Put what a machine cost since the last time on the job that pays for it: the one meter of machines."""
+    def charge(self, label: str, now: float, job: str | None = None, ran_s: float | None = None) -> None:
+        """The one meter: put what was billed since the last time on the job that pays for it.
+
+        Args:
+            job, ran_s: where only running jobs are billed, the job and the seconds it ran so far; less than before counts as
+                a late answer.
+        """
         with self.transaction() as db:
-            _charge(db, label, now)
+            _charge(db, label, now, job, ran_s)
 
     def _set_machine(self, label: str, column: str, value: Any) -> None:
         with self.transaction() as db:
@@ -153,9 +153,18 @@ def _move(db: sqlite3.Connection, label: str, billing: Billing) -> Billing:
     return before
 
 
-def _charge(db: sqlite3.Connection, label: str, now: float) -> None:
-    query = "SELECT job, price, COALESCE(accounted, created) AS since FROM machines WHERE label = ?"
+def _charge(db: sqlite3.Connection, label: str, now: float, job: str | None = None, ran_s: float | None = None) -> None:
+    query = "SELECT job, price, offer, instance, COALESCE(accounted, created) AS since FROM machines WHERE label = ?"
     row = db.execute(query, (label,)).fetchone()
+    if not Charging(json.loads(row["offer"]).get("charging", Charging.machine)).while_idle:
+        if job is not None and ran_s is not None:
+            db.execute(
+                "UPDATE jobs SET cost = MAX(cost, ?), seconds = MAX(seconds, ?) WHERE id = ?",
+                (ran_s / 3600 * row["price"], ran_s, job),
+            )
+        return
+    if row["instance"] is None:
+        return  # never created, as far as anybody knows
     seconds = max(now - row["since"], 0.0)
     db.execute("UPDATE machines SET accounted = ? WHERE label = ?", (max(now, row["since"]), label))
     db.execute(

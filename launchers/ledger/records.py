@@ -65,6 +65,11 @@ class MachineRecord:
     """What its jobs cost."""
 
     @property
+    def bills_idle(self) -> bool:
+        """Whether it costs money while no job runs on it."""
+        return self.offer.charging.while_idle
+
+    @property
     def unsettled(self) -> bool:
         """Whether a create call was made whose answer nobody saw: it may be billed under its label."""
         return self.billing is Billing.intended and self.instance is None
@@ -75,7 +80,7 @@ class MachineRecord:
 
     def cost(self, now: float) -> float:
         """$ so far, by the meter; an estimate until the provider's bill."""
-        if self.offer.per_job:
+        if not self.bills_idle:
             return self.spent
         if self.instance is None:
             return 0.0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from launchers.search import trials
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 _TABLES = """
 CREATE TABLE client (id TEXT NOT NULL);
 CREATE TABLE launches (id TEXT PRIMARY KEY, created REAL NOT NULL, directory TEXT NOT NULL, closed REAL);
@@ -60,6 +60,15 @@ def _rename_in_specs(db: sqlite3.Connection) -> None:
         db.execute("UPDATE jobs SET spec = ? WHERE id = ?", (json.dumps(spec), row["id"]))
 
 
+def _charging_in_offers(db: sqlite3.Connection) -> None:
+    """Offers that were written when the one question was whether each job is billed by itself."""
+    for row in db.execute("SELECT label, offer FROM machines").fetchall():
+        offer = json.loads(row["offer"])
+        if offer.pop("per_job", None) is not None and "charging" not in offer:
+            offer["charging"] = "job" if json.loads(row["offer"])["per_job"] else "machine"
+        db.execute("UPDATE machines SET offer = ? WHERE label = ?", (json.dumps(offer), row["label"]))
+
+
 _STEPS: dict[int, tuple[str | Callable[[sqlite3.Connection], None], ...]] = {
     1: ("ALTER TABLE jobs ADD COLUMN handle TEXT",),
     2: (
@@ -75,5 +84,6 @@ _STEPS: dict[int, tuple[str | Callable[[sqlite3.Connection], None], ...]] = {
         _rename_in_specs,
     ),
     4: trials.SCHEMA,
+    5: (_charging_in_offers,),
 }
 """From each version to the next: statements, and functions of the connection."""

@@ -8,7 +8,7 @@ _ENDS = frozenset(state for state in JobState if state.ended)
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     # waiting again: it lost a machine that never came up
     JobState.waiting: frozenset({JobState.waiting, JobState.running}) | _ENDS,
-    # running again: it was started anew on the machine that it is on
+    # running again: it was started again on the machine that it is on
     JobState.running: frozenset({JobState.waiting, JobState.running}) | _ENDS,
     **{state: frozenset() for state in _ENDS},
 }
@@ -21,7 +21,7 @@ BILLING_TRANSITIONS: dict[Billing, frozenset[Billing]] = {
 
 
 class IllegalTransition(AssertionError):
-    """A mistake of ours. It must never keep a machine from being destroyed."""
+    """A bug in launchers. It must never keep a machine from being destroyed."""
 
 
 def check_job(job: str, before: JobState, after: JobState) -> None:

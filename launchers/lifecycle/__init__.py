@@ -1,7 +1,7 @@
 """From a composed job to its results, and from an intent to a machine confirmed gone.
 
-`machines.py` is the only code that creates anything, `release.py` the only one that destroys; `deadlines.py` keeps the deadline of
-each machine, and `stops.py` counts Ctrl-C; `running.py` takes one job through one machine; `scheduler.py` takes the jobs of a
-`source.py` to machines, or to what `applications.py` shares among them; `reconnect.py` finds machines and jobs again after a
-client died. It knows no provider by name, and neither Hydra nor the command line.
+`scheduler.py` takes the jobs of a `source.py` to leases of `launchers.capacity`, and `running.py` takes one job through one lease.
+`after_error.py` alone decides what follows an error; `ended.py` keeps the proof of how a job ended. `release.py` alone destroys;
+`deadlines.py` keeps the deadline of each machine, and `stops.py` counts Ctrl-C. `attach.py` finishes a launch whose client is gone, and
+`reconnect.py` lets one client at a time hold it. It knows no kind of provider, and neither Hydra nor the command line.
 """

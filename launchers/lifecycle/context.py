@@ -8,17 +8,19 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launchers.clock import Clock, Result, WallClock, retried
 from launchers.errors import Cancelled, RetryLater
-from launchers.host import Host
-from launchers.job import MachineStatus
-from launchers.ledger import Ledger, MachineRecord
+from launchers.ledger import Ledger
 from launchers.lifecycle.deadlines import DeadlineMonitor, MachineDeadline
-from launchers.providers.base import JobHandles, Provider, Serverless
+from launchers.providers.base import Provider
 from launchers.settings import RentalSettings, Timing
 from launchers.text import shown
 from launchers.transport.keys import KeyPair
+
+if TYPE_CHECKING:
+    from launchers.capacity.base import Capacity
 
 log = logging.getLogger("launchers")
 
@@ -34,7 +36,8 @@ class LaunchContext:
     timing: Timing
     home: Path
     keys: KeyPair
-    open_host: Callable[[LaunchContext, MachineRecord, MachineStatus | None], Host]
+    capacity: Capacity
+    """What its jobs run on; one object for all threads of the launch."""
     clock: Clock = field(default_factory=WallClock)
     stopping: threading.Event = field(default_factory=threading.Event)
     leaving: threading.Event = field(default_factory=threading.Event)
@@ -58,7 +61,9 @@ class LaunchContext:
                 return call()
             except RetryLater as error:
                 if not told and self.timing.retry_total > 0:
-                    self.say(self.launch, f"{error} Trying again for {self.timing.retry_total:.0f} s.", logging.WARNING)
+                    self.say(
+                        self.launch, f"{error} Retrying for up to {self.timing.retry_total:.0f} s.", logging.WARNING
+                    )
                 told = True
                 raise
 
@@ -84,7 +89,7 @@ class LaunchContext:
             self.clock.sleep(min(left, 0.5))
 
     def say(self, subject: str, text: str, level: int = logging.INFO) -> None:
-        """Tell the user, and keep it in the ledger. `text` may quote a machine or a provider."""
+        """Log a message and write it to the ledger. `text` may quote a machine or a provider."""
         text = shown(text)
         log.log(level, "%s: %s", subject, text)
         try:
@@ -113,28 +118,3 @@ class _Stoppable:
 
     def start(self, target: Callable[[], object], name: str) -> None:
         self.context.clock.start(target, name)
-
-
-def open_serverless_host(context: LaunchContext, machine: MachineRecord, status: MachineStatus | None) -> Host:
-    """Where no machine is: the provider's own way to its jobs."""
-
-    def put(job: str, handle: str) -> None:
-        context.ledger.set_handle(job, handle)
-
-    handles = JobHandles(lambda job: context.ledger.job(job).handle, put)
-    assert isinstance(context.provider, Serverless)
-    assert machine.instance is not None
-    return context.provider.host(machine.instance, context.settings, handles)
-
-
-def open_ssh_host(context: LaunchContext, machine: MachineRecord, status: MachineStatus | None) -> Host:
-    """A machine with ssh; its host key is pinned in the ledger at the first contact."""
-    from launchers.transport.host import SshHost
-    from launchers.transport.ssh import Connection
-
-    def pin(host_key: str) -> None:
-        context.ledger.pin_host_key(machine.label, host_key)
-
-    assert status is not None
-    connection = Connection(status.addresses, context.keys, machine.host_key, pin)
-    return SshHost(connection, context.settings.remote_root, context.timing.setup)

@@ -14,7 +14,6 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from launchers.errors import Cancelled, Capped, StillBilled
-from launchers.planning import reserve
 
 if TYPE_CHECKING:
     from launchers.lifecycle.context import LaunchContext
@@ -51,7 +50,6 @@ class MachineDeadline:
 
     label: str
     context: LaunchContext
-    per_job: bool
     phase: Phase = Phase.idle
     deadline: float = float("inf")
     why: str = MAX_HOURS
@@ -73,18 +71,13 @@ class MachineDeadline:
             self.asked, self.asked_why = now, why
 
     def limit(self, stopped_at: float | None) -> tuple[float, str]:
-        """When it ends whatever it says, and why."""
-        timing = self.context.timing
+        """When the machine is destroyed unconditionally, and why."""
         limits = [(self.deadline, self.why)]
         asked = self.asked if stopped_at is None or self.asked is None else min(stopped_at, self.asked)
         asked = stopped_at if asked is None else asked
         if asked is not None:
-            running = timing.grace + OVER_S + 2 * timing.status
-            waits = {Phase.creating: CREATE_S, Phase.idle: 0.0, Phase.setup: 0.0, Phase.running: running}
-            if self.per_job:
-                waits = {}
             why = self.asked_why if self.asked is not None else CANCELLED
-            limits.append((asked + waits.get(self.phase, reserve(timing)), why))
+            limits.append((asked + self.context.capacity.stop_wait(self.phase, self.context.timing), why))
         return min(limits)
 
     def check(self) -> None:
@@ -93,9 +86,9 @@ class MachineDeadline:
             Capped, Cancelled: its time is over.
         """
         if self.over == CANCELLED:
-            raise Cancelled("cancelled by the user; the machine was destroyed before its job had ended")
+            raise Cancelled("cancelled by the user; the machine was destroyed before the job ended")
         if self.over is not None:
-            raise Capped(f"{self.over}; the machine was destroyed before its job had ended")
+            raise Capped(f"{self.over}; the machine was destroyed before the job ended")
 
 
 class DeadlineMonitor:
@@ -123,11 +116,11 @@ class DeadlineMonitor:
     def close(self) -> None:
         self._closed.set()
 
-    def guard(self, context: LaunchContext, label: str, per_job: bool) -> MachineDeadline:
+    def guard(self, context: LaunchContext, label: str) -> MachineDeadline:
         """The guard of a machine, made at the first call."""
         with self._lock:
             if label not in self._guards:
-                self._guards[label] = MachineDeadline(label, context, per_job)
+                self._guards[label] = MachineDeadline(label, context)
             return self._guards[label]
 
     def find(self, label: str) -> MachineDeadline | None:
@@ -150,7 +143,7 @@ class DeadlineMonitor:
                 self._look(context, context.clock.now())
             except Exception as error:
                 if not told:
-                    log.warning("The deadlines can't be read from the ledger (%s); the last ones hold.", error)
+                    log.warning("Deadlines can't be read from the ledger (%s); using the last known ones.", error)
                 told = True
 
     def _look(self, context: LaunchContext, now: float) -> None:
@@ -195,6 +188,20 @@ class DeadlineMonitor:
 
 
 def is_over_total(context: LaunchContext) -> bool:
-    """Whether the launch has come so near to its cap that no job may go on."""
+    """Whether the launch is so close to its cap that every job must stop."""
     cap = context.settings.max_total_cost
     return cap is not None and context.ledger.exposure(context.launch, context.clock.now()) >= SOFT_SHARE * cap
+
+
+def check_caps(context: LaunchContext, job: str) -> None:
+    """
+    Raises:
+        Capped: nothing more may be rented for this job.
+    """
+    record, settings = context.ledger.job(job), context.settings
+    if settings.max_cost is not None and record.cost >= settings.max_cost:
+        raise Capped(MAX_COST)
+    if record.seconds >= settings.max_hours * 3600:
+        raise Capped(MAX_HOURS)
+    if is_over_total(context):
+        raise Capped(MAX_TOTAL_COST)

@@ -25,7 +25,7 @@ def keys_of(ledger: Ledger, launch: str, home: Path) -> KeyPair:
 
 
 def retire(ledger: Ledger, launch: str, home: Path) -> None:
-    """Remove the pair of a launch that is over. Trouble is told and changes nothing: without its private half it opens nothing."""
+    """Remove the pair of a launch that is over. Errors are logged and change nothing: without its private half it opens nothing."""
     keys = launch_keys(home, ledger.client, launch)
     if not keys.private.exists():
         return
@@ -80,7 +80,7 @@ def remove_from_disk(ledger: Ledger, home: Path) -> str:
         if folder.name not in open_launches:
             forget(launch_keys(home, ledger.client, folder.name))
             removed += 1
-    living = [m for m in ledger.machines() if m.billing is not Billing.gone and not m.offer.per_job]
+    living = [m for m in ledger.machines() if m.billing is not Billing.gone and m.bills_idle]
     old = [m for m in living if not launch_keys(home, ledger.client, m.launch).private.exists()]
     if not old and former_keys(home).private.parent.exists():
         forget(former_keys(home))
@@ -89,6 +89,6 @@ def remove_from_disk(ledger: Ledger, home: Path) -> str:
         return f"{removed} removed"
     launches = " ".join(sorted({m.launch for m in old}))
     return (
-        f"{removed} removed; {', '.join(m.label for m in old)} still take the old key: `python -m launchers attach` or "
-        f"`stop` for {launches} ends them"
+        f"{removed} removed; {', '.join(m.label for m in old)} still accept the old key: destroy them with `python -m launchers attach` or "
+        f"`python -m launchers stop`, for each of {launches}"
     )

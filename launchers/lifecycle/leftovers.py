@@ -7,12 +7,12 @@ import logging
 import sqlite3
 import threading
 
+from launchers.capacity.base import Lease
 from launchers.errors import LaunchError, StillBilled
 from launchers.job import Billing, JobState
 from launchers.ledger import JobRecord, MachineRecord
 from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.ended import read_proof, settle_proven
-from launchers.lifecycle.machines import Lease
 from launchers.lifecycle.release import release, settle_intents, still_billed
 from launchers.lifecycle.task import Task
 
@@ -34,7 +34,7 @@ class Leftovers:
             self.still_billed.append(error)
 
     def keep(self, task: Task, lease: Lease, error: Exception) -> str:
-        """This computer is in trouble, and results lie on a machine: it stays, within its lease. Returns what to tell."""
+        """Keep a machine, within its lease, whose results can't be written here; returns the message for the user."""
         context, record = task.context, lease.record
         log.debug("why the machine is kept:", exc_info=error)
         with self._lock:
@@ -42,12 +42,14 @@ class Leftovers:
         why = f"{type(error).__name__}: {error}".rstrip(".")
         what = f"the results of job {task.job.id} could not be downloaded to this computer ({why})"
         attach, stop = f"python -m launchers attach {context.launch}", f"python -m launchers stop {context.launch}"
-        if record.offer.per_job:
-            text = f"NOT DOWNLOADED: {what}; they stay at {record.provider}. Mend that, then download them with `{attach}`."
+        if not record.bills_idle:
+            text = (
+                f"NOT DOWNLOADED: {what}; they stay at {record.provider}. Fix that, then download them with `{attach}`."
+            )
         else:
             text = (
                 f"STILL BILLED: {record.provider} instance {record.instance} was kept, since {what}; it costs "
-                f"${record.price:.3f} per hour. Mend that, then download them and destroy the machine with `{attach}`, "
+                f"${record.price:.3f} per hour. Fix that, then download the results and destroy the machine with `{attach}`, "
                 f"or destroy it without them with `{stop}`."
             )
         with contextlib.suppress(Exception):  # the ledger's own disk may be the full one
@@ -96,7 +98,7 @@ class Leftovers:
                 self.note(error)
 
     def _leave_to_attach(self, context: LaunchContext, record: JobRecord) -> None:
-        """Trouble of this side is no verdict about a job: its machine goes, since it holds no results, and the job waits."""
+        """A local error is no verdict about a job: its machine, which has no results, is destroyed, and the job waits."""
         mistake = self.mistakes[-1]
         why = f"{type(mistake).__name__}: {mistake}".rstrip(".")
         attach = f"python -m launchers attach {context.launch}"
@@ -112,13 +114,13 @@ class Leftovers:
             log.debug("not in the ledger: %s", error)
 
     def _name(self, machine: MachineRecord) -> None:
-        text = still_billed(machine, "this command was interrupted before that")
+        text = still_billed(machine, "this command was interrupted first")
         log.error("%s", text)
         self.note(StillBilled(text))
 
 
 def say_what_runs_on(context: LaunchContext) -> None:
-    """What goes on after this client has detached: price, latest end, and the commands to come back or to stop."""
+    """Say what keeps running after this client has detached: price, latest end, and the commands to reconnect or stop."""
     machines = [m for m in context.ledger.machines(context.launch) if m.billing is not Billing.gone]
     running = [job for job in context.ledger.jobs(context.launch) if not job.state.ended]
     if not running:

@@ -61,7 +61,7 @@ def receipt(job: JobRecord, jobs: Iterable[JobRecord], machines: Iterable[Machin
         price = machine.price
         cost: float | None
         begin: float | None
-        if machine.offer.per_job:
+        if not machine.bills_idle:
             cost, begin, end = job.cost, job.started, job.ended
         else:
             begin, end = machine.created, machine.ended
@@ -83,7 +83,7 @@ def receipt(job: JobRecord, jobs: Iterable[JobRecord], machines: Iterable[Machin
 
 
 def try_to_write_receipts(ledger: Ledger, launch: str, now: float, machine: str) -> None:
-    """Write the bills of the jobs of a machine; trouble of this computer is noted and holds nothing up."""
+    """Write the bills of the jobs of a machine; a local error is logged and delays nothing."""
     try:
         write_receipts(ledger, launch, now, machine)
     except (OSError, sqlite3.Error) as error:
@@ -96,7 +96,7 @@ def write_receipts(ledger: Ledger, launch: str, now: float, machine: str | None 
     Args:
         machine: only the jobs that it ran: with all of them each time, a sweep of many jobs would spend its time on bills.
 
-    Safe to call again: once results are home, and again when a machine is confirmed gone, which makes the bill final.
+    Safe to call again: once results are downloaded, and again when a machine is confirmed gone, which makes the bill final.
     """
     jobs, machines = ledger.jobs(launch), ledger.machines(launch)
     written = []

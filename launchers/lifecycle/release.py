@@ -1,4 +1,4 @@
-"""The end of a rental: destroyed, and confirmed gone by the provider's own list. `confirm_gone` alone calls a provider's `destroy`."""
+"""Release of a rental: destroyed, and confirmed gone by the provider's own list. `confirm_gone` alone calls a provider's `destroy`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def release(context: LaunchContext, label: str, looks: int = LOOKS, refused: boo
         refused: the provider said itself that it did not carry out the create call, so that its list may be believed.
 
     Raises:
-        StillBilled: it could not be confirmed gone; the ledger says `billing`.
+        StillBilled: it could not be confirmed gone; the ledger says `unconfirmed`.
     """
     guard = context.monitor.find(label)
     if guard is not None and guard.over is not None and threading.current_thread() is not guard.thread:
@@ -102,7 +102,7 @@ def still_billed(record: MachineRecord, problem: str) -> str:
     if record.instance is None:
         return (
             f"MAY BE BILLED: the call to create {record.label} at {record.provider} was not answered ({problem}); it would "
-            f"cost ${record.price:.3f} per hour. `python -m launchers reap` looks for it, and destroys it."
+            f"cost ${record.price:.3f} per hour. `python -m launchers reap` looks for it and destroys it."
         )
     command = stop_command(record.provider, record.instance)
     return (
@@ -131,7 +131,7 @@ def settle_intents(context: LaunchContext) -> list[MachineRecord]:
 def _is_open(context: LaunchContext, record: MachineRecord, refused: bool) -> bool:
     """Whether a machine may still show up: absence from a list that may lag proves nothing yet."""
     young = context.clock.now() < record.created + SETTLE_S
-    return young and not refused and not record.offer.per_job
+    return young and not refused and record.bills_idle
 
 
 def _leave_open(context: LaunchContext, record: MachineRecord) -> None:
@@ -144,7 +144,7 @@ def _ended_by_itself(context: LaunchContext, record: MachineRecord) -> float | N
     None where it still exists, or where its cost was noted so lately that it can't matter.
     """
     now = context.clock.now()
-    if record.offer.per_job or record.instance is None or now - (record.accounted or record.created) <= UNWATCHED_S:
+    if not record.bills_idle or record.instance is None or now - (record.accounted or record.created) <= UNWATCHED_S:
         return None
     try:
         status = context.provider.status(record.instance)
@@ -162,13 +162,12 @@ def lease_end(record: MachineRecord, now: float, ended: float | None = None) -> 
 def _mark_gone(context: LaunchContext, record: MachineRecord, ended: float | None = None) -> None:
     now = context.clock.now() if ended is None else ended
     context.monitor.forget(record.label)
-    charged = record.instance is not None and not record.offer.per_job
-    _write(context, record.label, partial(context.ledger.machine_gone, record.label, now, charged))
+    _write(context, record.label, partial(context.ledger.machine_gone, record.label, now))
     try_to_write_receipts(context.ledger, record.launch, now, record.label)
     if record.instance is not None:
         context.say(
             record.label,
-            f"machine destroyed, confirmed gone ({(now - record.created) / 60:.1f} min, ${record.cost(now):.4f})",
+            f"machine destroyed (confirmed by the provider; {(now - record.created) / 60:.1f} min, ${record.cost(now):.4f})",
         )
 
 

@@ -1,4 +1,4 @@
-"""One job on one machine: there, started, followed, stopped at its caps, and home. Safe to begin again at any point."""
+"""One job in one lease: uploaded, started, followed, stopped at its caps, downloaded. Safe to start over at any point."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from launchers.errors import BadMachine, Capped, LaunchError, Preempted, RetryLater, Unreachable
-from launchers.job import JobSpec, JobState, MachineState, Results
+from launchers.capacity.base import Lease
+from launchers.errors import BadMachine, Capped, LaunchError, RetryLater, Unreachable
+from launchers.host import JobStatus
+from launchers.job import JobSpec, JobState, Results
 from launchers.lifecycle.after_error import Act, Detached, Facts, Stage, after_error
 from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.deadlines import CANCELLED, MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Phase, is_over_total
 from launchers.lifecycle.ended import Ended, write_proof
-from launchers.lifecycle.machines import Lease, balance_of
 from launchers.lifecycle.receipt import rental_environment, try_to_write_receipts
 from launchers.planning import reserve
-from launchers.providers.base import SpotBidding
 from launchers.snapshot import Snapshot
 from launchers.transport import sync
 from launchers.transport.logs import LogMirror, LogStream
@@ -50,10 +50,11 @@ def run_job(
         Capped, Cancelled: its time was over before the machine was done. A stop in good time raises nothing: it asks the job
             to save its state and then ends it like any other.
     """
-    host = lease.host
-    lease.guard.cut = host.cut
+    lease.guard.cut = lease.link.cut
     is_known_there = context.ledger.job(job.id).machine == lease.record.label
-    found = _reach(context, lease, lambda: host.job_status(job)) if is_known_there else {"state": "absent"}
+    found: JobStatus = {"state": "absent"}
+    if is_known_there:
+        found = _reach(context, lease, lambda: lease.runner.job_status(job))
     lease.guard.phase = Phase.running if is_known_there and found["state"] != "absent" else Phase.setup
     if found["state"] in ("absent", "lost"):
         _begin(context, lease, job, snapshot, found)
@@ -61,7 +62,7 @@ def run_job(
         raise Detached
     record = context.ledger.job(job.id)
     mirror = LogMirror(job, record.log_base, prefix, job.output_there)
-    stream = LogStream(host, job, mirror, context.clock, context.timing.retry_first)
+    stream = LogStream(lease.runner, job, mirror, context.clock, context.timing.retry_first)
     try:
         status = _follow(context, lease, job, stream, report)
         _drain(context, lease, job, stream)
@@ -71,26 +72,27 @@ def run_job(
         raise BadMachine(f"the supervisor of job {job.id} died on the machine")
     lease.guard.phase = Phase.fetching
     ended = _judge(context, job, status)
-    _bring_home(context, lease, job, ended)
+    _download(context, lease, job, ended)
     lease.guard.asked = None  # what this job was asked is nothing to the next one
     lease.guard.phase = Phase.idle
     return ended
 
 
-def _begin(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapshot, found: dict[str, Any]) -> None:
+def _begin(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapshot, found: JobStatus) -> None:
     """Working tree, environment and newest fetched state there, then the job started."""
-    host = lease.host
+    runner = lease.runner
     if found["state"] == "lost":
         # The machine kept its disk: what it wrote last is newer than what was fetched.
         early_pull(context, lease, job)
-    shipped = _reach(context, lease, lambda: host.upload(snapshot))
-    if shipped:
-        context.say(job.id, f"sent {shipped / 1e6:.1f} MB of {snapshot.size / 1e6:.1f} MB")
-    python = _reach(context, lease, lambda: host.prepare(snapshot, context.settings.python, context.settings.apt))
-    held = sync.held(job)
-    if held:
-        _reach(context, lease, lambda: host.restore(job, job.home, held))
-        context.say(job.id, f"continues from {len(held)} fetched files")
+    uploaded = _reach(context, lease, lambda: runner.upload(snapshot))
+    if uploaded:
+        context.say(job.id, f"uploaded {uploaded / 1e6:.1f} MB of {snapshot.size / 1e6:.1f} MB of source")
+    settings = context.settings
+    python = _reach(context, lease, lambda: runner.prepare(snapshot, settings.python, settings.apt, settings.provided))
+    fetched = sync.held(job)
+    if fetched:
+        _reach(context, lease, lambda: lease.store.restore(job, job.home, fetched))
+        context.say(job.id, f"resumes from {len(fetched)} downloaded files")
     mirror = LogMirror(job, 0)
     # A machine that kept its disk goes on in its old log, most of which is here.
     known = context.ledger.job(job.id)
@@ -101,7 +103,7 @@ def _begin(context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapsho
     lease.guard.phase = Phase.running
     secrets = {name: os.environ[name] for name in context.settings.pass_environment if os.environ.get(name)}
     facts = rental_environment(context.ledger.job(job.id), lease.record)
-    _reach(context, lease, lambda: host.start(job, python, snapshot, secrets, facts, context.timing.grace))
+    _reach(context, lease, lambda: runner.start(job, python, snapshot, secrets, facts, context.timing.grace))
 
 
 def _reach(context: LaunchContext, lease: Lease, act: Callable[[], Any]) -> Any:
@@ -123,23 +125,23 @@ def _reach(context: LaunchContext, lease: Lease, act: Callable[[], Any]) -> Any:
             return act()
         except LaunchError as error:
             guard.check()
-            facts = Facts(Stage.calling, phase=guard.phase, keeps_jobs=lease.record.offer.per_job)
+            facts = Facts(Stage.calling, phase=guard.phase, keeps_jobs=context.capacity.keeps_jobs)
             if after_error(error, facts, context.settings).act is Act.pass_on:
                 raise
             now = context.clock.now()
-            doubt = _doubt(context, lease)
+            doubt = context.capacity.doubt(context, lease)
             # Silence counts while somebody vouches that the machine runs: without a word of the provider, it may be us.
             end = end or now + context.timing.unreachable if doubt is None else None
             if doubt is not None and not told:
                 told = True
-                text = f"{str(error).rstrip('.')}, and {doubt}: trying until its deadline; the job runs on"
+                text = f"{str(error).rstrip('.')}, and {doubt}: retrying until the machine's deadline; the job keeps running"
                 context.say(job_of(context, lease), text, logging.WARNING)
             facts = replace(facts, is_silence_over=end is not None and now >= end)
             then = after_error(error, facts, context.settings).act
             if then is Act.detach:
                 context.say(
                     context.launch,
-                    f"{str(error).rstrip('.')}: the jobs run on without this client. Reconnect with "
+                    f"{str(error).rstrip('.')}: the jobs keep running without this client. Reconnect with "
                     f"`python -m launchers attach {context.launch}`.",
                     logging.WARNING,
                 )
@@ -165,78 +167,38 @@ def _pause(context: LaunchContext, lease: Lease, seconds: float) -> None:
         context.clock.sleep(min(left, 0.5))
 
 
-def _doubt(context: LaunchContext, lease: Lease) -> str | None:
-    """Why a machine is silent, as far as the provider knows: None where it says that the machine runs.
-
-    An answer about the account, or none of the provider's own, is no verdict about the machine: then in words what it was.
-
-    Raises:
-        Preempted: the provider says that it runs no more.
-    """
-    instance = lease.record.instance
-    assert instance is not None
-    if lease.record.offer.per_job:
-        return None  # it moves its jobs itself
-    try:
-        status = context.provider.status(instance)
-    except LaunchError as error:
-        return str(error).rstrip(".")
-    if status.state in (MachineState.running, MachineState.pending):
-        return None
-    if status.state is MachineState.stopped:
-        left = _balance(context)
-        if left is not None and left <= 0:
-            raise Preempted(f"instance {instance} was stopped because the account is empty")
-        why = (
-            "outbid"
-            if lease.record.offer.spot and isinstance(context.provider, SpotBidding)
-            else "paused by the provider"
-        )
-        raise Preempted(f"instance {instance} was {why} ({status.detail})")
-    raise Preempted(f"the host of instance {instance} was lost ({status.detail})")
-
-
-def _balance(context: LaunchContext) -> float | None:
-    try:
-        return balance_of(context)
-    except LaunchError:
-        return None
-
-
-def _follow(
-    context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStream, report: Report | None
-) -> dict[str, Any]:
+def _follow(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStream, report: Report | None) -> JobStatus:
     """Watch the job until it has ended; fetch what is new, stop it when a cap is reached or the user says so."""
     next_pull = context.clock.now() + context.settings.sync_every_s
     next_word = context.clock.now() + QUEUED_WORD_S
     stopped: float | None = None
     pruned, offset = False, 0
     while True:
-        status: dict[str, Any] = _reach(context, lease, lambda: lease.host.job_status(job))
-        account(context, lease, job, status.get("billed_s"))
+        status: JobStatus = _reach(context, lease, lambda: lease.runner.job_status(job))
+        context.capacity.charge(context, lease, job, status)
         if status["state"] != "running":
             return status
         if context.leaving.is_set():
             raise Detached
         if status.get("queued") and context.clock.now() >= next_word:
-            context.say(job.id, "waits for a free card")
+            context.say(job.id, "queued: waiting for a free GPU")
             next_word = context.clock.now() + QUEUED_WORD_S
-        reason = _reason_to_stop(context, lease, job, status.get("billed_s"))
+        reason = _reason_to_stop(context, job)
         if report is not None and stopped is None:
-            lines = _reach(context, lease, partial(lease.host.reports, job, offset))
+            lines = _reach(context, lease, partial(lease.runner.reports, job, offset))
             offset += sum(len(line) + 1 for line in lines)
             answers = [report(*row) for line in lines if (row := report_of(line)) is not None]
             pruned = pruned or any(answers)
         reason = reason or (PRUNED if pruned else None)
         if reason and stopped is None:
             stopped = context.clock.now()
-            if not lease.record.offer.per_job:
+            if not context.capacity.keeps_jobs:
                 lease.guard.ask(stopped, reason)
-            context.say(job.id, f"asked to save and end: {reason}")
-            _reach(context, lease, partial(lease.host.stop, job, reason))
-        if reason and stopped is not None and lease.record.offer.per_job:
+            context.say(job.id, f"stopping ({reason}): waiting for the job to save a checkpoint")
+            _reach(context, lease, partial(lease.runner.stop, job, reason))
+        if reason and stopped is not None and context.capacity.keeps_jobs:
             if context.clock.now() >= stopped + reserve(context.timing):
-                raise Capped(f"{reason}; it was asked to end, and did not")
+                raise Capped(f"{reason}; the job did not end when it was asked to")
         elif context.clock.now() >= next_pull and stopped is None:
             early_pull(context, lease, job)
             next_pull = context.clock.now() + context.settings.sync_every_s
@@ -259,7 +221,7 @@ def _drain(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStream
     """Wait for the rest of the log of a job that has ended, unless its machine is lost meanwhile."""
     end = context.clock.now() + LOG_DRAIN_S
     while not stream.drained(context.timing.status) and context.clock.now() < end:
-        _reach(context, lease, lambda: lease.host.job_status(job))
+        _reach(context, lease, lambda: lease.runner.job_status(job))
     stream.finish()
 
 
@@ -267,11 +229,11 @@ def early_pull(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
     """Fetch what must survive the machine; trouble here is met again, and handled, by the next look at the job."""
     lease.guard.phase = Phase.syncing
     try:
-        report = sync.pull(lease.host, job, context.settings.sync_early)
+        report = sync.pull(lease.store, job, context.settings.sync_early)
     except Unreachable:
         return
     except OSError as error:
-        text = f"what it wrote so far can't be kept here ({error}): its machine has it; trying again at its end"
+        text = f"intermediate results could not be written here ({error}); they are on the machine, and the next sync tries again"
         context.say(job.id, text, logging.WARNING)
         return
     finally:
@@ -280,62 +242,45 @@ def early_pull(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
         context.ledger.note_results(job.id, Results.partial)
 
 
-def account(
-    context: LaunchContext, lease: Lease, job: JobSpec, billed_s: float | None = None, is_alive: bool = True
-) -> None:
-    """Put what the machine cost since the last time on the job, or what the job itself ran so far.
-
-    Args:
-        is_alive: whether the machine is billed now; one that was found lost is charged to the end of its lease at most.
-    """
-    now = context.clock.now()
-    if lease.record.offer.per_job:
-        if billed_s is not None:
-            context.ledger.charge_job(job.id, billed_s / 3600 * lease.record.price)
-        return
-    deadline = context.ledger.machine(lease.record.label).deadline
-    context.ledger.charge(lease.record.label, now if is_alive or deadline is None else min(now, deadline))
-
-
-def _reason_to_stop(context: LaunchContext, lease: Lease, job: JobSpec, billed_s: float | None) -> str | None:
+def _reason_to_stop(context: LaunchContext, job: JobSpec) -> str | None:
     record = context.ledger.job(job.id)
     settings = context.settings
     if record.cancel or context.stopping.is_set():
         return CANCELLED
     if settings.max_cost is not None and record.cost >= settings.max_cost:
         return MAX_COST
-    if (record.seconds if billed_s is None else billed_s) >= settings.max_hours * 3600:
+    if record.seconds >= settings.max_hours * 3600:
         return MAX_HOURS
     return MAX_TOTAL_COST if is_over_total(context) else None
 
 
-def _bring_home(context: LaunchContext, lease: Lease, job: JobSpec, ended: Ended) -> None:
+def _download(context: LaunchContext, lease: Lease, job: JobSpec, ended: Ended) -> None:
     """Everything, verified, before anyone may end the machine; then the proof of it, before anything else that may fail."""
     for _ in range(3):
         try:
-            _reach(context, lease, lambda: sync.pull_all(lease.host, job))
+            _reach(context, lease, lambda: sync.pull_all(lease.store, job))
             break
         except RetryLater as error:
             problem = error
     else:
-        raise BadMachine(f"the results of job {job.id} could not be fetched: {problem}")
+        raise BadMachine(f"the results of job {job.id} could not be downloaded: {problem}")
     sync.finish(job)
     write_proof(job, ended)
     try:
-        account(context, lease, job)
+        context.capacity.charge(context, lease, job)
         context.ledger.note_results(job.id, Results.verified)
         try_to_write_receipts(context.ledger, context.launch, context.clock.now(), lease.record.label)
-        _reach(context, lease, lambda: lease.host.discard(job))
+        _reach(context, lease, lambda: lease.store.discard(job))
     except (LaunchError, Detached, sqlite3.Error, OSError) as error:
         # The job is done here, whatever became of its machine or of the ledger since.
         log.debug("after the results of %s were downloaded: %s", job.id, error)
 
 
-def _judge(context: LaunchContext, job: JobSpec, status: dict[str, Any]) -> Ended:
+def _judge(context: LaunchContext, job: JobSpec, status: JobStatus) -> Ended:
     """Exit code and reason in our words."""
     code, stopped = status.get("exit_code"), status.get("stopped")
     if stopped == PRUNED:
-        return Ended(JobState.pruned, "ended early: other jobs of the search do better", status.get("value"))
+        return Ended(JobState.pruned, "pruned: other jobs of the search do better", status.get("value"))
     if stopped == CANCELLED:
         return Ended(JobState.cancelled, "cancelled by the user", status.get("value"))
     if stopped:

@@ -1,4 +1,4 @@
-"""The jobs of a launch on up to `machines` machines: a free machine takes the next job, an unneeded one is given back."""
+"""Scheduler of a launch's jobs on its leases: a free lease takes the next job, one that is not needed is released."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 from dataclasses import replace
 from functools import partial
 
+from launchers.capacity.base import Excluded, Lease
 from launchers.errors import (
     Cancelled,
     Kept,
@@ -18,18 +19,16 @@ from launchers.errors import (
 )
 from launchers.job import Billing, JobState
 from launchers.lifecycle.after_error import Act, Decision, Detached, Facts, Fate, Stage, after_error
-from launchers.lifecycle.applications import Applications
 from launchers.lifecycle.context import LaunchContext
-from launchers.lifecycle.deadlines import DeadlineMonitor
+from launchers.lifecycle.deadlines import DeadlineMonitor, check_caps
 from launchers.lifecycle.ended import Ended, note_end, read_proof
 from launchers.lifecycle.leftovers import Leftovers, say_what_runs_on, unsettled
-from launchers.lifecycle.machines import Excluded, Lease, check_caps, extend_lease, resume
 from launchers.lifecycle.release import release
-from launchers.lifecycle.running import account, run_job
+from launchers.lifecycle.running import run_job
 from launchers.lifecycle.source import TaskList, TaskSource
 from launchers.lifecycle.stops import Stops, wait_out
 from launchers.lifecycle.task import Task
-from launchers.providers.base import Resumes, Serverless
+from launchers.providers.base import Resumes
 
 log = logging.getLogger("launchers")
 KEEP_S = 5.0
@@ -38,7 +37,7 @@ LOOK_S = 0.5
 
 
 class Scheduler:
-    """Runs a launch to its end, or takes one up again. Everything that matters is in the ledger at every moment."""
+    """Runs a launch to its end, or resumes one. Everything that matters is in the ledger at every moment."""
 
     def __init__(
         self, tasks: list[Task] | TaskSource, machines: int, prefixed: bool, excluded: Excluded | None = None, stops: Stops | None = None,
@@ -55,7 +54,6 @@ class Scheduler:
         self._prefixed = prefixed
         self._lock = threading.Lock()
         self._excluded = excluded or Excluded()
-        self._applications = Applications()
         self._stops = stops or Stops()
         self._monitor = monitor or DeadlineMonitor()
         self._workers = 0
@@ -67,29 +65,25 @@ class Scheduler:
         """What may cost money after the end."""
         return self._leftovers.still_billed
 
-    def run(self, held: list[tuple[Lease, Task]] = []) -> None:  # noqa: B006
-        """Until every job has ended. `held`: machines that exist already, each with the job it runs or ran.
+    def run(self, recovered: list[tuple[Lease, Task]] = []) -> None:  # noqa: B006
+        """Until every job has ended. `recovered`: leases that exist already, each with the job it runs or ran.
 
         Raises:
             SystemExit: the user asked for the end; what is still billed has been named.
         """
         waiting = self._source.remaining()
-        contexts = [task.context for task in waiting] + [task.context for _, task in held]
+        contexts = [task.context for task in waiting] + [task.context for _, task in recovered]
         contexts += [self._context] if self._context is not None else []
         if not contexts:
             return
         self._context = contexts[0]
         for each in contexts:
             self._share(each)
-        starts: list[tuple[Lease | None, Task | None]] = list(held)
-        for resumed_lease, _ in held:
-            self._applications.join(resumed_lease)
-        serverless = any(isinstance(context.provider, Serverless) for context in contexts)
-        # Where no machine is, each job has its own container: they all start, and queue at the provider.
+        starts: list[tuple[Lease | None, Task | None]] = list(recovered)
         is_list = isinstance(self._source, TaskList)
-        limit = len(contexts) if serverless and is_list else self._machines
-        count = min(limit, len(waiting) + len(held)) if is_list else limit
-        starts += [(None, None)] * max(0, count - len(held))
+        jobs = len(waiting) + len(recovered)
+        count = self._context.capacity.workers(jobs, self._machines) if is_list else self._machines
+        starts += [(None, None)] * max(0, count - len(recovered))
         workers = [threading.Event() for _ in starts]
         self._workers = len(workers)
         context = contexts[0]
@@ -107,17 +101,21 @@ class Scheduler:
             if context.leaving.is_set() and not context.stopping.is_set():
                 say_what_runs_on(context)
         except (OSError, sqlite3.Error) as error:
-            log.error("The ledger can't be written (%s): `python -m launchers reap` looks for machines.", error)
-        self._applications.close()
+            log.error(
+                "The ledger can't be written (%s). List and destroy orphaned machines with `python -m launchers reap`.",
+                error,
+            )
+        context.capacity.close()
         self._stops.leave_if_asked()
 
     # --- a worker
 
     def _share(self, context: LaunchContext) -> None:
-        """A stop and the deadlines are the launch's, whichever job's context asks."""
+        """Capacity, deadlines and a stop are the launch's, whichever job's context asks."""
         assert self._context is not None
         context.monitor = self._monitor
         context.stopping, context.leaving = self._context.stopping, self._context.leaving
+        context.capacity = self._context.capacity
 
     def _wait_for_task(self, kind: tuple[object, ...] | None, seconds: float | None = None) -> Task | None:
         """The next job; None when there is none, and none comes within `seconds`, or ever, or the user wants to stop."""
@@ -211,15 +209,15 @@ class Scheduler:
                 return lease
             record = context.ledger.job(job.id)
             is_there = lease is not None and record.machine == lease.record.label
-            # A job that is on its machine ends there in good order: `run_job` asks it to save, and brings it home.
+            # A job that is on its machine is stopped gracefully: `run_job` asks it to save, and downloads its results.
             if not is_there and (record.cancel or context.stopping.is_set()):
                 raise Cancelled("cancelled by the user")
             if lease is None:
-                lease = self._applications.find_or_acquire(task, self._excluded)
+                lease = context.capacity.acquire(task, self._excluded)
             else:
                 if not is_there:
                     check_caps(context, job.id)
-                extend_lease(context, lease.host, lease.record.label, job.id)
+                context.capacity.extend(context, lease, job.id)
             prefix = f"[{job.number}] " if self._prefixed else ""
             report = None if isinstance(self._source, TaskList) else partial(self._source.report, task)
             ended = run_job(context, lease, job, task.snapshot, prefix, report)
@@ -235,13 +233,13 @@ class Scheduler:
         context, job = task.context, task.job
         if lease is not None:
             with contextlib.suppress(sqlite3.Error, OSError):  # trouble of the ledger is met again where it counts
-                account(context, lease, job, is_alive=False)
+                context.capacity.charge(context, lease, job, is_alive=False)
         record = context.ledger.job(job.id)
         self._failed_setups += isinstance(error, SetupFailed)
         others = any(machine.billing is not Billing.gone for machine in context.ledger.machines(context.launch))
         return Facts(
             Stage.attempt, phase=lease.guard.phase if lease else None,
-            keeps_jobs=lease is not None and lease.record.offer.per_job, started=record.started is not None,
+            keeps_jobs=context.capacity.keeps_jobs, started=record.started is not None,
             restarts=record.restarts, cost=record.cost, failed_setups=self._failed_setups,
             others_have_leases=others and self._workers > 1, is_stopping=context.stopping.is_set(),
             is_over=lease is not None and lease.guard.over is not None,
@@ -296,20 +294,13 @@ class Scheduler:
             self._return(context, lease)
         if decision.fate is not Fate.lost:
             return None
-        again: Lease | None = None
-        if self._applications.leave(lease, lost=True):
-            lease.host.close()
-            if decision.resumes:
-                again = resume(context, lease.record, job.id, self._excluded)
-            if again is None:
-                try:
-                    release(context, lease.record.label)
-                except StillBilled as still:
-                    context.ledger.job_ended(job.id, JobState.failed, str(still), context.clock.now())
-                    raise
-        if again is None and decision.blames:
-            self._excluded.hosts.add(lease.record.offer.host)
-        return again
+        try:
+            return context.capacity.after_loss(
+                context, lease, job.id, self._excluded, decision.resumes, decision.blames
+            )
+        except StillBilled as still:
+            context.ledger.job_ended(job.id, JobState.failed, str(still), context.clock.now())
+            raise
 
     def _note_end(self, task: Task, ended: Ended) -> None:
         """A job whose results are here has ended, whether the ledger can be written or not."""
@@ -327,7 +318,7 @@ class Scheduler:
                 return False
             self._workers -= 1
         self._source.put_back(task)
-        task.context.say(task.job.id, f"waits for a machine of the other jobs: {error}")
+        task.context.say(task.job.id, f"no machine of its own; waiting for one of the other jobs' machines: {error}")
         return True
 
     # --- what becomes of machines
@@ -336,28 +327,22 @@ class Scheduler:
         """Not an orphan: `reap` leaves it alone until its hours are over."""
         task.job.settings["detach"] = True
         task.context.ledger.set_spec(task.job)
-        if lease is not None and not lease.record.offer.per_job:
-            self._monitor.forget(lease.record.label)
+        if lease is not None:
+            task.context.capacity.detach(task.context, lease)
 
     def _keep(self, task: Task, lease: Lease, error: Exception) -> str:
-        """Leave a machine whose results can't be written here to a later `attach`; returns what to tell."""
+        """Leave a lease whose results can't be written here to a later `attach`; returns what to tell."""
         _say_what_failed(error)
         self._monitor.forget(lease.record.label)
         text = self._leftovers.keep(task, lease, error)
-        with contextlib.suppress(Exception):  # the ledger's own disk may be the full one
+        with contextlib.suppress(sqlite3.Error, OSError):  # the ledger's own disk may be the full one
             self._leave_alone(task, lease)
-        self._applications.leave(lease)
-        lease.host.close()
         return text
 
     def _return(self, context: LaunchContext | None, lease: Lease) -> None:
         assert context is not None
-        if not self._applications.leave(lease):
-            return
-        if lease.guard.over is None:
-            lease.host.close()
         try:
-            release(context, lease.record.label)
+            context.capacity.release(context, lease)
         except StillBilled as error:
             self._leftovers.note(error)
 
@@ -382,7 +367,7 @@ class Scheduler:
             except (sqlite3.Error, OSError) as error:
                 log.warning("job %s never started; the ledger could not be written (%s).", task.job.id, error)
             if context.leaving.is_set():
-                context.say(task.job.id, "cancelled: it had not started, and without a client nothing starts it")
+                context.say(task.job.id, "cancelled: the job had not started, and only a client starts jobs")
 
 
 class _Retired(Exception):
@@ -390,10 +375,10 @@ class _Retired(Exception):
 
 
 def _say_what_failed(error: Exception) -> None:
-    """Trouble of this computer in a sentence, a mistake of ours with all that helps to find it."""
+    """Log a local error in one line, an internal one with its traceback."""
     if isinstance(error, LaunchError):
         log.error("%s", error)
     elif isinstance(error, OSError | sqlite3.Error):
-        log.error("This computer is in trouble (%s: %s).", type(error).__name__, error)
+        log.error("Local error (%s: %s): see disk space and permissions here.", type(error).__name__, error)
     else:
-        log.error("A mistake in the launchers; please report it with these lines:", exc_info=error)
+        log.error("Internal error in launchers; please report it with these lines:", exc_info=error)

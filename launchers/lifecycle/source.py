@@ -25,7 +25,7 @@ class TaskSource(Protocol):
         """A job that lost its machine, or found none: it is the next one that is handed out."""
 
     def is_over(self) -> bool:
-        """Whether no job will ever come again, whatever those that run now bring."""
+        """Whether no job will follow, whatever the running ones return."""
 
     def report(self, task: Task, step: int, value: float) -> bool:
         """Take a value that a running job has measured; returns whether the job should save and end."""

@@ -84,7 +84,7 @@ def wait_out(
     if done():
         return True
     if stops.interrupted and attached:
-        log.warning("Interrupted: leaving; the jobs run on without this client.")
+        log.warning("Interrupted: detaching; the jobs keep running without this client.")
         presses = stops.count
         context.leaving.set()
         wait_for(lambda: stops.count > presses)
@@ -114,7 +114,7 @@ def wait_out(
 
 
 def on_a_terminal() -> bool:
-    """Whether a person can answer: in a script or a batch job nobody comes back to what was left running."""
+    """Whether a person can answer: in a script or batch job nobody reconnects to what keeps running."""
     try:
         return sys.stdin.isatty()
     except (AttributeError, ValueError):  # there is none, or it is closed

@@ -7,14 +7,8 @@ from dataclasses import dataclass
 from launchers.job import JobSpec
 from launchers.lifecycle.context import LaunchContext
 from launchers.planning import Forecast, forecast
-from launchers.providers.base import Serverless
 from launchers.settings import RentalSettings
 from launchers.snapshot import Snapshot
-
-SAME_MACHINE = (
-    "name", "gpu", "num_gpus", "spot", "disk_gb", "min_gpu_memory_gib", "image", "region", "api_url", "remote_root",
-)  # fmt: skip
-"""Settings that two jobs must share to run on one machine."""
 
 
 @dataclass
@@ -28,10 +22,8 @@ class Task:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        settings = self.context.settings
-        # Where no machine is, secrets go to the application and not to the job.
-        secrets = tuple(settings.pass_environment) if isinstance(self.context.provider, Serverless) else ()
-        return (*(getattr(settings, name) for name in SAME_MACHINE), secrets)
+        """What jobs share to run in one lease."""
+        return self.context.capacity.kind_of(self.context.settings)
 
 
 def forecast_of(job: JobSpec, settings: RentalSettings) -> Forecast:

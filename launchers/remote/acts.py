@@ -50,7 +50,7 @@ def status(root, request):
 
 
 def prepare_tree(root, request):
-    return Prepared(*prepare(root, request.tree, request.python, request.apt))
+    return Prepared(*prepare(root, request.tree, request.python, request.apt, request.provided))
 
 
 ACTS = {

@@ -162,6 +162,8 @@ class Prepare:
     tree: str = held_to(a_text(4096))
     python: Optional[str] = held_to(or_none(a_text(4096)))
     apt: List[str] = held_to(a_list_of(a_text(200)), default_factory=list)
+    provided: Dict[str, List[str]] = held_to(a_mapping_of(a_list_of(a_text(200))), default_factory=dict)
+    """Packages that stay the image's own where they can be imported -> beginnings of the requirements that each brings along."""
 
 
 @dataclass(frozen=True)

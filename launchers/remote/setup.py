@@ -7,19 +7,18 @@ import shutil
 import subprocess
 import sys
 
-PROVIDED = ("torch", "torchvision", "torchaudio", "triton")
-"""Large packages that a machine's image has, built for its driver; never replaced where they fit."""
-
 CONSTRAINTS = "constraints.txt"
 
 UV = "uv==0.13.9"
 """What installs the packages, where the image has no uv of its own."""
 
 
-def prepare(root, tree, python, apt):
+def prepare(root, tree, python, apt, provided):
     """The Python to run a working tree with, and whether work was done.
 
-    `python`: None for the image's; `apt`: Debian packages that the job needs.
+
+    `python`: None for the image's; `apt`: Debian packages that the job needs; `provided`: packages that stay the image's own where
+    they can be imported -> beginnings of the requirements that each brings along.
     """
     if python:
         if shutil.which(python) is None:
@@ -28,7 +27,7 @@ def prepare(root, tree, python, apt):
     base = shutil.which("python3") or shutil.which("python") or sys.executable
     if not os.path.exists(os.path.join(tree, "pyproject.toml")):
         return base, False
-    folder = os.path.join(root, "env", _fingerprint(tree, base))
+    folder = os.path.join(root, "env", _fingerprint(tree, base, provided))
     python = os.path.join(folder, "bin", "python")
     done = os.path.join(folder, "complete")
     if os.path.exists(done):
@@ -38,8 +37,8 @@ def prepare(root, tree, python, apt):
     shutil.rmtree(folder, ignore_errors=True)
     _run([uv, "venv", "--quiet", "--system-site-packages", "--python", base, folder])
     requirements = os.path.join(folder, "requirements.txt")
-    kept = [name for name in PROVIDED if _has(base, name)]
-    _resolve(uv, tree, python, kept, requirements)
+    kept = [name for name in provided if _has(base, name)]
+    _resolve(uv, tree, python, provided, kept, requirements)
     # The list is complete, and resolving it again would bring back what the image provides.
     hashes = ["--require-hashes"] if _all_hashed(requirements) else []
     _run([uv, "pip", "install", "--quiet", "--no-deps", *hashes, "--python", python, "-r", requirements])
@@ -62,7 +61,7 @@ def _quietly(command):
     return subprocess.call(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _resolve(uv, tree, python, kept, requirements):
+def _resolve(uv, tree, python, provided, kept, requirements):
     """Write the pinned list of the project's dependencies, from its lock file where it has one."""
     if os.path.exists(os.path.join(tree, "uv.lock")):
         command = [uv, "export", "--quiet", "--frozen", "--no-dev", "--no-emit-project", "-o", requirements]
@@ -77,11 +76,10 @@ def _resolve(uv, tree, python, kept, requirements):
         # The pins that the project was tested with, but for what the image provides.
         own = os.path.join(os.path.dirname(requirements), CONSTRAINTS)
         shutil.copy(os.path.join(tree, CONSTRAINTS), own)
-        _drop_lines(own, tuple(name + "==" for name in PROVIDED))
+        _drop_lines(own, tuple(name + "==" for name in provided))
         command += ["-c", own]
     _run(command, tree)
-    if "torch" in kept:
-        _drop_lines(requirements, ("nvidia-", "triton==", "cuda-"))
+    _drop_lines(requirements, tuple(beginning for name in kept for beginning in provided[name]))
 
 
 def _all_hashed(requirements):
@@ -99,9 +97,10 @@ def _drop_lines(path, beginnings):
         file.writelines(lines)
 
 
-def _fingerprint(tree, base):
-    """Changes with the dependencies and the Python, and with nothing else of the tree."""
+def _fingerprint(tree, base, provided):
+    """Changes with the dependencies, what the image provides and the Python, and with nothing else of the tree."""
     hashed = hashlib.sha256(_output([base, "-c", "import sys; print(sys.version, sys.prefix)"]).encode())
+    hashed.update(json.dumps(provided, sort_keys=True).encode())
     for name in ("pyproject.toml", "uv.lock", CONSTRAINTS):
         path = os.path.join(tree, name)
         if os.path.exists(path):

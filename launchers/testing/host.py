@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,9 @@ class FakeHost:
         self._leave(kind)
         return sent
 
-    def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
+    def prepare(
+        self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = (), provided: Mapping[str, Sequence[str]] | None = None
+    ) -> str:  # fmt: skip
         kind = self._enter("prepare")
         self._pass(SETUP_S)
         if kind == "setup":
@@ -96,7 +98,7 @@ class FakeHost:
         return self._billed(ended, billed)
 
     def _billed(self, status: JobStatus, seconds: float) -> JobStatus:
-        if self.machine.offer.per_job:
+        if not self.machine.offer.charging.while_idle:
             status["billed_s"] = seconds
         return status
 
@@ -171,7 +173,7 @@ class FakeHost:
         machine.settle(now)
         if self._is_cut.is_set():
             raise Unreachable("the connection was cut")
-        if machine.offer.per_job:
+        if not machine.offer.charging.while_idle:
             return  # its results outlive it
         if machine.ended is not None or not machine.is_up(now) or now < machine.running_since + LOGIN_S:
             raise Unreachable("no connection")

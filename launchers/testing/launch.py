@@ -22,18 +22,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from unittest.mock import patch
 
+from launchers.capacity import capacity_for
 from launchers.host import Host
 from launchers.job import Billing, JobSpec, JobState, MachineStatus
 from launchers.ledger import JobRecord, Ledger, MachineRecord
-from launchers.lifecycle.context import LaunchContext, open_serverless_host
-from launchers.lifecycle.deadlines import DeadlineMonitor
-from launchers.lifecycle.machines import Excluded
-from launchers.lifecycle.reconnect import held_machines
+from launchers.lifecycle.attach import attach
+from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.scheduler import Scheduler
 from launchers.lifecycle.stops import Stops
 from launchers.lifecycle.task import Task
 from launchers.planning import reserve
-from launchers.providers.base import Serverless
 from launchers.snapshot import Snapshot
 from launchers.testing.clock import VirtualClock
 from launchers.testing.faults import CallFault, Faults, TimedFault
@@ -109,7 +107,7 @@ class FakeLaunch:
         for fault in self.schedule.timed:
             self._plan(fault)
         self._look()
-        self._end_of_command(lambda: self._scheduler(tasks, Excluded()).run())
+        self._end_of_command(lambda: self._scheduler(tasks).run())
         self.first_ends = [record.state for record in self.records()]
         return self
 
@@ -128,19 +126,15 @@ class FakeLaunch:
         open_jobs = {record.spec.id for record in self.records() if not record.state.ended}
         tasks = [Task(job, self.context, SNAPSHOT) for job in self.jobs if job.id in open_jobs]
 
-        def again() -> None:
-            excluded = Excluded()
-            held, waiting = held_machines(self.context, tasks, excluded)
-            self._scheduler(waiting, excluded, attached=True).run(held)
-
-        self._end_of_command(again)
+        self._end_of_command(lambda: attach(self.context, tasks, self.schedule.machines, False, self._stops))
         return self
 
     # --- how it is put together
 
     def _context(self) -> LaunchContext:
         return LaunchContext(
-            "launch", self.provider, self.ledger, self.settings, TIMING, self.folder, NO_KEYS, self._open_host, self.clock,
+            "launch", self.provider, self.ledger, self.settings, TIMING, self.folder, NO_KEYS,
+            capacity_for(self.provider, self._open_host), self.clock,
         )  # fmt: skip
 
     def _job(self, number: int) -> JobSpec:
@@ -149,15 +143,10 @@ class FakeLaunch:
             snapshot=SNAPSHOT.digest, settings=vars(self.settings).copy(), timing=vars(TIMING), hours=self.settings.max_hours,
         )  # fmt: skip
 
-    def _scheduler(self, tasks: list[Task], excluded: Excluded, attached: bool = False) -> Scheduler:
-        self.context.monitor = DeadlineMonitor()
-        return Scheduler(
-            tasks, self.schedule.machines, False, excluded, self._stops, self.context.monitor, attached=attached
-        )
+    def _scheduler(self, tasks: list[Task]) -> Scheduler:
+        return Scheduler(tasks, self.schedule.machines, False, stops=self._stops)
 
-    def _open_host(self, context: LaunchContext, record: MachineRecord, status: MachineStatus | None) -> Host:
-        if isinstance(self.provider, Serverless):
-            return open_serverless_host(context, record, status)
+    def _open_host(self, context: LaunchContext, record: MachineRecord, status: MachineStatus) -> Host:
         machine = next(m for m in self.provider.machines if m.id == record.instance)
         return _Watched(self.provider, machine, self)
 
@@ -207,7 +196,7 @@ class FakeLaunch:
             self.ledger.request_cancel(self.jobs[0].id)
 
     def _strike_machine(self, kind: str, now: float, end: float) -> None:
-        up = [machine for machine in self.provider.living() if machine.is_up(now) and not machine.offer.per_job]
+        up = [machine for machine in self.provider.living() if machine.is_up(now) and machine.offer.charging.while_idle]
         if up and kind == "preempted":
             up[0].pause(now)
         elif up and kind == "host lost":
@@ -282,12 +271,17 @@ class FakeLaunch:
         said = "\n".join(self.said)
         problems = [*self.problems, *self._beyond_caps()]
         machines = {record.label: record for record in self.ledger.machines("launch")}
-        left_running = "Detached. " in said or "jobs run on without this client" in said
+        left_running = "Detached. " in said or "jobs keep running without this client" in said
         for machine in self.provider.living():
             is_named = any(name in said for name in (f"instance {machine.id} ", f"create {machine.label} "))
             of_jobs = left_running and any(job.is_running(self.clock.now()) for job in machine.jobs.values())
             warned = "BILLED" in said or "reap" in said
-            if not (is_named and warned) and not of_jobs and not machine.offer.per_job and self.exit_code != 137:
+            if (
+                not (is_named and warned)
+                and not of_jobs
+                and machine.offer.charging.while_idle
+                and self.exit_code != 137
+            ):
                 problems.append(f"{machine.label} ({machine.id}) is billed, and nobody says so")
             rented = machines.get(machine.label)
             if rented is not None and rented.billing is Billing.gone:
@@ -299,8 +293,8 @@ class FakeLaunch:
                 problems.append(f"{record.spec.id} is {record.state} at the end")
             if record.state is JobState.finished and self.local_step(record.spec) < self.schedule.script.steps:
                 problems.append(f"{record.spec.id} is finished, and its last checkpoint is not here")
-        if "A mistake in the launchers" in said:
-            problems.append("a mistake in the launchers: " + said.partition("A mistake in the launchers")[2][:2000])
+        if "Internal error in launchers" in said:
+            problems.append("a mistake in the launchers: " + said.partition("Internal error in launchers")[2][:2000])
         return problems
 
     def broken_promises_of_attach(self) -> list[str]:
@@ -343,7 +337,11 @@ class FakeLaunch:
         """Machines whose end was asked for too late, by more than one poll and what saving and downloading may take."""
         slack = reserve(TIMING) + TIMING.poll + 2.0
         for job in self.jobs:
-            mine = [m for m in self.provider.machines if job.id in m.jobs and not m.offer.per_job and len(m.jobs) == 1]
+            mine = [
+                m
+                for m in self.provider.machines
+                if job.id in m.jobs and m.offer.charging.while_idle and len(m.jobs) == 1
+            ]
             spans = [(m, (m.destroy_asked or m.ended or self.clock.now()) - m.created) for m in mine]
             seconds = sum(span for _, span in spans)
             if seconds > self.settings.max_hours * 3600 + slack * len(mine):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from launchers.clock import Clock
 from launchers.errors import CredentialError, OfferTaken, RetryLater, Unreachable
-from launchers.job import Address, MachineState, MachineStatus, Offer
+from launchers.job import Address, Charging, MachineState, MachineStatus, Offer
 from launchers.providers.base import CreateRequest, JobHandles, Need, SelfDestructRequest
 from launchers.testing.faults import Faults
 from launchers.testing.jobs import FakeJob, Script
@@ -228,7 +228,7 @@ class FakeServerless(FakeProvider):
     """No machines: an application runs all jobs at once, and their results outlive it."""
 
     def __init__(self, clock: Clock, faults: Faults, offers: list[Offer] | None = None) -> None:
-        super().__init__(clock, faults, offers or [fake_offer(0, per_job=True, many=True)])
+        super().__init__(clock, faults, offers or [fake_offer(0, charging=Charging.job, many=True)])
 
     def host(self, instance: str, settings: RentalSettings, handles: JobHandles) -> Host:
         from launchers.testing.host import FakeHost

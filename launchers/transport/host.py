@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -73,8 +73,11 @@ class SshHost:
         self._ask("checkout", MakeTree(snapshot.digest, [Entry(**vars(entry)) for entry in snapshot.entries], along))
         return sum(sizes[digest] for digest in wanted)
 
-    def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
-        request = Prepare(str(self._directory(snapshot)), python, list(apt))
+    def prepare(
+        self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = (), provided: Mapping[str, Sequence[str]] | None = None
+    ) -> str:  # fmt: skip
+        brought = {name: list(beginnings) for name, beginnings in (provided or {}).items()}
+        request = Prepare(str(self._directory(snapshot)), python, list(apt), brought)
         try:
             return messages.prepared(self._ask("prepare", request, timeout=self._setup_timeout))
         except RemoteError as error:

@@ -94,7 +94,7 @@ def test_bad_input_is_refused_in_one_sentence_and_nothing_is_created(
 def test_an_unreachable_market_is_given_up_once_and_is_no_lost_machine(user_env: UserEnv):
     done = user_env.run("provider.api_url=http://127.0.0.1:9")
     said = done.stdout + done.stderr
-    assert said.count("Trying again for 3 s") == 1
+    assert said.count("Retrying for up to 3 s") == 1
     assert "lost its machine" not in said
 
 

@@ -7,6 +7,9 @@ from typing import Any, cast
 
 import pytest
 
+from launchers.capacity.base import Capacity
+from launchers.capacity.machines import MachineCapacity
+from launchers.capacity.serverless import ServerlessCapacity
 from launchers.clock import WallClock
 from launchers.errors import Cancelled, Capped, StillBilled
 from launchers.lifecycle.deadlines import (
@@ -30,15 +33,15 @@ def test_a_machine_that_could_not_be_destroyed_is_named_as_still_billed_whatever
 
     monitor = DeadlineMonitor()
     monitor._end = end
-    guard = MachineDeadline("launchers-c-l-0", cast(Any, SimpleNamespace(launch="l", clock=WallClock())), per_job=False)
+    guard = MachineDeadline("launchers-c-l-0", cast(Any, SimpleNamespace(launch="l", clock=WallClock())))
     monitor._destroy(guard)
     assert guard.done.is_set()
     assert "STILL BILLED" in str(guard.problem)
 
 
-def deadline(phase: Phase = Phase.running, per_job: bool = False) -> MachineDeadline:
-    context = SimpleNamespace(launch="l", timing=Timing())
-    return MachineDeadline("m", cast(Any, context), per_job, phase, deadline=10_000.0)
+def deadline(phase: Phase = Phase.running, capacity: Capacity = MachineCapacity()) -> MachineDeadline:  # noqa: B008
+    context = SimpleNamespace(launch="l", timing=Timing(), capacity=capacity)
+    return MachineDeadline("m", cast(Any, context), phase, deadline=10_000.0)
 
 
 SAVING = Timing().grace + OVER_S + 2 * Timing().status
@@ -69,7 +72,7 @@ def test_a_job_that_was_asked_to_end_keeps_its_own_reason_and_its_earlier_time()
 
 
 def test_where_only_jobs_are_billed_a_stop_leaves_time_to_download() -> None:
-    assert deadline(Phase.idle, per_job=True).limit(1000.0)[0] == 1000.0 + FETCHING
+    assert deadline(Phase.idle, ServerlessCapacity()).limit(1000.0)[0] == 1000.0 + FETCHING
 
 
 @pytest.mark.parametrize(("why", "error"), [(CANCELLED, Cancelled), (MAX_HOURS, Capped), (MAX_COST, Capped)])

@@ -110,7 +110,7 @@ def test_max_hours_holds_whatever_the_machine_says(user_env: UserEnv, taken_over
     (job,) = states(user_env)
     assert job["state"] == "capped", said
     assert "provider.max_hours is reached" in job["note"]
-    assert "the machine was destroyed before its job had ended" in job["note"]
+    assert "the machine was destroyed before the job ended" in job["note"]
     assert user_env.synced_step() > 0  # what was synced stays
     assert "Traceback" not in said
 

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 GOOD = "NVIDIA GeForce RTX 4090, 24564, 570.86.15"
 LEMONS: list[tuple[str, dict[str, Any], list[str], str]] = [
     ("another card", {"gpu_on_machine": "NVIDIA GeForce RTX 3090, 24576, 570.86.15"}, [], "its card is NVIDIA GeForce RTX 3090"),
-    ("less memory", {"gpu_on_machine": "NVIDIA GeForce RTX 4090, 12282, 570.86.15"}, [], "with 12282 MiB, paid for was RTX 4090"),
-    ("no card", {"gpu_on_machine": None}, [], "nvidia-smi finds no card on it"),
+    ("less memory", {"gpu_on_machine": "NVIDIA GeForce RTX 4090, 12282, 570.86.15"}, [], "with 12282 MiB, but the offer was RTX 4090"),
+    ("no card", {"gpu_on_machine": None}, [], "nvidia-smi finds no GPU on it"),
     ("old driver", {"gpu_on_machine": "NVIDIA GeForce RTX 4090, 24564, 535.104.05"}, ["provider.min_cuda=12.8"], "535.104.05 is too old"),
     ("little shared memory", {"shm_mb": 8}, [], "its shared memory has 8 MB"),
 ]  # fmt: skip
@@ -46,7 +46,7 @@ def test_after_four_bad_machines_the_launch_gives_up_in_one_sentence(user_env: U
     done = user_env.run("steps=1", "provider.check_gpu=true")
     assert done.returncode == 1
     said = done.stdout + done.stderr
-    assert "No machine could be had after 4 tries; the last problem: nvidia-smi finds no card on it" in said
+    assert "No machine after 4 tries; the last problem: nvidia-smi finds no GPU on it" in said
     assert "Traceback" not in said
     assert len(user_env.market.history) == 4
     assert user_env.market.billed() == []

@@ -258,7 +258,7 @@ def judge(user_env: UserEnv, said: str, step_at_fault: int) -> list[str]:
             problems.append(f"began again at step {begins[-1]}, {step_at_fault} was synced")
     elif user_env.synced_step() < step_at_fault:
         problems.append("a synced checkpoint is gone")
-    elif not re.search(r"(Job \S+ is|No machine could be had|disk is full)", said):
+    elif not re.search(r"(Job \S+ is|No machine after|disk is full)", said):
         problems.append("did not finish and did not say why")
     return [f"{problem}\n{said[-6000:]}" for problem in problems]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launchers.errors import MendInput
-from launchers.job import Billing, JobSpec, JobState, Results
+from launchers.job import Billing, Charging, JobSpec, JobState, Results
 from launchers.ledger import IllegalTransition, Ledger, launchers_home
 from launchers.ledger.transitions import BILLING_TRANSITIONS, JOB_TRANSITIONS
 from tests.launchers.test_reserving import offer
@@ -91,6 +91,7 @@ def test_seconds_and_cost_of_all_machines_of_a_job_add_up_once(ledger: Ledger):
     ledger.machine_gone(first, 12.0)
     ledger.machine_gone(first, 99.0)
     second = rent(ledger, at=20.0)
+    ledger.machine_created(second, "8")
     ledger.machine_gone(second, 25.0)
     record = ledger.job("l-0")
     assert record.seconds == pytest.approx(17.0)
@@ -100,13 +101,18 @@ def test_seconds_and_cost_of_all_machines_of_a_job_add_up_once(ledger: Ledger):
 
 def test_a_machine_that_was_never_created_charges_nobody(ledger: Ledger):
     label = rent(ledger)
-    ledger.machine_gone(label, 12.0, charged=False)
+    ledger.machine_gone(label, 12.0)
     assert ledger.job("l-0").cost == 0.0
 
 
 def test_a_jobs_own_meter_never_runs_backwards(ledger: Ledger):
-    for cost in (1.0, 0.5, 2.0):
-        ledger.charge_job("l-0", cost)
+    record = ledger.intend_machine("l", None, [offer(1, price=3600.0, charging=Charging.job)], (), "l-0", 0.0)
+    assert record is not None
+    ledger.machine_created(record.label, "7")
+    for ran_s in (1.0, 0.5, 2.0):
+        ledger.charge(record.label, 50.0, "l-0", ran_s)
+    assert (ledger.job("l-0").cost, ledger.job("l-0").seconds) == (2.0, 2.0)
+    ledger.machine_gone(record.label, 99.0)
     assert ledger.job("l-0").cost == 2.0
 
 
@@ -138,7 +144,11 @@ def test_an_old_ledger_is_read_with_the_names_of_today(tmp_path: Path):
         db.execute("ALTER TABLE jobs RENAME COLUMN state TO outcome")
         for label, word in zip(labels, ("billed", "billing"), strict=True):
             assert label is not None
-            db.execute("UPDATE machines SET billing = ? WHERE label = ?", (word, label.label))
+            offered = {**vars(label.offer), "per_job": word == "billed"}
+            del offered["charging"]
+            db.execute(
+                "UPDATE machines SET billing = ?, offer = ? WHERE label = ?", (word, json.dumps(offered), label.label)
+            )
         db.execute("DROP TABLE trials")
         db.execute("PRAGMA user_version = 3")
     ledger = Ledger(path)
@@ -148,6 +158,7 @@ def test_an_old_ledger_is_read_with_the_names_of_today(tmp_path: Path):
     assert record.spec.settings["local_paths"] == ["data.file"]
     assert record.spec.settings["max_snapshot_mb"] == 5.0
     assert [machine.billing for machine in ledger.machines()] == [Billing.active, Billing.unconfirmed]
+    assert [machine.bills_idle for machine in ledger.machines()] == [False, True]
 
 
 def test_notes_hold_no_secret(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):

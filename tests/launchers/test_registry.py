@@ -18,7 +18,8 @@ from tests.launchers.conftest import environment
 ACME = """
 from dataclasses import dataclass
 from launchers.errors import NoKey
-from launchers.registry import Capacity, Charging, Charging, Descriptor
+from launchers.job import Charging
+from launchers.registry import Capacity, Descriptor
 from launchers.settings import RentalSettings, bounded
 
 @dataclass

@@ -103,7 +103,7 @@ def test_jobs_for_which_the_market_has_no_machine_wait_for_the_others(user_env: 
     done = user_env.run("-m", "steps=21,22,23,24", "seconds_per_step=0.1", "provider.machines=4")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(user_env.market.history) == 2
-    assert "waits for a machine of the other jobs" in done.stdout
+    assert "waiting for one of the other jobs' machines" in done.stdout
 
 
 # --- lost create calls
@@ -137,7 +137,7 @@ def test_a_machine_whose_create_call_was_never_answered_is_destroyed_when_it_sho
     done = user_env.run("steps=60", "seconds_per_step=0.1")
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
-    assert "it may be billed, and is looked for" in said
+    assert "it may be billed; it is looked for" in said
     assert len(user_env.market.history) == 2
     assert user_env.market.billed() == []
 

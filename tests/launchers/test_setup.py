@@ -50,3 +50,14 @@ def test_a_package_is_installed_only_if_it_is_the_one_that_was_locked(
     python = setup.prepare(str(tree / "root"), str(tree), None, [])[0]
     assert subprocess.run([python, "-c", "import iniconfig"]).returncode == 0
     assert "--hash=" in next((tree / "root").glob("env/*/requirements.txt")).read_text()
+
+
+@pytest.mark.parametrize(("package", "is_there"), [("pip", True), ("iniconfig_of_the_image", False)])
+def test_a_package_that_the_image_has_stays_its_own_with_what_it_brings(
+    uv: str, tree: Path, package: str, is_there: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(setup, "_uv", lambda base: uv)
+    request = {"tree": str(tree), "python": None, "provided": {package: ["iniconfig=="]}}
+    setup.prepare(str(tree / "root"), request)
+    listed = next((tree / "root").glob("env/*/requirements.txt")).read_text()
+    assert any(line.startswith("iniconfig==") for line in listed.splitlines()) is not is_there

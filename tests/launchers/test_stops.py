@@ -23,7 +23,7 @@ def test_one_ctrl_c_on_a_terminal_detaches_and_says_what_runs_on(user_env: UserE
     assert "1 job(s) keep running at $0.360 per hour, for at most" in output
     assert f"python -m launchers attach {user_env.launch}" in output
     assert f"python -m launchers cancel {user_env.launch}" in output
-    assert "cancelled: it had not started" in output
+    assert "cancelled: the job had not started" in output
     assert "Traceback" not in output
     assert len(user_env.market.billed()) == 1
     assert user_env.launchers("reap", "--yes", "--api-url", user_env.market.url).returncode == 0

@@ -124,7 +124,7 @@ def test_ctrl_c_in_attach_leaves_a_detached_job_running(user_env: UserEnv):
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     reader.join(10)
-    assert "the jobs run on without this client" in "".join(lines)
+    assert "the jobs keep running without this client" in "".join(lines)
     assert len(user_env.market.billed()) == 1
     assert user_env.launchers("stop", launch, "--yes").returncode == 0
     assert user_env.market.billed() == []

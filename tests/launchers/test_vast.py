@@ -86,7 +86,7 @@ def test_a_mistake_of_ours_before_a_job_has_begun_leaves_no_machine_and_no_job_t
     done = user_env.run("-m", "steps=1,2", "provider.machines=2")
     said = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "A mistake in the launchers" in said
+    assert "Internal error in launchers" in said
     assert said.count("ZeroDivisionError: planted") >= 2  # its traceback, and each job's own note
     assert user_env.market.billed() == []
     rows = json.loads(user_env.launchers("ps", "--json", "--all").stdout)[0]["jobs"]
@@ -101,7 +101,7 @@ def test_a_mistake_of_ours_keeps_machines_with_results_and_names_them_until_atta
     done = user_env.run("-m", "steps=1,2", "provider.machines=2")
     said = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "A mistake in the launchers" in said
+    assert "Internal error in launchers" in said
     assert "ZeroDivisionError: planted" in said
     assert len(user_env.market.billed()) == 2
     for instance in user_env.market.billed():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from launchers.job import Charging
 from launchers.providers.jarvis.settings import JarvisSettings
-from launchers.registry import Capacity, Charging, Descriptor, PriceList
+from launchers.registry import Capacity, Descriptor, PriceList
 
 if TYPE_CHECKING:
     from launchers.providers.base import Need, Provider, SignUp

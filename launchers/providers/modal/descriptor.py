@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launchers.job import Charging
 from launchers.providers.modal.settings import ModalSettings
-from launchers.registry import Capacity, Charging, Descriptor, PriceList
+from launchers.registry import Capacity, Descriptor, PriceList
 from launchers.settings import RentalSettings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -67,7 +67,9 @@ class ModalHost:
         """It came with the application."""
         return 0
 
-    def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
+    def prepare(
+        self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = (), provided: Mapping[str, Sequence[str]] | None = None
+    ) -> str:  # fmt: skip
         """The image has it all."""
         return python or ""
 

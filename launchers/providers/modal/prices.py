@@ -7,7 +7,7 @@ were found published in May and June 2026; the others were not checked. Look the
 from __future__ import annotations
 
 from launchers.gpus import CARDS, find_card
-from launchers.job import Offer
+from launchers.job import Charging, Offer
 from launchers.providers.base import Need
 
 DATED = "May 2026"
@@ -83,7 +83,7 @@ def offers(need: Need) -> list[Offer]:
                     reliability=1.0,
                     region=need.region or "any",
                     many=True,
-                    per_job=True,
+                    charging=Charging.job,
                 )
             )
     return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from launchers.job import Charging
 from launchers.providers.slurm.settings import SlurmSettings
-from launchers.registry import Capacity, Charging, Descriptor
+from launchers.registry import Capacity, Descriptor
 from launchers.settings import RentalSettings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,13 @@ class SlurmHost(SshHost):
     def lease(self, terms: dict[str, Any]) -> None:
         """Slurm has its time limit."""
 
-    def prepare(self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = ()) -> str:
+    def prepare(
+        self, snapshot: Snapshot, python: str | None, apt: Sequence[str] = (), provided: Mapping[str, Sequence[str]] | None = None
+    ) -> str:  # fmt: skip
         """On this cluster the Python that runs here; behind a login node one is made, or named in provider.python."""
         if self._settings.login is None:
             return python or sys.executable
-        return super().prepare(snapshot, python, ())
+        return super().prepare(snapshot, python, (), provided)
 
     def start(
         self,

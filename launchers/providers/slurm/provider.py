@@ -6,7 +6,7 @@ import shlex
 
 from launchers.credentials import fingerprint
 from launchers.errors import MendInput, RemoteError
-from launchers.job import MachineState, MachineStatus, Offer
+from launchers.job import Charging, MachineState, MachineStatus, Offer
 from launchers.providers.base import CreateRequest, JobHandles, Need
 from launchers.providers.slurm.cluster import Cluster, Queued
 from launchers.providers.slurm.host import SlurmHost
@@ -39,7 +39,7 @@ class Slurm:
             Offer(
                 provider=self.name, id=partition or "default", host="cluster", gpu=need.gpu, num_gpus=need.num_gpus,
                 gpu_memory_gib=ENOUGH, price=0.0, spot=False, disk_gb=ENOUGH, download_mbps=ENOUGH, upload_mbps=ENOUGH,
-                reliability=1.0, region=need.region or "", per_job=True, many=True,
+                reliability=1.0, region=need.region or "", charging=Charging.nothing, many=True,
             )
         ]  # fmt: skip
 

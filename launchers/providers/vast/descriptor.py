@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from launchers.job import Charging
 from launchers.providers.vast.settings import VastSettings
-from launchers.registry import Capacity, Charging, Descriptor
+from launchers.registry import Capacity, Descriptor
 
 if TYPE_CHECKING:
     from launchers.providers.base import Provider, SignUp

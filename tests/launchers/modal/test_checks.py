@@ -80,4 +80,4 @@ def test_the_estimate_grows_with_cards_and_falls_without():
     rest = prices.hourly(None, 1)
     assert two.price - rest == pytest.approx(2 * (one.price - rest))
     assert min(prices.offers(need(None)), key=lambda offer: offer.price).gpu is None
-    assert all(offer.per_job for offer in prices.offers(need(None)))
+    assert not any(offer.charging.while_idle for offer in prices.offers(need(None)))

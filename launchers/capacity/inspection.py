@@ -1,4 +1,4 @@
-"""Whether a machine that came up is the one that was paid for."""
+"""Check of a machine against its offer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _DRIVER_FOR_CUDA = ((12.8, 570), (12.4, 550), (12.1, 530), (11.8, 520))
 
 
 def check_machine(probe: Probe, settings: RentalSettings) -> None:
-    """Raise unless the machine is the one that was paid for."""
+    """
+    Raises:
+        BadMachine: the machine is not what was offered.
+    """
     if probe.disk_free_gb < settings.min_disk_gb:
         raise BadMachine(
             f"it has {probe.disk_free_gb:.0f} GB free, less than provider.min_disk_gb {settings.min_disk_gb}"
@@ -25,17 +28,17 @@ def check_machine(probe: Probe, settings: RentalSettings) -> None:
         )
     cards = probe.cards
     if not cards:
-        raise BadMachine("nvidia-smi finds no card on it")
+        raise BadMachine("nvidia-smi finds no GPU on it")
     wanted = find_card(settings.gpu)
     if len(cards) < settings.num_gpus:
-        raise BadMachine(f"it has {len(cards)} cards, paid for were {settings.num_gpus}")
+        raise BadMachine(f"it has {len(cards)} GPUs, but the offer was {settings.num_gpus}")
     card = cards[0]
     plain = wanted.name.replace(" 80GB", "").replace("RTX ", "").lower()
     if (
         plain.replace(" ", "") not in card.name.lower().replace(" ", "")
         or card.memory_mib / 1024 < wanted.memory_gib - 1
     ):
-        raise BadMachine(f"its card is {card.name} with {card.memory_mib:.0f} MiB, paid for was {wanted.name}")
+        raise BadMachine(f"its GPU is {card.name} with {card.memory_mib:.0f} MiB, but the offer was {wanted.name}")
     needed = next((d for cuda, d in _DRIVER_FOR_CUDA if (settings.cuda or 0) >= cuda), 0)
     if card.driver and card.driver_branch < needed:
         raise BadMachine(f"its driver {card.driver} is too old for CUDA {settings.cuda} (needs {needed})")
