@@ -8,8 +8,11 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-STALLED_S = 0.5
-"""Real seconds in which no thread comes back to the clock, after which one of them is taken to wait for another's lock."""
+STALLED_S = 10.0
+"""Real seconds in which no thread comes back to the clock, after which one of them is taken to wait for another's lock.
+
+Long, since on a busy machine a thread may get no turn for a while, and time must not go on without it.
+"""
 
 
 class Stuck(AssertionError):

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import functools
 import io
 import json
 import logging
@@ -15,11 +13,10 @@ import os
 import shutil
 import signal
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from unittest.mock import patch
 
 from launchers.capacity import capacity_for
@@ -34,20 +31,21 @@ from launchers.lifecycle.task import Task
 from launchers.planning import reserve
 from launchers.snapshot import Snapshot
 from launchers.testing.clock import VirtualClock
+from launchers.testing.computer import Lines, empty_ledger, full_disk
 from launchers.testing.faults import CallFault, Faults, TimedFault
 from launchers.testing.host import FakeHost
 from launchers.testing.jobs import CHECKPOINT, RESULT, Script
 from launchers.testing.provider import FakeMachine, FakePausingProvider, FakeProvider, FakeServerless
 from launchers.testing.settings import SNAPSHOT, TIMING, fake_settings
-from launchers.transport.folder import Folder
 from launchers.transport.keys import NO_KEYS
-from launchers.transport.logs import KeptLog
 
 MARKETS: dict[str, type[FakeProvider]] = {
     "machines": FakeProvider, "pausing": FakePausingProvider, "serverless": FakeServerless,
 }  # fmt: skip
 TICK_S = 1.0
-"""How often the loops look that look ten times a second in real time."""
+"""How often the deadlines are looked at, in place of four times a second."""
+PRESS_S = 2.0
+"""How often a signal is looked for, in place of twenty times a second."""
 LOOK_EVERY_S = 5.0
 """How often the newest checkpoint here is looked at."""
 
@@ -72,7 +70,7 @@ class FakeLaunch:
         self.clock, self.schedule = clock, schedule
         self.folder = folder
         folder.mkdir(parents=True)
-        (folder / "ledger.sqlite").write_bytes(_empty_ledger())
+        (folder / "ledger.sqlite").write_bytes(empty_ledger())
         self.faults = Faults(clock.now, schedule.calls, schedule.timed)
         self.provider = MARKETS[schedule.market](clock, self.faults)
         self.ledger = Ledger(folder / "ledger.sqlite", durable=False)
@@ -86,6 +84,8 @@ class FakeLaunch:
         self.exit_code = 0
         self._stops = Stops()
         self._newest: dict[str, int] = {}
+        self._looked: dict[str, object] = {}
+        """What the file of the newest checkpoint was when it was last read."""
         self.context = self._context()
         self.jobs = [self._job(number) for number in range(schedule.jobs)]
         for job in self.jobs:
@@ -152,12 +152,15 @@ class FakeLaunch:
 
     def _end_of_command(self, command: Any) -> None:
         logger = logging.getLogger("launchers")
-        handler = _Lines(self.said)
+        handler = Lines(self.said)
         before, logger.propagate = logger.propagate, False
         logger.addHandler(handler)
-        ticks = patch("launchers.lifecycle.deadlines.TICK_S", TICK_S), patch("launchers.lifecycle.stops.TICK_S", TICK_S)
+        ticks = (
+            patch("launchers.lifecycle.deadlines.TICK_S", TICK_S),
+            patch("launchers.lifecycle.stops.TICK_S", PRESS_S),
+        )
         try:
-            with ticks[0], ticks[1], self._own_side(), contextlib.redirect_stdout(io.StringIO()):
+            with ticks[0], ticks[1], full_disk(self.faults), contextlib.redirect_stdout(io.StringIO()):
                 command()
         except SystemExit as error:
             self.exit_code = int(error.code or 0)
@@ -217,40 +220,28 @@ class FakeLaunch:
                     else f"DROP TRIGGER IF EXISTS full_{number}"
                 )
 
-    @contextlib.contextmanager
-    def _own_side(self) -> Iterator[None]:
-        """This computer's disk, as full as the schedule says."""
-        if not any(fault.kind == "disk full" for fault in self.faults.timed):
-            yield
-            return
-        opened, appended = Folder.open, KeptLog.append
-
-        def check() -> None:
-            if self.faults.lasts("disk full"):
-                raise OSError(errno.ENOSPC, "No space left on device")
-
-        def open_file(folder: Folder, path: str, flags: int, mode: str) -> BinaryIO:
-            if flags & (os.O_WRONLY | os.O_RDWR):
-                check()
-            return opened(folder, path, flags, mode)
-
-        def append(kept: KeptLog, chunk: bytes) -> None:
-            check()
-            appended(kept, chunk)
-
-        with patch.object(Folder, "open", open_file), patch.object(KeptLog, "append", append):
-            yield
-
     # --- what must be true
 
     def _look(self) -> None:
         """A checkpoint that was here once stays, or a newer one takes its place."""
         for job in self.jobs:
+            mark = self._mark(job)
+            if mark == self._looked.get(job.id, 0):
+                continue
+            self._looked[job.id] = mark
             step = self.local_step(job)
             if step < self._newest.get(job.id, 0):
                 self.problems.append(f"{job.id}: the checkpoint here went from step {self._newest[job.id]} to {step}")
             self._newest[job.id] = max(step, self._newest.get(job.id, 0))
         self.clock.call_at(self.clock.now() + LOOK_EVERY_S, self._look)
+
+    def _mark(self, job: JobSpec) -> object:
+        """What tells whether its checkpoint here is another one than before; None without one."""
+        try:
+            info = os.stat(job.home / CHECKPOINT)
+        except OSError:
+            return None
+        return info.st_ino, info.st_mtime_ns, info.st_size
 
     def note_start(self, machine: FakeMachine, job: JobSpec) -> None:
         """A job starts on a machine."""
@@ -356,15 +347,6 @@ class FakeLaunch:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@functools.cache
-def _empty_ledger() -> bytes:
-    """The file of a new ledger: most of the time of a short launch would go into its making."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "ledger.sqlite"
-        Ledger(path, durable=False).close()
-        return path.read_bytes()
-
-
 class _Killed(BaseException):
     """The process of the client ends here, and nothing of it runs any more."""
 
@@ -385,12 +367,3 @@ class _Watched(FakeHost):
         finally:
             if len(self.machine.started) > before:
                 self._launch.note_start(self.machine, job)
-
-
-class _Lines(logging.Handler):
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__()
-        self._lines = lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(self.format(record))

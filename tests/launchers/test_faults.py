@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -24,6 +25,7 @@ from tests.emulators.jarvis import Jarvis
 from tests.emulators.runpod import Runpod
 from tests.emulators.served import Delays
 from tests.emulators.vast import Vast
+from tests.emulators.zygote import Client, Zygote, outcome_of
 from tests.launchers.conftest import EXAMPLE, UserEnv
 
 pytestmark = pytest.mark.slow
@@ -45,6 +47,9 @@ ANSWERS: dict[str, int | str] = {
 PLANTED = (*ANSWERS, "offer taken", "success: false", "no capacity")
 ANYWHERE = {
     "client killed": ("create", "boot", *ON_A_MACHINE, "destroy"),
+    "interrupt": ("create", "boot", *ON_A_MACHINE, "destroy"),
+    "cut, interrupt": ON_A_MACHINE,
+    "cut, preempted": ON_A_MACHINE,
     "connection cut": ON_A_MACHINE,
     "preempted": ("boot", *ON_A_MACHINE),
     "disk full": ("snapshot", "run"),
@@ -165,12 +170,20 @@ def fill_disk(user_env: UserEnv) -> None:
         user_env.market.disk_mb = None  # the next machine has room
 
 
-def strike(user_env: UserEnv, fault: str, client: subprocess.Popen[str]) -> None:
+def strike(user_env: UserEnv, fault: str, client: Client) -> None:
+    """Of two faults with a comma, the second strikes at once after the first."""
+    for each in fault.split(", "):
+        strike_once(user_env, each, client)
+
+
+def strike_once(user_env: UserEnv, fault: str, client: Client) -> None:
     market = user_env.market
     first = market.history[0] if market.history else None
     if fault == "client killed":
         client.kill()
-    elif fault == "connection cut" and first:
+    elif fault == "interrupt":
+        client.send_signal(signal.SIGINT)  # without a terminal: save, download, destroy
+    elif fault in ("connection cut", "cut") and first:
         deadline = time.monotonic() + 5
         while not first.cage.cut() and time.monotonic() < deadline:
             pass
@@ -184,13 +197,14 @@ def strike(user_env: UserEnv, fault: str, client: subprocess.Popen[str]) -> None
         fill_disk(user_env)
 
 
-def run_cell(folder: Path, place: Place, stage: str, fault: str) -> Result:
+def run_cell(folder: Path, place: Place, stage: str, fault: str, zygote: Zygote) -> Result:
     user_env = desk_in(folder, place)
     plant(user_env, place, stage, fault)
     said: list[str] = []
     step_at_fault = 0
     with user_env.market:
-        client = user_env.start(*JOB, *place.job)
+        arguments = user_env.arguments(*JOB, *place.job)
+        client = zygote.start("descent", *arguments, cwd=user_env.project, env=user_env.environment)
         assert client.stdout is not None
         reader = threading.Thread(target=lambda: said.extend(client.stdout), daemon=True)  # type: ignore[arg-type]
         reader.start()
@@ -205,7 +219,9 @@ def run_cell(folder: Path, place: Place, stage: str, fault: str) -> Result:
             client.kill()
             problems = ["the client never ended"]
         reader.join(10)
-        problems += after_client_died(user_env, said) if fault == "client killed" else []
+        if "interrupt" in fault and client.returncode not in (0, 130):
+            problems.append(f"ended with {client.returncode} after an interrupt")
+        problems += after_client_died(user_env, said, zygote) if fault == "client killed" else []
         # A job whose disk is full writes a traceback of its own into its log, which is shown.
         told = "".join(line for line in said if fault != "disk full" or "Traceback" not in line)
         problems += judge(user_env, told, step_at_fault)
@@ -230,16 +246,20 @@ def plant(user_env: UserEnv, place: Place, stage: str, fault: str) -> None:
         user_env.market.disk_mb = 6
 
 
-def after_client_died(user_env: UserEnv, said: list[str]) -> list[str]:
+def after_client_died(user_env: UserEnv, said: list[str], zygote: Zygote) -> list[str]:
     """Reap, see the bill stop, then take the launch up again."""
-    reaped = user_env.launchers("reap", "--yes")
-    problems = [] if reaped.returncode == 0 else [f"reap: {reaped.stderr[-300:]}"]
+
+    def launchers(*arguments: str) -> tuple[int, str]:
+        return outcome_of(zygote.start("launchers", *arguments, cwd=user_env.project, env=user_env.environment))
+
+    code, text = launchers("reap", "--yes")
+    problems = [] if code == 0 else [f"reap: {text[-300:]}"]
     if user_env.market.billed():
         problems.append(f"billed after reap: {user_env.market.billed()}")
-    attached = user_env.launchers("attach", user_env.launch)
-    said.append(attached.stdout + attached.stderr)
-    if attached.returncode != 0:
-        problems.append(f"attach ended with {attached.returncode}")
+    code, text = launchers("attach", user_env.launch)
+    said.append(text)
+    if code != 0:
+        problems.append(f"attach ended with {code}")
     return problems
 
 
@@ -258,7 +278,7 @@ def judge(user_env: UserEnv, said: str, step_at_fault: int) -> list[str]:
             problems.append(f"began again at step {begins[-1]}, {step_at_fault} was synced")
     elif user_env.synced_step() < step_at_fault:
         problems.append("a synced checkpoint is gone")
-    elif not re.search(r"(Job \S+ is|No machine after|disk is full)", said):
+    elif not re.search(r"(Job \S+ is|No machine after|disk is full|Stopping: )", said):
         problems.append("did not finish and did not say why")
     return [f"{problem}\n{said[-6000:]}" for problem in problems]
 
@@ -291,9 +311,9 @@ def test_every_fault_at_every_stage_stops_the_bill_and_loses_nothing(
     if reason:
         pytest.skip(reason)
     cells = [(stage, fault) for fault, stages in place.faults.items() for stage in stages]
-    with ThreadPoolExecutor(CELLS_AT_ONCE) as pool:
+    with Zygote() as zygote, ThreadPoolExecutor(CELLS_AT_ONCE) as pool:
         runs = [
-            pool.submit(run_cell, tmp_path / f"{number}", place, stage, fault)
+            pool.submit(run_cell, tmp_path / f"{number}", place, stage, fault, zygote)
             for number, (stage, fault) in enumerate(cells)
         ]
         results = [run.result() for run in runs]

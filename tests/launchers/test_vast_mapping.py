@@ -121,3 +121,76 @@ STATES: list[tuple[dict[str, Any], MachineState]] = [
 @pytest.mark.parametrize(("change", "state"), STATES, ids=str)
 def test_every_word_for_a_state_has_its_meaning(change: dict[str, Any], state: MachineState):
     assert mapping.state_of_row(row(**change)) is state
+
+
+def test_an_offer_says_of_its_row_what_a_planner_asks_in_our_units():
+    found = mapping.offer_of_row(offer(9, gpu_ram=24_576, machine_id=31, num_gpus=2), need(), spot=False)
+    assert found is not None
+    assert (found.id, found.host, found.gpu, found.num_gpus, found.price) == ("9", "31", "RTX 4090", 2, 0.36)
+    assert (found.gpu_memory_gib, found.disk_gb, found.download_mbps, found.upload_mbps) == (24.0, 300.0, 800.0, 500.0)
+    assert (found.download_price, found.upload_price, found.price_without_disk) == (0.001, 0.002, 0.33)
+    assert (found.reliability, found.region, found.spot, found.substitute) == (0.99, "Sweden, SE", False, False)
+
+
+def test_of_a_row_with_nothing_but_an_id_and_a_price_nothing_is_assumed():
+    found = mapping.offer_of_row({"id": 5, "dph_total": 0.2}, need(gpu=None), spot=False)
+    assert found is not None
+    assert (found.host, found.gpu, found.num_gpus, found.gpu_memory_gib) == ("5", None, 1, 0.0)
+    assert (found.disk_gb, found.download_mbps, found.upload_mbps, found.reliability) == (0.0, 0.0, 0.0, 0.0)
+    assert (found.download_price, found.upload_price, found.region) == (0.0, 0.0, "")
+    assert mapping.offer_of_row({"id": 5}, need(gpu=None), spot=False) is None
+
+
+@pytest.mark.parametrize(("ports", "reached"), [(None, False), (0, False), (1, True), (16, True)])
+def test_one_direct_port_is_enough(ports: int | None, reached: bool):
+    found = mapping.offer_of_row(offer(1, direct_port_count=ports), need(), spot=False)
+    assert found is not None
+    assert (found.misfits == ()) is reached
+
+
+def test_a_driver_or_a_host_just_good_enough_fits():
+    found = mapping.offer_of_row(offer(1, cuda_max_good=12.8, reliability=0.95), need(), spot=False)
+    assert found is not None
+    assert found.misfits == ()
+
+
+def test_searches_widen_step_by_step_and_look_at_a_whole_page():
+    assert mapping.offer_queries(need("A100 80GB", settings=None)) == [
+        {
+            "num_gpus": {"eq": 1}, "direct_port_count": {"gte": 1},
+            "gpu_name": {"in": ["A100 SXM4", "A100 PCIE", "A100 SXM", "A100X"]}, "gpu_ram": {"gte": 79_000}, "limit": 200,
+        },
+        {"gpu_name": {"in": ["A100 SXM4", "A100 PCIE", "A100 SXM", "A100X"]}, "gpu_ram": {"gte": 79_000}, "limit": 200},
+        {"num_gpus": {"eq": 1}, "limit": 200},
+    ]  # fmt: skip
+    first, *others = mapping.offer_queries(need(None))
+    assert first["cuda_max_good"] == {"gte": 12.8}
+    assert others == [{"num_gpus": {"eq": 1}, "limit": 200}]
+
+
+def test_a_machine_that_starts_has_what_it_has_and_no_address():
+    found = mapping.status_of_row({"id": 8})
+    assert (found.instance, found.label, found.price, found.spot, found.gpu, found.host) == (
+        "8",
+        "",
+        0.0,
+        False,
+        None,
+        "",
+    )
+    assert (found.state, found.detail, found.addresses) == (MachineState.pending, "", ())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"ports": {"22/tcp": []}}, {"ports": {"22/tcp": [{"HostPort": None}]}}, {"public_ipaddr": None}, {"ports": None}],
+    ids=str,
+)
+def test_half_a_direct_address_is_none(change: dict[str, Any]):
+    assert mapping.status_of_row(row(**change)).addresses == (Address("ssh5.vast.ai", 10007, "root"),)
+    assert mapping.status_of_row(row(**change, ssh_port=None)).addresses == ()
+
+
+def test_the_words_of_a_state_are_told_once_each():
+    found = mapping.status_of_row(row(cur_state="running", status_msg="all well"))
+    assert found.detail == "running, all well"

@@ -65,7 +65,8 @@ def test_threads_that_still_sleep_end_with_the_clock():
     assert threading.active_count() == before
 
 
-def test_a_thread_that_waits_for_a_lock_of_a_sleeping_one_does_not_stop_time():
+def test_a_thread_that_waits_for_a_lock_of_a_sleeping_one_does_not_stop_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("launchers.testing.clock.STALLED_S", 0.2)
     lock, seen = threading.Lock(), []
     with VirtualClock(start=0.0) as clock:
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.emulators.modal import containers
 from tests.emulators.modal.server import Modal
+from tests.emulators.zygote import Client, Zygote, outcome_of
 from tests.launchers.conftest import EXAMPLE
 from tests.launchers.modal.user_env import ModalUserEnv
 
@@ -54,14 +55,14 @@ def seen(user_env: ModalUserEnv, stage: str) -> bool:
     return user_env.modal.counts()[RPC_OF[stage]] > 0
 
 
-def strike(user_env: ModalUserEnv, fault: str, client: subprocess.Popen[str]) -> None:
+def strike(user_env: ModalUserEnv, fault: str, client: Client) -> None:
     if fault == "client killed":
         client.kill()
     elif user_env.modal.running():
         user_env.modal.preempt() if fault == "preempted" else user_env.modal.crash()
 
 
-def run_cell(folder: Path, stage: str, fault: str) -> tuple[str, list[str]]:
+def run_cell(folder: Path, stage: str, fault: str, zygote: Zygote) -> tuple[str, list[str]]:
     """How one job ended, and what was wrong with that."""
     project = folder / "project"
     shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("__pycache__"))
@@ -71,7 +72,8 @@ def run_cell(folder: Path, stage: str, fault: str) -> tuple[str, list[str]]:
         user_env = ModalUserEnv(folder, project, None, modal=modal)  # type: ignore[arg-type]
         if fault in BURSTS:
             modal.faults.plant("rpc", f"^{RPC_OF[stage]}$", BURSTS[fault][0], times=BURSTS[fault][1])
-        client = user_env.start(*JOB)
+        arguments = user_env.arguments(*JOB)
+        client = zygote.start("descent", *arguments, cwd=project, env=user_env.environment)
         if fault not in BURSTS:
             deadline = time.monotonic() + 40
             while not seen(user_env, stage) and client.poll() is None and time.monotonic() < deadline:
@@ -83,8 +85,8 @@ def run_cell(folder: Path, stage: str, fault: str) -> tuple[str, list[str]]:
             client.kill()
             said, problems = client.communicate()[0], ["the client never ended"]
         if fault == "client killed":
-            done = user_env.launchers("attach", user_env.launch)
-            said += done.stdout + done.stderr
+            attach = ("launchers", "attach", user_env.launch)
+            said += outcome_of(zygote.start(*attach, cwd=project, env=user_env.environment))[1]
         metrics = user_env.output() / "metrics.json"
         finished = metrics.exists()
         if finished and json.loads(metrics.read_text())["loss"] != pytest.approx(FINAL_LOSS):
@@ -125,8 +127,8 @@ def test_every_fault_at_every_stage_leaves_nothing_and_loses_nothing(
     if reason:
         pytest.skip(reason)
     cells = [(stage, fault) for fault, stages in FAULTS.items() for stage in stages]
-    with ThreadPoolExecutor(CELLS_AT_ONCE) as pool:
-        runs = {cell: pool.submit(run_cell, tmp_path / f"{n}", *cell) for n, cell in enumerate(cells)}
+    with Zygote() as zygote, ThreadPoolExecutor(CELLS_AT_ONCE) as pool:
+        runs = {cell: pool.submit(run_cell, tmp_path / f"{n}", *cell, zygote) for n, cell in enumerate(cells)}
         results = {cell: run.result() for cell, run in runs.items()}
     with capsys.disabled():
         print(table(results))
