@@ -13,7 +13,7 @@ from summarizer.evaluation.report import print_table
 from summarizer.report.axes import number
 from summarizer.report.build import compared, write_comparison
 from summarizer.report.comparison_page import Comparison
-from summarizer.report.differences import show, value_of
+from summarizer.report.differences import show, value_of, version_notes
 from summarizer.report.significance import compare as compare_pair
 from summarizer.report.significance import resampled_means, same_rows
 from summarizer.run import REPORT
@@ -62,6 +62,8 @@ def compare(config: DictConfig) -> Comparison:
     """
     c = comparison_of(config)
     show_comparison(c)
+    for note in version_notes(c.runs):
+        log.warning("these runs come from different versions of %s.", note)
     name_left_out(c.left_out)
     return c
 
