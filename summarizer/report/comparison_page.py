@@ -17,7 +17,7 @@ from summarizer.report.marking import marked
 from summarizer.report.page import Block, Cell, Code, Figure, Page, Sample, Samples, Section, Table, Text
 from summarizer.report.records import RunRecord
 from summarizer.report.run_page import cut
-from summarizer.report.significance import compare, front, importance, in_words, resampled_means, same_rows
+from summarizer.report.significance import compare, front, importance, in_words, p_words, resampled_means, same_rows
 
 MATRIX_RUNS = 12
 SIDE_BY_SIDE_RUNS = 4
@@ -300,7 +300,7 @@ def significance(c: Comparison) -> list[Block]:
                 cells.append(Cell("-"))
                 continue
             found = compare(means, scores, i, j)
-            cells.append(Cell(f"{found.difference:+.2f} (p={found.p:.2g})", found.difference, strong=found.differs))
+            cells.append(Cell(f"{found.difference:+.2f} ({p_words(found.p)})", found.difference, strong=found.differs))
         rows.append(cells)
     return [
         Text(

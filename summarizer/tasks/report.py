@@ -15,7 +15,7 @@ from summarizer.report.build import compared, write_comparison
 from summarizer.report.comparison_page import Comparison
 from summarizer.report.differences import show, value_of, version_notes
 from summarizer.report.significance import compare as compare_pair
-from summarizer.report.significance import resampled_means, same_rows
+from summarizer.report.significance import p_words, resampled_means, same_rows
 from summarizer.run import REPORT
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def paired_words(c: Comparison) -> str:
     verdict = "differs" if found.differs else "does not differ"
     return (
         f"on the same {found.rows:,} test rows the first run {verdict} from the second: {found.difference:+.2f} ROUGE-L "
-        f"(95 % interval {found.low:+.2f} to {found.high:+.2f}, p = {found.p:.2g})"
+        f"(95 % interval {found.low:+.2f} to {found.high:+.2f}, {p_words(found.p)})"
     )
 
 

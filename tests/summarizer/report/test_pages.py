@@ -107,7 +107,9 @@ def test_a_comparison_answers_the_question(tmp_path: Path) -> None:
     )
     text = " ".join(" ".join(outline(page).text).split())
     assert "Best by validation/rougeL: 3: lr=0.004 with 40" in text
-    assert re.search(r"3: lr=0.004 costs 1\.3x as much as 2: lr=0.003 and is better by \d\.\d+ ROUGE-L \(p = ", text)
+    assert re.search(
+        r"3: lr=0.004 costs 1\.3x as much as 2: lr=0.003 and is better by \d\.\d+ ROUGE-L \(p < 0\.001, ", text
+    )
     assert "training dollars" in text
     header = [a for tag, a in outline(page).tags if tag == "th"]
     assert header
