@@ -47,6 +47,7 @@ class Task(StrEnum):
     prepare = "prepare"
     report = "report"
     compare = "compare"
+    dashboard = "dashboard"
 
 
 @dataclass
@@ -359,7 +360,7 @@ class Config:
     name: str = MISSING
     seed: Annotated[int, Range(0, 2**32 - 1)] = MISSING
     task: Any = MISSING
-    """train, evaluate, predict, prepare, report or compare."""
+    """train, evaluate, predict, prepare, report, compare or dashboard."""
     run: str | None = None
     """Folder of a finished job (evaluate, predict)."""
     resume: str | None = None
@@ -367,7 +368,7 @@ class Config:
     input: str | None = None
     """predict: a file, a folder, or - for standard input."""
     runs: str | None = None
-    """report, compare: folders or patterns such as outputs/**, separated by commas."""
+    """report, compare, dashboard: folders or patterns such as outputs/**, separated by commas."""
     output: str | None = None
     """report: the file to write; null writes report.html into the folder that `runs` names."""
     model: ModelConfig = field(default_factory=ModelConfig)

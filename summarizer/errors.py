@@ -8,7 +8,7 @@
     ├── CheckpointError    a run or checkpoint that cannot be continued
     ├── DivergenceError    a training whose loss is no number any more
     ├── OutputError        a folder that cannot be written, a disk that is full
-    ├── HubError           a model or data hub that does not answer or lacks what was asked for
+    ├── HubError           a hub of models, data or results that does not answer, refuses, or lacks what was asked for
     └── Interrupted        no error: the job was asked to stop
 
 Our own mistakes are assertions and keep their traceback.

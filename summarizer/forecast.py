@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from summarizer.cards import peak_flops
+from summarizer.metric_names import TOKENS_PER_SECOND
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -112,10 +113,6 @@ def _rate_of(folder: Path, config: DictConfig) -> float | None:
             return None
         then = OmegaConf.load(folder / "config.yaml")
         same = (then.model.name, then.hardware.gpu) == (config.model.name, config.hardware.gpu)
-        return (
-            read("metrics.json")["train/tokens_per_second"] / (then.trainer.devices * then.hardware.nodes)
-            if same
-            else None
-        )
+        return read("metrics.json")[TOKENS_PER_SECOND] / (then.trainer.devices * then.hardware.nodes) if same else None
     except (OSError, ValueError, KeyError, AttributeError):
         return None  # a folder of another layout says nothing

@@ -16,6 +16,7 @@ summarizer: train, evaluate and use a text summarizer.
   python -m summarizer resume=outputs/...               continue an interrupted job
   python -m summarizer task=compare runs='outputs/**'   a table of any runs, best first
   python -m summarizer task=report runs='outputs/**' --open   the same as one HTML page, with charts and samples
+  python -m summarizer task=dashboard logger.entity=me  create or update the project's W&B workspace
   python -m summarizer rerun=outputs/...                run a job's own code and settings again, and compare the figures
 
 Groups, each option a file under conf/ (group=option):

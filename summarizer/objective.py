@@ -8,13 +8,8 @@ from collections.abc import Mapping
 from omegaconf import DictConfig
 
 from summarizer.errors import ConfigError
+from summarizer.metric_names import TRAINING, VALIDATION
 
-VALIDATION = ("validation/loss", "validation/rouge1", "validation/rouge2", "validation/rougeL", "validation/rougeLsum")
-"""Of the best checkpoint, in every training."""
-TRAINING = (
-    "train/data_wait_share", "train/documents", "train/documents_per_second", "train/gradient_norm", "train/loss", "train/lr",
-    "train/memory_gib", "train/mfu", "train/non_padding_share", "train/seconds", "train/steps", "train/tokens_per_second",
-)  # fmt: skip
 DIRECTIONS = ("minimize", "maximize")
 
 

@@ -11,14 +11,15 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 VARIABLE = "LAUNCHERS_RENTAL"
-DOLLARS = "money/dollars"
-"""Logged with every row, so that any metric can be drawn against money."""
 NAMES = ("provider", "gpu", "num_gpus", "region", "spot", "restarts")
 """Facts that do not change while the job runs."""
+NOT_RENTED: Mapping[str, Any] = {
+    "provider": "local", "gpu": "cpu", "num_gpus": 0, "region": "local", "spot": False, "restarts": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,18 @@ class Rental:
         """What the job has cost so far, by the meter: an estimate until its bill."""
         return self.earlier + max(now - self.since, 0.0) / 3600 * self.price
 
+    def gpu_hours(self, now: float) -> float:
+        """Hours of all cards so far; those of earlier starts are reckoned from their dollars and today's price."""
+        earlier = self.earlier / self.price if self.price else 0.0
+        return (earlier + max(now - self.since, 0.0) / 3600) * amount(self.settings()["num_gpus"])
+
     def settings(self) -> dict[str, Any]:
-        """What a dashboard groups and colors runs by; a job that was not rented is `provider: local`."""
-        return {"provider": "local", "restarts": 0, **self.facts, "price": self.price}
+        """What a dashboard groups and colors runs by: every name of `NAMES`, and the price."""
+        return {**NOT_RENTED, **self.facts, "price": self.price}
+
+    def or_else(self, **known: Any) -> Rental:
+        """The same with facts that the job knows by itself, where whoever rented the machine gave none."""
+        return replace(self, facts={**known, **self.facts})
 
 
 def read_rental(environment: Mapping[str, str] = os.environ, now: float | None = None) -> Rental:
@@ -60,7 +70,7 @@ def read_rental(environment: Mapping[str, str] = os.environ, now: float | None =
 
 
 def amount(value: object) -> float:
-    """A number of dollars; 0 for anything else."""
+    """A number of dollars or cards; 0 for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0.0
     return float(value) if math.isfinite(value) and value >= 0 else 0.0

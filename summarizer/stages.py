@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from summarizer.metric_names import minutes
+
 
 class Stage(StrEnum):
     start = "start"  # processes, imports, the model
@@ -113,4 +115,4 @@ def stage_minutes(folder: Path) -> dict[str, float]:
     """`minutes/<stage>` of the job's last start, until now."""
     entered = read_stages(folder)
     seconds = stage_seconds([*entered, (time.time(), Stage.ended)]) if entered else {}
-    return {f"minutes/{stage}": amount / 60 for stage, amount in seconds.items()}
+    return {minutes(stage): amount / 60 for stage, amount in seconds.items()}

@@ -48,14 +48,18 @@ def what_it_says(sentence: str, tokenizer: str = PUBLISHED) -> str:
     return first_words(sentence, RULE_WORDS, tokenizer)
 
 
+def first_sentence_rules(first: str, tokenizer: str = PUBLISHED) -> dict[str, str]:
+    """What the two rules write that read the first sentence alone."""
+    return {"lead1": first, "is_a": what_it_says(first, tokenizer)}
+
+
 def summaries_of(document: str, reference: str, tokenizer: str = PUBLISHED) -> dict[str, str]:
     """What each rule in `NAMES` writes. `oracle` reads the reference: it is a ceiling, no rival."""
     parts = sentences(document, tokenizer)
     return {
-        "lead1": parts[0],
+        **first_sentence_rules(parts[0], tokenizer),
         "lead3": " ".join(parts[:3]),
         **{f"first{n}": first_words(document, n, tokenizer) for n in FIRST_WORDS},
-        "is_a": what_it_says(parts[0], tokenizer),
         "oracle": rouge(tokenizer).best_of(parts, reference),
     }
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from summarizer.evaluation.words import DESCRIPTIONS, PUBLISHED
+from summarizer.metric_names import DATA_WAIT_SHARE, NON_PADDING_SHARE, SHARE_OF_PEAK, TOKENS_PER_SECOND
 from summarizer.run import Run
 
 SHOWN = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -103,12 +104,12 @@ def closing_report(run: Run, config: Any, metrics: Mapping[str, Any], console: C
         gain = (metrics.get(f"{split}/is_a/rougeL_gain_low"), metrics.get(f"{split}/is_a/rougeL_gain_high"))
         if gain[0] is not None:
             print(f'  ROUGE-L above the "X is a" rule, same rows: {gain[0]:+.2f} to {gain[1]:+.2f}')
-    if "train/tokens_per_second" in metrics:
-        padding, waiting = (100 * metrics[key] for key in ("train/non_padding_share", "train/data_wait_share"))
+    if TOKENS_PER_SECOND in metrics:
+        padding, waiting = (100 * metrics[key] for key in (NON_PADDING_SHARE, DATA_WAIT_SHARE))
         print(
-            f"Training: {metrics['train/tokens_per_second']:,.0f} tokens/s, {100 - padding:.1f} % padding, "
+            f"Training: {metrics[TOKENS_PER_SECOND]:,.0f} tokens/s, {100 - padding:.1f} % padding, "
             f"{waiting:.1f} % of the time waiting for data"
-            + (f", {100 * metrics['train/mfu']:.1f} % of the card's peak" if "train/mfu" in metrics else "")
+            + (f", {100 * metrics[SHARE_OF_PEAK]:.1f} % of the card's peak" if SHARE_OF_PEAK in metrics else "")
         )
     folder = shlex.quote(str(run.folder))
     model = run.model if run.model.exists() else None

@@ -53,13 +53,27 @@ def ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
 def row_statistics(summary: str, document: str, tokenizer: str = PUBLISHED) -> tuple[float, ...]:
     """Of one row what `STATISTICS` names; nan where the summary has none of what is counted."""
     said, source = map(plain_words(tokenizer), (summary, document))
-    novel = []
-    for n in NOVEL:
-        grams = ngrams(said, n)
-        known = set(ngrams(source, n)) if grams else set()
-        novel.append(sum(gram not in known for gram in grams) / len(grams) if grams else math.nan)
+    novel = [novel_share(said, source, n) for n in NOVEL]
     pairs = ngrams(said, 2)
     return len(said), *novel, 1 - len(set(pairs)) / len(pairs) if pairs else math.nan
+
+
+def novel_share(said: Sequence[str], source: Sequence[str], n: int) -> float:
+    """Share of the n-grams that the source does not have; nan where there are none."""
+    grams = ngrams(said, n)
+    known = set(ngrams(source, n)) if grams else set()
+    return sum(gram not in known for gram in grams) / len(grams) if grams else math.nan
+
+
+def length_and_novelty(
+    summaries: Sequence[str], documents: Sequence[str], tokenizer: str = PUBLISHED
+) -> tuple[float, float]:
+    """The mean words of a summary, and the percent of its bigrams that its document does not have: what a validation can
+    afford of `mean_statistics`."""
+    words = plain_words(tokenizer)
+    said = [words(summary) for summary in summaries]
+    novel = [novel_share(mine, words(document), 2) for mine, document in zip(said, documents, strict=True)]
+    return float(np.mean([len(mine) for mine in said])), 100 * nanmean(np.array(novel))
 
 
 def mean_statistics(rows: np.ndarray) -> dict[str, float]:

@@ -12,12 +12,12 @@ import numpy as np
 
 from summarizer.report import charts
 from summarizer.report.axes import number
-from summarizer.report.differences import show, value_of
+from summarizer.report.differences import show, value_of, version_notes
 from summarizer.report.marking import marked
 from summarizer.report.page import Block, Cell, Code, Figure, Page, Sample, Samples, Section, Table, Text
 from summarizer.report.records import RunRecord
 from summarizer.report.run_page import cut
-from summarizer.report.significance import compare, front, importance, in_words, resampled_means, same_rows
+from summarizer.report.significance import compare, front, importance, in_words, p_words, resampled_means, same_rows
 
 MATRIX_RUNS = 12
 SIDE_BY_SIDE_RUNS = 4
@@ -53,7 +53,7 @@ def comparison_page(c: Comparison, title: str) -> Page:
     """The page of a comparison."""
     sections = [
         Section("Answer", answer(c)),
-        Section("Runs", [table(c), *left_out(c)]),
+        Section("Runs", [table(c), *versions(c), *left_out(c)]),
         Section("Quality against cost", quality_against_cost(c)),
         Section("Settings", settings_blocks(c)),
         Section("Curves", curves(c)),
@@ -131,6 +131,14 @@ def table(c: Comparison) -> Table:
         cells += [figure_cell(run.minutes, 1), figure_cell(run.dollars, 2), Cell(str(run.folder))]
         rows.append(cells)
     return Table(header, rows, "Best first; press a head to sort")
+
+
+def versions(c: Comparison) -> list[Block]:
+    """Which versions differ, and how many runs have each."""
+    notes = version_notes(c.runs)
+    if not notes:
+        return []
+    return [Text(f"These runs come from different versions, which may explain a difference: {'; '.join(notes)}.")]
 
 
 def setting_cell(value: object) -> Cell:
@@ -292,7 +300,7 @@ def significance(c: Comparison) -> list[Block]:
                 cells.append(Cell("-"))
                 continue
             found = compare(means, scores, i, j)
-            cells.append(Cell(f"{found.difference:+.2f} (p={found.p:.2g})", found.difference, strong=found.differs))
+            cells.append(Cell(f"{found.difference:+.2f} ({p_words(found.p)})", found.difference, strong=found.differs))
         rows.append(cells)
     return [
         Text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,3 +66,21 @@ def show(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "null" if value is None else str(value)
+
+
+def version_notes(runs: Sequence[RunRecord]) -> list[str]:
+    """One sentence per part whose version differs between runs: a difference in figures may come from there."""
+    versions: list[dict[str, str]] = []
+    for run in runs:
+        found = run.provenance.get("versions")
+        packages = {str(name): str(version) for name, version in found.items()} if isinstance(found, dict) else {}
+        commit = run.provenance.get("commit")
+        code = {"code": f"{str(commit)[:9]}{' with changes' if run.provenance.get('dirty') else ''}"} if commit else {}
+        versions.append(code | packages)
+    notes = []
+    for part in dict.fromkeys(name for found in versions for name in found):
+        counted = Counter(found.get(part, "unknown") for found in versions)
+        if len(counted) > 1:
+            listed = ", ".join(f"{version} ({count})" for version, count in counted.most_common(4))
+            notes.append(f"{part}: {listed}{', ...' if len(counted) > 4 else ''}")
+    return notes

@@ -81,11 +81,16 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return kept
 
 
+def p_words(p: float) -> str:
+    """`p = 0.04`; what no sample of 1,000 found is below 0.001, and is never 0."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
 def in_words(cheap: str, dear: str, cost_ratio: float, compared: Compared) -> str:
     """The verdict between two neighbors of the front: `b costs 4.0x a and is not better (p = 0.40)`."""
     better = compared.differs and compared.difference > 0
     verdict = f"is better by {compared.difference:.2f} ROUGE-L" if better else "is not better"
-    return f"{dear} costs {cost_ratio:.1f}x as much as {cheap} and {verdict} (p = {compared.p:.2g}, {compared.rows:,} rows)"
+    return f"{dear} costs {cost_ratio:.1f}x as much as {cheap} and {verdict} ({p_words(compared.p)}, {compared.rows:,} rows)"
 
 
 def importance(values: Sequence[Sequence[object]], objective: Sequence[float]) -> list[float] | None:

@@ -87,7 +87,7 @@ def write_page(run: Run) -> None:
         )  # fmt: skip
 
 
-KEEPS_NO_FOLDER = (Task.predict, Task.report, Task.compare)
+KEEPS_NO_FOLDER = (Task.predict, Task.report, Task.compare, Task.dashboard)
 """Tasks that leave nothing but their output: no folder, no job.log."""
 
 
@@ -103,6 +103,11 @@ def without_folder(config: DictConfig, overrides: list[str]) -> None:
         from summarizer.tasks.predict import predict
 
         predict(config, overrides)
+        return
+    if config.task == Task.dashboard:
+        from summarizer.tasks.dashboard import dashboard
+
+        dashboard(config)
         return
     from summarizer.tasks.report import compare, report
 

@@ -13,9 +13,9 @@ from summarizer.evaluation.report import print_table
 from summarizer.report.axes import number
 from summarizer.report.build import compared, write_comparison
 from summarizer.report.comparison_page import Comparison
-from summarizer.report.differences import show, value_of
+from summarizer.report.differences import show, value_of, version_notes
 from summarizer.report.significance import compare as compare_pair
-from summarizer.report.significance import resampled_means, same_rows
+from summarizer.report.significance import p_words, resampled_means, same_rows
 from summarizer.run import REPORT
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,8 @@ def compare(config: DictConfig) -> Comparison:
     """
     c = comparison_of(config)
     show_comparison(c)
+    for note in version_notes(c.runs):
+        log.warning("these runs come from different versions of %s.", note)
     name_left_out(c.left_out)
     return c
 
@@ -103,7 +105,7 @@ def paired_words(c: Comparison) -> str:
     verdict = "differs" if found.differs else "does not differ"
     return (
         f"on the same {found.rows:,} test rows the first run {verdict} from the second: {found.difference:+.2f} ROUGE-L "
-        f"(95 % interval {found.low:+.2f} to {found.high:+.2f}, p = {found.p:.2g})"
+        f"(95 % interval {found.low:+.2f} to {found.high:+.2f}, {p_words(found.p)})"
     )
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from summarizer import provenance
 from summarizer.data.files import check_files
 from summarizer.hardware import Device, keep_freed_memory, resolve, set_threads, world_size_of
+from summarizer.metric_names import OBJECTIVE, TRAINING_STEPS
 from summarizer.models.loading import load_saved_tokenizer, save_tokenizer
 from summarizer.preconditions import needed_splits
 from summarizer.run import Run, write_atomically
@@ -105,11 +106,13 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, stages: Sta
         model, metrics = fit(
             run, config, prepared.splits, prepared.tokenizer, rank=rank, loggers=loggers, stages=stages
         )
-        last_step = int(metrics["train/steps"])
+        last_step = int(metrics[TRAINING_STEPS])
         for name in config.evaluation.splits:
             reports.append(evaluate_split(model, prepared.tokenizer, prepared.splits[name], config, name=name))
             measured |= reports[-1].metrics
         metrics |= measured
+        if (value := metrics.get(str(config.sweep.metric))) is not None:
+            measured[OBJECTIVE] = value
         if rank == 0:
             stages.enter(Stage.export)
             name, repository = prepared.corpus.name, config.export.push_to_hub

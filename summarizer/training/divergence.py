@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from summarizer.errors import DivergenceError
+from summarizer.metric_names import LOSS
 
 LIMIT = 2  # logged steps in a row: once may be an overflow of float16, after which the loss scale falls and training goes on
 
@@ -33,7 +34,7 @@ class StopAtDivergence(Callback):
         if step == self._seen or step % trainer.log_every_n_steps:
             return
         self._seen = step
-        loss = float(trainer.callback_metrics.get("train/loss", 0.0))
+        loss = float(trainer.callback_metrics.get(LOSS, 0.0))
         self._lost = 0 if math.isfinite(loss) else self._lost + 1
         if self._lost == LIMIT:
             raise DivergenceError(

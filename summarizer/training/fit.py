@@ -21,6 +21,7 @@ from summarizer.data.collate import CausalCollator, Seq2SeqCollator
 from summarizer.data.datamodule import Packing, SummarizationData
 from summarizer.evaluation.report import opening_report
 from summarizer.hardware import world_size_of
+from summarizer.metric_names import TRAINING_DOCUMENTS, TRAINING_SECONDS, TRAINING_STEPS
 from summarizer.models.loading import build_model, finished_model, refuse_missing_new_tokens
 from summarizer.packing.anatomy import supports_packing
 from summarizer.packing.arithmetic import device_peak, training_arithmetic
@@ -222,11 +223,11 @@ def fit(
     metrics = {
         **{key: float(value) for key, value in measured.items() if key.startswith(("train/", "validation/"))},
         **throughput.summary(),
-        "train/steps": float(found.steps if found and found.stopped_early else trainer.global_step),
-        "train/seconds": resume.seconds(),
+        TRAINING_STEPS: float(found.steps if found and found.stopped_early else trainer.global_step),
+        TRAINING_SECONDS: resume.seconds(),
     }
     if (documents := rows_of(splits["train"])) is not None:
-        metrics["train/documents"] = float(documents)
+        metrics[TRAINING_DOCUMENTS] = float(documents)
     stages.enter(Stage.test)
     with memory_errors():
         best = best_model(run, config, tokenizer, module, trainer.strategy.root_device)

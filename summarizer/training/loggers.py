@@ -8,11 +8,8 @@ import os
 import shlex
 import threading
 import time
-import urllib.error
-import urllib.request
 import uuid
 import warnings
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,13 +17,14 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
+from summarizer.dashboard.server import ServerTrouble, account
 from summarizer.errors import ConfigError
-from summarizer.rental import DOLLARS, Rental, read_rental
+from summarizer.metric_names import DOLLARS, GPU_HOURS, RENTAL, SAMPLES, STEP
+from summarizer.rental import Rental, read_rental
 from summarizer.run import Run, write_atomically
 
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 4
 INIT_SECONDS = 10
 TABLE_SECONDS = 5
 """A table is an artifact, and W&B asks the server about it in the calling thread."""
@@ -77,7 +75,8 @@ class BoundedWandbLogger(WandbLogger):
         """Handed over to W&B's own process, which writes it down before it asks any server."""
         if not self.logs_metrics:
             return
-        money = {DOLLARS: self.rental.dollars(time.time())} if self.rental else {}
+        now = time.time()
+        money = {DOLLARS: self.rental.dollars(now), GPU_HOURS: self.rental.gpu_hours(now)} if self.rental else {}
         try:
             super().log_metrics({**metrics, **money}, step)
         except Exception as error:  # whatever it is, the training goes on
@@ -96,7 +95,7 @@ class BoundedWandbLogger(WandbLogger):
 
         def send() -> None:
             try:
-                run.log({"samples": table, "trainer/global_step": step})
+                run.log({SAMPLES: table, STEP: step})
             except Exception as error:
                 failures.append(type(error).__name__)
 
@@ -160,7 +159,7 @@ def start_wandb(config: Any, run: Run, mode: Literal["online", "offline"]) -> Bo
     """The run, begun here so that a failure shows now and not in the first step; None (and a sentence) if it fails."""
     from omegaconf import OmegaConf
 
-    options, rental = config.logger, read_rental()
+    options, rental = config.logger, rental_of(config, run)
     tags = [*options.tags, config.model.name, config.data.name, config.hardware.name, str(config.provider.name)]
     try:
         import wandb
@@ -178,11 +177,11 @@ def start_wandb(config: Any, run: Run, mode: Literal["online", "offline"]) -> Bo
             project=options.project, entity=options.entity, group=options.group or run.folder.parent.name,
             name=f"{run.folder.parent.name}/{run.folder.name}", tags=list(dict.fromkeys(tags)), dir=str(run.logs),
             id=run_id(run), resume="allow", mode=mode,
-            config={**composed, "rental": rental.settings()},
+            config={**composed, RENTAL: rental.settings()},
             settings=wandb.Settings(console="off", silent=True, **settings),
         )  # fmt: skip
-        experiment.define_metric("trainer/global_step")
-        experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        experiment.define_metric(STEP)
+        experiment.define_metric("*", step_metric=STEP, step_sync=True)
         built = BoundedWandbLogger(experiment=experiment, save_dir=str(run.logs))
         built.rental = rental
         return built
@@ -190,6 +189,16 @@ def start_wandb(config: Any, run: Run, mode: Literal["online", "offline"]) -> Bo
         then = "this job goes on offline" if mode == "online" else "this job goes on without it"
         log.warning("W&B does not start %s (%s): %s.", mode, type(error).__name__, then)
         return None
+
+
+def rental_of(config: Any, run: Run) -> Rental:
+    """Where this start runs and what an hour costs: by whoever rented the machine, else what the job knows itself."""
+    on_gpu = config.hardware.accelerator == "cuda"
+    return read_rental().or_else(
+        gpu=(config.hardware.gpu or config.hardware.name) if on_gpu else str(config.hardware.accelerator),
+        num_gpus=int(config.trainer.devices) if on_gpu else 0,
+        restarts=len(list(run.resumed.glob("*.yaml"))),
+    )
 
 
 def finish_loggers(
@@ -221,26 +230,11 @@ def offline_reason() -> str | None:
     """Why W&B cannot be used online, None where it can: asked here, since its own attempts take far longer."""
     if os.environ.get("WANDB_MODE") in ("offline", "disabled"):
         return f"WANDB_MODE={os.environ['WANDB_MODE']}"
-    key = os.environ.get("WANDB_API_KEY")
-    if not key:
-        return "WANDB_API_KEY is not set"
-    base = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").rstrip("/")
-    request = urllib.request.Request(
-        f"{base}/graphql",
-        data=json.dumps({"operationName": "Viewer", "query": "query Viewer { viewer { id } }"}).encode(),
-        headers={
-            "Content-Type": "application/json",
-            "Authorization": "Basic " + b64encode(f"api:{key}".encode()).decode(),
-        },
-    )
     try:
-        with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as answer:
-            viewer = (json.load(answer).get("data") or {}).get("viewer")
-    except urllib.error.HTTPError as error:
-        return "the key is refused" if error.code in (401, 403) else f"the server answers {error.code}"
-    except (OSError, ValueError, AttributeError):
-        return "the server does not answer"
-    return None if viewer else "the key is refused"
+        account()
+    except ServerTrouble as trouble:
+        return str(trouble)
+    return None
 
 
 def log_samples(loggers: Sequence[Logger], step: int, rows: Sequence[Sample]) -> None:

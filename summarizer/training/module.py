@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from summarizer.data.collate import IGNORED
+from summarizer.metric_names import GRADIENT_NORM, LEARNING_RATE, LOSS, VALIDATION_LOSS
 from summarizer.packing.training import PackedLoss
 from summarizer.training.exchange import ExchangeAtStep, StepMean
 from summarizer.training.optimizers import build_optimizer, build_schedule
@@ -80,7 +81,7 @@ class SummarizationModule(pl.LightningModule):
                 self.special_loss = PartedLoss(self.model, self.optim.label_smoothing)
         loss = self.special_loss(batch) if self.special_loss else self.loss(batch, self.optim.label_smoothing)
         if self.logs_this_step:
-            self.log("train/loss", loss.detach(), prog_bar=True, batch_size=batch["documents"])
+            self.log(LOSS, loss.detach(), prog_bar=True, batch_size=batch["documents"])
         if self.step_mean is None:
             self.step_mean = StepMean(
                 passes=self.trainer.accumulate_grad_batches,
@@ -106,7 +107,7 @@ class SummarizationModule(pl.LightningModule):
             torch.distributed.all_reduce(sums)
         total, tokens = sums.tolist()
         # the same on every rank already; to say so keeps Lightning from advising it
-        self.log("validation/loss", total / max(1.0, tokens), prog_bar=True, sync_dist=self.trainer.world_size > 1)
+        self.log(VALIDATION_LOSS, total / max(1.0, tokens), prog_bar=True, sync_dist=self.trainer.world_size > 1)
 
     def configure_model(self) -> None:
         """Under FSDP: divide the model; Lightning calls this before the optimizer is built."""
@@ -127,5 +128,5 @@ class SummarizationModule(pl.LightningModule):
         if isinstance(norm, DTensor):
             norm = norm.full_tensor()
         if self.logs_this_step:
-            self.log("train/gradient_norm", norm)
-            self.log("train/lr", optimizer.param_groups[0]["lr"])
+            self.log(GRADIENT_NORM, norm)
+            self.log(LEARNING_RATE, optimizer.param_groups[0]["lr"])

@@ -24,6 +24,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from summarizer.metric_names import LOSS, VALIDATION
 from summarizer.stages import Stage, Stages
 
 log = logging.getLogger(__name__)
@@ -271,15 +272,15 @@ def training_facts(trainer: pl.Trainer) -> list[str]:
     """Loss and speed of the last step, as far as they are known."""
     metrics = trainer.callback_metrics
     facts = []
-    if "train/loss" in metrics:
-        facts.append(f"loss {float(metrics['train/loss']):.3f}")
+    if LOSS in metrics:
+        facts.append(f"loss {float(metrics[LOSS]):.3f}")
     if "tokens/s" in metrics:
         facts.append(f"{float(metrics['tokens/s']):,.0f} tokens/s")
     return facts
 
 
 def validation_line(trainer: pl.Trainer) -> str:
-    shown = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("validation/")}
+    shown = {k: float(v) for k, v in trainer.callback_metrics.items() if k in VALIDATION}
     return f"validation at step {trainer.global_step}: " + "  ".join(f"{k[11:]} {v:.3f}" for k, v in shown.items())
 
 

@@ -11,6 +11,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from summarizer import metric_names
+
 
 def memory_gib(device: torch.device) -> float:
     """Peak memory of the device since the start, of this process on a CPU."""
@@ -71,10 +73,10 @@ class Throughput(Callback):
         for key, amount in window.items():
             self.totals[key] += amount
         if window["seconds"] > 0:
-            values = {**self._rates(window), "train/memory_gib": memory_gib(pl_module.device)}
+            values = {**self._rates(window), metric_names.MEMORY_GIB: memory_gib(pl_module.device)}
             pl_module.log_dict(values, rank_zero_only=True)
             pl_module.log(
-                "tokens/s", values["train/tokens_per_second"], prog_bar=True, logger=False, rank_zero_only=True
+                "tokens/s", values[metric_names.TOKENS_PER_SECOND], prog_bar=True, logger=False, rank_zero_only=True
             )
         self._open()
 
@@ -92,13 +94,13 @@ class Throughput(Callback):
     def _rates(self, sums: dict[str, float]) -> dict[str, float]:
         seconds = sums["seconds"]
         rates = {
-            "train/tokens_per_second": sums["tokens"] / seconds,
-            "train/documents_per_second": sums["documents"] / seconds,
-            "train/non_padding_share": sums["tokens"] / max(sums["slots"], 1),
-            "train/data_wait_share": sums["data_wait_seconds"] / seconds,
+            metric_names.TOKENS_PER_SECOND: sums["tokens"] / seconds,
+            metric_names.DOCUMENTS_PER_SECOND: sums["documents"] / seconds,
+            metric_names.NON_PADDING_SHARE: sums["tokens"] / max(sums["slots"], 1),
+            metric_names.DATA_WAIT_SHARE: sums["data_wait_seconds"] / seconds,
         }
         if self._peak and sums["operations"]:
-            rates["train/mfu"] = sums["operations"] / seconds / self._peak
+            rates[metric_names.SHARE_OF_PEAK] = sums["operations"] / seconds / self._peak
         return rates
 
     def state_dict(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class StoredRun:
     """Line number to logged row."""
     files: dict[str, bytes] = field(default_factory=dict)
     artifacts: list[str] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
     starts: int = 0
     """How often a process announced it."""
     exit_code: int | None = None
@@ -43,11 +44,34 @@ class StoredRun:
         return [row[key] for _, row in sorted(self.history.items()) if key in row]
 
 
+@dataclass
+class StoredView:
+    """A workspace or a report."""
+
+    id: str
+    project: str
+    name: str
+    title: str
+    type: str
+    spec: str
+    saves: int = 1
+
+    @property
+    def node(self) -> dict[str, Any]:
+        project = {"id": "project", "name": self.project, "entityName": ENTITY}
+        return {
+            "id": self.id, "name": self.name, "displayName": self.title, "spec": self.spec, "type": self.type,
+            "description": "", "project": project, "createdAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
+        }  # fmt: skip
+
+
 class WandbServer:
     """Start on entering, stop on leaving.
 
     Attributes:
         runs: what was logged, by run id.
+        views: workspaces and reports, by id.
+        read_only: refuse to save views.
         requests: names of all operations and paths asked for, oldest first.
         status: an HTTP status to answer everything with, None to serve.
         delay: seconds before each answer.
@@ -56,6 +80,8 @@ class WandbServer:
     def __init__(self, port: int = 0, key: str = KEY, verbose: bool = False) -> None:
         self.key, self.verbose = key, verbose
         self.runs: dict[str, StoredRun] = {}
+        self.views: dict[str, StoredView] = {}
+        self.read_only = False
         self.requests: list[str] = []
         self.bodies: list[bytes] = []
         self.status: int | None = None
@@ -92,6 +118,8 @@ class WandbServer:
     def on_Viewer(self, variables: dict[str, Any]) -> dict[str, Any]:
         viewer = {
             "id": "viewer",
+            "name": ENTITY,
+            "admin": False,
             "entity": ENTITY,
             "flags": "{}",
             "username": ENTITY,
@@ -145,6 +173,54 @@ class WandbServer:
             "historyLineCount": len(run.history), "project": project,
         }  # fmt: skip
 
+    def on_ProjectOfDashboard(self, variables: dict[str, Any]) -> dict[str, Any]:
+        known = {run.project for run in self.runs.values()}
+        there = variables["entity"] == ENTITY and variables["project"] in known
+        return {"project": {"id": "project", "name": variables["project"], "readOnly": False} if there else None}
+
+    def on_ViewsOfDashboard(self, variables: dict[str, Any]) -> dict[str, Any]:
+        found = [view for view in self.views.values() if view.type == variables["type"]]
+        return {"project": {"allViews": {"edges": [{"node": view.node} for view in found]}}}
+
+    def on_View(self, variables: dict[str, Any]) -> dict[str, Any]:
+        found = [view for view in self.views.values() if view.name == variables["viewName"]]
+        return {"project": {"allViews": {"edges": [{"node": view.node} for view in found]}}}
+
+    def on_SpecificReport(self, variables: dict[str, Any]) -> dict[str, Any]:
+        return {"view": self.views[variables["reportId"]].node}
+
+    def on_ProjectInternalId(self, variables: dict[str, Any]) -> dict[str, Any]:
+        return {"project": {"id": "project", "internalId": "internal-project"}}
+
+    def on_GetProjects(self, variables: dict[str, Any]) -> dict[str, Any]:
+        names = sorted({run.project for run in self.runs.values()})
+        user = {
+            **self.on_Viewer({})["viewer"], "deletedAt": None, "apiKeys": {"edges": []},
+        }  # fmt: skip
+        nodes = [
+            {"id": "project", "name": name, "entityName": ENTITY, "createdAt": "2026-01-01T00:00:00Z", "isBenchmark": False,
+             "user": user, "internalId": "internal-project"} for name in names
+        ]  # fmt: skip
+        edges = [{"node": node, "cursor": node["name"]} for node in nodes]
+        return {"models": {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}}
+
+    def on_UpsertView2(self, variables: dict[str, Any]) -> dict[str, Any]:
+        if self.read_only:
+            raise PermissionError("permission denied")
+        identity = variables.get("id") or base64.b64encode(f"View:{1000 + len(self.views)}".encode()).decode()
+        inserted = identity not in self.views
+        if inserted:
+            self.views[identity] = StoredView(
+                identity, variables["projectName"], variables["name"], variables["displayName"], variables["type"],
+                variables["spec"],
+            )  # fmt: skip
+        else:
+            view = self.views[identity]
+            view.spec, view.title, view.saves = variables["spec"], variables["displayName"], view.saves + 1
+        return {"upsertView": {"view": self.views[identity].node, "inserted": inserted}}
+
+    on_upsertView = on_UpsertView2
+
     def on_CreateRunFiles(self, variables: dict[str, Any]) -> dict[str, Any]:
         run = variables["run"]
         files = [{"name": name, "uploadUrl": f"{self.url}/upload/{run}/{name}"} for name in variables["files"]]
@@ -163,6 +239,8 @@ class WandbServer:
         lines = body.get("files", {}).get("wandb-history.jsonl", {"offset": 0, "content": []})
         for number, line in enumerate(lines["content"], lines["offset"]):
             run.history[number] = json.loads(line)
+        for line in body.get("files", {}).get("wandb-summary.json", {"content": []})["content"]:
+            run.summary |= json.loads(line)
         if body.get("complete"):
             run.exit_code = body.get("exitcode")
 
@@ -199,7 +277,10 @@ def handler_of(state: WandbServer) -> type[BaseHTTPRequestHandler]:
                 if self.command != "PUT" and not self.authorized():
                     return self.answer(401, {"errors": [{"message": "user is not logged in"}]})
                 if parts == ["graphql"]:
-                    return self.answer(200, {"data": state.graphql(name, call.get("variables") or {})})
+                    try:
+                        return self.answer(200, {"data": state.graphql(name, call.get("variables") or {})})
+                    except PermissionError as error:
+                        return self.answer(200, {"data": None, "errors": [{"message": str(error)}]})
                 if parts[0] == "upload":
                     state.runs[parts[1]].files["/".join(parts[2:])] = body
                 elif parts[-1] == "file_stream":

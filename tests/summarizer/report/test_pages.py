@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+import webbrowser
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from summarizer.command_line import shape
+from summarizer.composition import composed
 from summarizer.errors import ConfigError
 from summarizer.report.axes import Scale, number, scale_for
 from summarizer.report.build import compared, write_comparison, write_run_report
+from summarizer.tasks.report import compare, report
 from tests.summarizer.report.folders import HOSTILE, make_run
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -102,10 +107,42 @@ def test_a_comparison_answers_the_question(tmp_path: Path) -> None:
     )
     text = " ".join(" ".join(outline(page).text).split())
     assert "Best by validation/rougeL: 3: lr=0.004 with 40" in text
-    assert re.search(r"3: lr=0.004 costs 1\.3x as much as 2: lr=0.003 and is better by \d\.\d+ ROUGE-L \(p = ", text)
+    assert re.search(
+        r"3: lr=0.004 costs 1\.3x as much as 2: lr=0.003 and is better by \d\.\d+ ROUGE-L \(p < 0\.001, ", text
+    )
     assert "training dollars" in text
     header = [a for tag, a in outline(page).tags if tag == "th"]
     assert header
+
+
+def test_runs_of_two_versions_stand_side_by_side_and_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(tmp_path / "sweep", jobs=3)
+    one_version = compared([str(tmp_path / "sweep")], "validation/rougeL", True)
+    assert "different versions" not in write_comparison(one_version, tmp_path / "a.html", "t").read_text()
+    (tmp_path / "sweep" / "2" / "provenance.json").write_text(
+        json.dumps({"commit": "def", "dirty": True, "versions": {"torch": "2.14.0"}})
+    )
+    both = compared([str(tmp_path / "sweep")], "validation/rougeL", True)
+    text = " ".join(outline(write_comparison(both, tmp_path / "b.html", "t")).text)
+    assert "different versions" in text
+    assert "code: abc (2), def with changes (1); torch: 2.13.0 (2), 2.14.0 (1)" in text
+    compare(composed(["task=compare", f"runs={tmp_path / 'sweep'}"]))
+    assert "different versions of torch: 2.13.0 (2), 2.14.0 (1)" in caplog.text
+    assert "3 runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("desktop", [True, False])
+def test_open_shows_the_page_or_says_that_there_is_no_desktop(
+    desktop: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or desktop)
+    arguments = shape(["task=report", f"runs={make_run(tmp_path / '0')}", f"output={tmp_path / 'all.html'}", "--open"])
+    report(composed(arguments))
+    assert opened == [(tmp_path / "all.html").as_uri()]
+    assert ("no browser could be started" in caplog.text) is not desktop
 
 
 def test_the_best_stands_first_and_a_loss_is_minimized(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as parquet
@@ -52,6 +53,7 @@ def test_a_report_over_a_pattern_is_one_file(sweep: Path) -> None:
         (["task=compare"], "needs runs="),
         (["task=compare", "runs=out", "sweep.metric=validation/rougel"], "did you mean validation/rougeL?"),
         (["rerun=nowhere"], "no finished training is there"),
+        (["task=dashboard", "logger.project=a/b"], "WANDB_API_KEY is not set"),
     ],
 )
 def test_what_cannot_be_shown_ends_in_one_sentence(sweep: Path, arguments: list[str], words: str) -> None:
@@ -75,10 +77,35 @@ def test_the_python_api_gives_the_summaries_of_the_report(sweep: Path, monkeypat
     assert result.report.is_file()
 
 
-@pytest.mark.parametrize("storage", [False, True])
-def test_a_rerun_is_equal_to_the_last_bit(sweep: Path, storage: bool) -> None:
-    source = (sweep / "0").as_uri() if storage else str(sweep / "0")
-    done = summarizer(f"rerun={source}", cwd=sweep.parent)
+@pytest.fixture(scope="module")
+def storage(sweep: Path) -> Iterator[dict[str, str]]:
+    """An S3 server on loopback that holds the sweep as `runs/out`; gives the variables that reach it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    variables = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    client = boto3.client(
+        "s3", endpoint_url=variables["AWS_ENDPOINT_URL"], aws_access_key_id="test", aws_secret_access_key="test",
+        region_name="us-east-1",
+    )  # fmt: skip
+    client.create_bucket(Bucket="runs")
+    for path in sweep.rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), "runs", f"out/{path.relative_to(sweep)}")
+    yield variables
+    server.stop()
+
+
+@pytest.mark.parametrize("place", ["folder", "s3"])
+def test_a_rerun_is_equal_to_the_last_bit(sweep: Path, storage: dict[str, str], place: str) -> None:
+    source = "s3://runs/out/0" if place == "s3" else str(sweep / "0")
+    done = summarizer(f"rerun={source}", cwd=sweep.parent, **storage)
     assert f"agrees with {source}" in done.stdout
     assert "are equal to the last bit" in done.stdout
     assert "The rerun agrees" in done.stdout

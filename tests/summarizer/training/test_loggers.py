@@ -63,8 +63,11 @@ def config(**on: bool):
         "tags": ["mine"], "sample_predictions": 2, **on,
     }  # fmt: skip
     names = {group: {"name": name} for group, name in
-             (("model", "tiny"), ("data", "debsum"), ("hardware", "cpu"), ("provider", "local"))}  # fmt: skip
-    return OmegaConf.create({"seed": 0, "optim": {"lr": 0.1}, "logger": logger, **names})
+             (("model", "tiny"), ("data", "debsum"), ("provider", "local"))}  # fmt: skip
+    hardware = {"name": "cpu", "accelerator": "cpu", "gpu": None}
+    return OmegaConf.create(
+        {"seed": 0, "optim": {"lr": 0.1}, "trainer": {"devices": 1}, "hardware": hardware, "logger": logger, **names}
+    )
 
 
 def log_a_little(run: Run, first_step: int = 0, **on: bool) -> None:
@@ -111,7 +114,10 @@ def test_a_rented_job_logs_its_machine_and_its_dollars_so_far(
     monkeypatch.setenv("LAUNCHERS_RENTAL", json.dumps(facts))
     log_a_little(job(tmp_path), wandb=True)
     [stored] = signed_in.runs.values()
-    assert stored.config["rental"] == {name: value for name, value in facts.items() if name != "cost"}
+    assert stored.config["rental"] == {
+        **{name: value for name, value in facts.items() if name != "cost"},
+        "num_gpus": 0,
+    }
     dollars = stored.column("money/dollars")
     assert len(dollars) >= 3
     assert 2.0 <= dollars[0] <= dollars[-1]
@@ -170,7 +176,7 @@ def test_trouble_at_the_start_means_offline_within_bounds(
         signed_in.status = 500
     else:
         signed_in.delay = 60
-        monkeypatch.setattr(module, "PROBE_SECONDS", 0.3)
+        monkeypatch.setattr("summarizer.dashboard.server.PROBE_SECONDS", 0.3)
     run = job(tmp_path)
     log_a_little(run, wandb=True)
     assert "W&B goes offline" in caplog.text
@@ -262,7 +268,9 @@ def test_a_whole_job_logs_what_training_validation_and_test_measured(signed_in: 
     # linear, from the first step to none after the last
     assert stored.column("train/lr") == pytest.approx([0.003 * left / 6 for left in range(6, 0, -1)])
     assert len(stored.column("validation/rougeL")) == len(stored.column("samples")) == 2
-    assert stored.config["rental"] == {"provider": "local", "price": 0.0, "restarts": 0}
+    assert stored.config["rental"] == {
+        "provider": "local", "price": 0.0, "restarts": 0, "gpu": "cpu", "num_gpus": 0, "region": "local", "spot": False,
+    }  # fmt: skip
     assert {"minutes/tokenizing", "minutes/training", "minutes/test"} <= {
         key for row in stored.history.values() for key in row
     }
