@@ -138,6 +138,7 @@ class RemoteLauncher(DispatchingLauncher):
         home, ledger = launchers_home(), self._ledger
         with without_collections():
             from launchers.job import new_launch_id
+            from launchers.lifecycle.opening import close_if_done
             from launchers.lifecycle.reconnect import claimed
             from launchers.lifecycle.scheduler import Scheduler
             from launchers.lifecycle.stops import counted_stops
@@ -169,6 +170,7 @@ class RemoteLauncher(DispatchingLauncher):
         """The jobs of a sweep in one launch: each is composed, checked and packed when a machine is free for it."""
         from launchers.job import new_launch_id
         from launchers.ledger import launchers_home
+        from launchers.lifecycle.opening import close_if_done
         from launchers.lifecycle.reconnect import claimed
         from launchers.lifecycle.scheduler import Scheduler
         from launchers.lifecycle.stops import counted_stops
@@ -298,6 +300,8 @@ class RemoteLauncher(DispatchingLauncher):
     def _context(
         self, launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger
     ) -> LaunchContext:
+        from launchers.lifecycle.opening import open_context
+
         return open_context(launch, settings, timing, home, ledger)
 
     def _dry_run(self, job: ComposedJob) -> JobReturn:
@@ -349,42 +353,6 @@ class RemoteLauncher(DispatchingLauncher):
             note = f"{error} These are the list prices of {prices.dated} ({prices.source}); whether a card is free is not known."
             return make_plan(need_of(settings), list(prices.offers), expected), None, note
         return plan_for(context, expected), balance_of(context), ""
-
-
-def open_context(launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger) -> LaunchContext:
-    """The surroundings of a launch, with the real provider, clock and keys.
-
-    Raises:
-        CredentialError: its machines were rented with another key.
-    """
-    from launchers.capacity import capacity_for
-    from launchers.lifecycle.context import LaunchContext
-    from launchers.lifecycle.launch_keys import check_account, keys_of
-    from launchers.providers import open_provider
-    from launchers.providers.base import DirectSsh
-    from launchers.transport.keys import NO_KEYS
-
-    provider = open_provider(settings.name, settings.api_url)
-    check_account(ledger, launch, provider)
-    keys = keys_of(ledger, launch, home) if isinstance(provider, DirectSsh) else NO_KEYS
-    return LaunchContext(launch, provider, ledger, settings, timing, home, keys, capacity_for(provider))
-
-
-def close_if_done(ledger: Ledger, launch: str) -> None:
-    """A launch whose jobs have all ended and whose machines are all gone needs no client any more."""
-    from launchers.job import Billing
-    from launchers.ledger import launchers_home
-    from launchers.lifecycle.launch_keys import retire
-    from launchers.snapshot import forget_all_but
-
-    done = all(job.state.ended for job in ledger.jobs(launch))
-    if done and all(machine.billing is Billing.gone for machine in ledger.machines(launch)):
-        retire(ledger, launch, launchers_home())
-        ledger.close_launch(launch, _now())
-        # The tree of this one stays, until another launch ends: the next one packs what has changed since.
-        needed = [launch, *ledger.launches(only_open=True)]
-        wanted = {job.spec.snapshot for name in needed for job in ledger.jobs(name)}
-        forget_all_but(wanted, launchers_home())
 
 
 def _raise_if_still_billed(scheduler: Scheduler) -> None:

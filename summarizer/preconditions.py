@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 
 from summarizer.config import Task
 from summarizer.errors import ConfigError
-from summarizer.objective import VALIDATION, direction_of
+from summarizer.metric_names import VALIDATION
+from summarizer.objective import direction_of
 
 SPLITS = ("train", "validation", "test")
 PACKAGES = {  # setting -> (module, distribution and extra of the same name in summarizer[...])

@@ -117,3 +117,13 @@ def test_the_launchers_name_no_package_that_only_the_app_uses():
             if isinstance(node, ast.Constant) and node.value in ("torch", "torchvision", "torchaudio", "triton"):
                 found.append(f"{path}:{node.lineno} {node.value}")
     assert found == []
+
+
+def test_no_file_is_longer_than_a_reader_holds():
+    long = [
+        f"{path}: {count}"
+        for folder in ("launchers", "summarizer", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        if (count := len(path.read_text().splitlines())) > 400
+    ]
+    assert long == []

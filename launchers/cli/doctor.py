@@ -20,7 +20,7 @@ from launchers.ledger import Ledger, launchers_home
 from launchers.lifecycle.launch_keys import remove_from_disk, remove_leftovers
 from launchers.providers import open_provider, sign_up
 from launchers.providers.base import DirectSsh, KnowsBalance
-from launchers.registry import broken, descriptors, markets
+from launchers.registry import broken, descriptors, names
 from launchers.secrecy import scrub
 
 PACKAGES = ("hydra-core", "paramiko", "rich")
@@ -28,7 +28,7 @@ PACKAGES = ("hydra-core", "paramiko", "rich")
 
 def doctor(options: argparse.Namespace) -> int:
     """Exit code 0 if the chosen provider is ready; without a choice, if any is and no account with a key has a problem."""
-    chosen = (options.provider,) if options.provider else markets()
+    chosen = (options.provider,) if options.provider else names()
     home = launchers_home()
     here = [
         _check("python", lambda: ".".join(map(str, sys.version_info[:3]))),

@@ -14,9 +14,9 @@ from launchers.cli.tables import print_json, print_lines, show
 from launchers.errors import MendInput, StillBilled
 from launchers.formats import count, short_id, size
 from launchers.job import Billing, JobState
-from launchers.launcher import close_if_done
 from launchers.ledger import JobRecord, Ledger, launchers_home
 from launchers.lifecycle.attach import attach as attach_to
+from launchers.lifecycle.opening import close_if_done
 from launchers.lifecycle.reconnect import claimed
 from launchers.lifecycle.stops import counted_stops
 from launchers.transport import sync

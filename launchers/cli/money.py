@@ -19,9 +19,9 @@ from launchers.clock import WallClock, pauses
 from launchers.errors import CredentialError, LaunchError, MendInput, StillBilled
 from launchers.formats import count, short_id, short_label
 from launchers.job import Billing, JobState, MachineStatus, is_our_label
-from launchers.launcher import close_if_done
 from launchers.ledger import SETTLE_S, Ledger, MachineRecord
 from launchers.lifecycle.ended import settle_proven
+from launchers.lifecycle.opening import close_if_done
 from launchers.lifecycle.release import confirm_gone, lease_end, release, still_billed
 from launchers.providers import open_provider, stop_command
 from launchers.providers.base import Provider

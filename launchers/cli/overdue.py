@@ -14,8 +14,8 @@ from dataclasses import replace
 from launchers.cli.reopen import context_of, deadline_of, is_attended
 from launchers.errors import LaunchError, MendInput
 from launchers.job import Billing
-from launchers.launcher import close_if_done
 from launchers.ledger import Ledger, MachineRecord, launchers_home
+from launchers.lifecycle.opening import close_if_done
 from launchers.lifecycle.reconnect import claimed
 from launchers.lifecycle.release import release, still_billed
 from launchers.providers.base import SelfDestruct

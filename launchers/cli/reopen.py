@@ -7,9 +7,9 @@ import time
 from launchers.capacity.base import Lease
 from launchers.errors import MendInput
 from launchers.job import Billing, JobSpec, JobState
-from launchers.launcher import open_context
 from launchers.ledger import JobRecord, Ledger, MachineRecord, launchers_home
 from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.opening import open_context
 from launchers.lifecycle.reconnect import claimed
 from launchers.lifecycle.task import Task
 from launchers.providers import descriptor

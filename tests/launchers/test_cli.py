@@ -250,7 +250,8 @@ def test_a_machine_without_a_key_to_look_for_it_is_named_as_billed(ledger: Ledge
 CLUSTER = """
 from launchers.errors import LaunchError
 from launchers.providers.base import SignUp
-from launchers.registry import Capacity, Charging, Descriptor
+from launchers.job import Charging
+from launchers.registry import Capacity, Descriptor
 from launchers.settings import RentalSettings
 
 class Cluster:
@@ -262,7 +263,7 @@ class Cluster:
 DESCRIPTOR = Descriptor(
     name="queue", title="Queue", settings=RentalSettings, open=lambda url: Cluster(),
     sign_up=lambda: SignUp("Queue", "own nodes", "-", "-", "-", "-", "none", "-"),
-    stop="scancel {instance}", capacity=Capacity.serverless, charging=Charging.job, key_variables=(),
+    stop="scancel {instance}", capacity=Capacity.serverless, charging=Charging.nothing, key_variables=(),
 )
 """
 
