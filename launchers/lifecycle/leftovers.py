@@ -29,6 +29,11 @@ class Leftovers:
         self.mistakes: list[Exception] = []
         self.still_billed: list[StillBilled] = []
 
+    @property
+    def has_local_trouble(self) -> bool:
+        """Whether a worker ended by this computer's disk or ledger, and not by a bug."""
+        return any(isinstance(mistake, OSError | sqlite3.Error) for mistake in self.mistakes)
+
     def note(self, error: StillBilled) -> None:
         with self._lock:
             self.still_billed.append(error)
@@ -77,15 +82,17 @@ class Leftovers:
                 continue
             if read_proof(record.spec) is not None:
                 continue  # only the ledger does not know yet
-            if in_time and not context.stopping.is_set():
+            if in_time and not context.stopping.is_set() and self.has_local_trouble:
                 self._leave_to_attach(context, record)
                 continue
+            note, state = "cancelled by the user", JobState.cancelled
+            if in_time and not context.stopping.is_set():
+                mistake = self.mistakes[-1]  # a bug, which `attach` would run into again
+                note, state = f"ended here by {type(mistake).__name__}: {mistake}", JobState.failed
             try:
-                context.ledger.job_ended(
-                    record.spec.id, JobState.cancelled, "cancelled by the user", context.clock.now()
-                )
+                context.ledger.job_ended(record.spec.id, state, note, context.clock.now())
             except (sqlite3.Error, OSError) as error:  # its machine costs money all the same
-                log.warning("job %s is cancelled; the ledger could not be written (%s).", record.spec.id, error)
+                log.warning("job %s is %s; the ledger could not be written (%s).", record.spec.id, state, error)
         for machine in context.ledger.machines(context.launch):
             if machine.billing is Billing.gone or machine.label in kept or (machine.unsettled and in_time):
                 continue

@@ -355,7 +355,7 @@ class Scheduler:
             if context.settings.detach or self._attached:
                 continue  # `attach` starts it
             is_stopped = context.stopping.is_set() or context.leaving.is_set()
-            if (self._leftovers.kept or self._leftovers.mistakes) and not is_stopped:
+            if (self._leftovers.kept or self._leftovers.has_local_trouble) and not is_stopped:
                 context.say(
                     task.job.id,
                     f"not started: `python -m launchers attach {context.launch}` starts it",

@@ -56,6 +56,7 @@ def test_a_package_is_installed_only_if_it_is_the_one_that_was_locked(
 def test_a_package_that_the_image_has_stays_its_own_with_what_it_brings(
     uv: str, tree: Path, package: str, is_there: bool, monkeypatch: pytest.MonkeyPatch
 ):
+    (tree / "uv.lock").unlink()  # uv itself leaves out what a package of a lock file brings
     monkeypatch.setattr(setup, "_uv", lambda base: uv)
     request = {"tree": str(tree), "python": None, "provided": {package: ["iniconfig=="]}}
     setup.prepare(str(tree / "root"), request)
