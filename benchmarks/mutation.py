@@ -54,7 +54,7 @@ MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "secrecy": (("secrecy.py",), ("test_secret_scan.py", "test_credentials.py")),
 }  # fmt: skip
 """Module -> its files, and the fast tests that touch it, the narrowest first."""
-SCHEDULES = "300"
+SCHEDULES = "100"
 """Schedules of faults for each fault of the lifecycle, the same ones for all."""
 
 SWAPPED: dict[type, type] = {
