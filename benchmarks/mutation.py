@@ -46,15 +46,15 @@ MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "reconnect": (("lifecycle/reconnect.py",), LIFECYCLE),
     "sync": (("transport/sync.py",), ("test_sync.py", *LIFECYCLE)),
     "logs": (("transport/logs.py",), ("test_logs.py", *LIFECYCLE)),
-    "watchdog": (("remote/watchdog.py",), ("test_watchdog.py",)),
+    "watchdog": (("remote/watchdog.py",), ("test_watchdog.py", "test_watchdog_acts.py")),
     "agent": (("remote/agent.py",), ("test_agent.py",)),
     "vast": (("providers/vast/mapping.py",), ("test_vast_mapping.py",)),
     "plan": (("plan.py",), ("test_plan.py", "test_dry_run.py", *LIFECYCLE)),
     "snapshot": (("snapshot.py",), ("test_snapshot.py",)),
-    "secrecy": (("secrecy.py",), ("test_secret_scan.py", "test_credentials.py")),
+    "secrecy": (("secrecy.py",), ("test_secret_scan.py", "test_snapshot.py", "test_credentials.py")),
 }  # fmt: skip
 """Module -> its files, and the fast tests that touch it, the narrowest first."""
-SCHEDULES = "300"
+SCHEDULES = "100"
 """Schedules of faults for each fault of the lifecycle, the same ones for all."""
 
 SWAPPED: dict[type, type] = {

@@ -157,6 +157,8 @@ class Jarvis:
             return
         with contextlib.suppress(NotThere):
             self._client.destroy(int(instance), region)
+        if row is not None:  # it was listed once: from here on it is gone when it is not
+            self._made.pop(instance, None)
 
     def list_mine(self) -> list[MachineStatus]:
         return [self._status_of(row) for row in self._client.list()]
