@@ -48,7 +48,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch, watchdog: ModuleType, ticks: list[A
 
 
 def test_a_machine_is_watched_once_however_many_leases_it_gets(watchdog: ModuleType, tmp_path: Path):
-    assert watchdog.lease(str(tmp_path), dict(TERMS)) == {"watching": True}
+    assert watchdog.lease(str(tmp_path), SimpleNamespace(**TERMS)).made
     note, deadline = tmp_path / "watchdog.json", time.monotonic() + 20
     watcher = None
     while watcher is None and time.monotonic() < deadline:
@@ -58,7 +58,7 @@ def test_a_machine_is_watched_once_however_many_leases_it_gets(watchdog: ModuleT
     assert watcher is not None
     try:
         assert os.getsid(watcher) not in (os.getsid(0), watcher)  # the end of ssh's session does not end it
-        assert watchdog.lease(str(tmp_path), TERMS | {"seconds": 5000}) == {"watching": watcher}
+        assert not watchdog.lease(str(tmp_path), SimpleNamespace(**TERMS | {"seconds": 5000})).made
         assert json.loads((tmp_path / "lease.json").read_text())["ends"] == pytest.approx(time.time() + 5000, abs=60)
     finally:
         os.kill(watcher, signal.SIGKILL)
@@ -69,7 +69,7 @@ def test_a_watcher_that_died_is_replaced(watchdog: ModuleType, tmp_path: Path, m
     forks: list[int] = []
     monkeypatch.setattr(watchdog.os, "fork", lambda: forks.append(1) or 12345)
     monkeypatch.setattr(watchdog.os, "waitpid", lambda pid, flags: forks.append(pid))
-    assert watchdog.lease(str(tmp_path), dict(TERMS)) == {"watching": True}
+    assert watchdog.lease(str(tmp_path), SimpleNamespace(**TERMS)).made
     assert forks == [1, 12345]
 
 
