@@ -53,4 +53,4 @@ def test_an_unreachable_provider_is_asked_once(descent: Run, tmp_path: Path, pro
     )  # fmt: skip
     assert done.returncode == 1
     assert "does not answer" in done.stderr
-    assert "Trying again" not in done.stdout + done.stderr
+    assert "Retrying for up to" not in done.stdout + done.stderr

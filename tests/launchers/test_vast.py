@@ -311,7 +311,7 @@ def test_dependencies_that_do_not_exist_are_told_after_two_machines(user_env: Us
 def test_ctrl_c_does_not_wait_for_a_market_that_does_not_answer(user_env: UserEnv):
     process = user_env.start("provider.api_url=http://127.0.0.1:9", "hydra.launcher.timing.retry_total=3600")
     assert process.stdout is not None
-    assert any("Trying again" in line for line in process.stdout)
+    assert any("Retrying for up to" in line for line in process.stdout)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
