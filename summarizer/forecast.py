@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from summarizer.cards import peak_flops
+from summarizer.hardware import world_size_of
 from summarizer.metric_names import TOKENS_PER_SECOND
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def hours(config: DictConfig) -> float | None:
     rate = own_rate(config) or known_rate(config.model.name, config.hardware.gpu)
     if documents is None or tokens_each is None or rate is None:
         return None
-    rate *= config.trainer.devices * config.hardware.nodes
+    rate *= world_size_of(config)
     base = known_rate("t5_base", MEASURED_ON)
     assert base is not None
     summaries = SUMMARIES_A_SECOND * rate / base
@@ -113,6 +114,10 @@ def _rate_of(folder: Path, config: DictConfig) -> float | None:
             return None
         then = OmegaConf.load(folder / "config.yaml")
         same = (then.model.name, then.hardware.gpu) == (config.model.name, config.hardware.gpu)
-        return read("metrics.json")[TOKENS_PER_SECOND] / (then.trainer.devices * then.hardware.nodes) if same else None
+        return (
+            read("metrics.json")[TOKENS_PER_SECOND] / (then.trainer.devices * then.hardware.get("nodes", 1))
+            if same
+            else None
+        )
     except (OSError, ValueError, KeyError, AttributeError):
         return None  # a folder of another layout says nothing

@@ -135,7 +135,7 @@ def test_bertscore_without_its_package_says_how_to_get_it(monkeypatch: pytest.Mo
 def job_config():
     names = {group: SimpleNamespace(name=name) for group, name in (("data", "debsum"), ("scheduler", "linear"))}
     return SimpleNamespace(
-        model=SimpleNamespace(name="tiny", pretrained=False), hardware=SimpleNamespace(name="cpu", precision="32-true"),
+        model=SimpleNamespace(name="tiny", pretrained=False), hardware=SimpleNamespace(name="cpu", precision="32-true", nodes=1),
         trainer=SimpleNamespace(batch_size=16, devices=1, max_epochs=4), optim=SimpleNamespace(lr=0.0015), seed=0,
         evaluation=SimpleNamespace(splits=["test"]), **names,
     )  # fmt: skip
