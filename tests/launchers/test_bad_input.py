@@ -134,11 +134,11 @@ def test_a_foreign_machine_is_never_touched_whatever_its_label(user_env: UserEnv
 
 
 def test_two_clients_cannot_attend_to_one_launch(user_env: UserEnv):
-    process = user_env.start("steps=30", "seconds_per_step=0.1")
+    process = user_env.start("steps=200", "seconds_per_step=0.1")
     user_env.wait_for_step(2)
     second = user_env.launchers("attach", user_env.launch)
     assert second.returncode == 1
-    assert "Another client on this machine already attends" in second.stderr
+    assert "Another client on this computer is already attached" in second.stderr
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
 

@@ -93,7 +93,7 @@ def test_a_mistake_of_ours_before_a_job_has_begun_leaves_no_machine_and_no_job_t
     assert {row["state"] for row in rows} == {"failed"}
 
 
-@pytest.mark.parametrize("step", ["read", "job_status"])
+@pytest.mark.parametrize("step", ["read_many", "job_status"])
 def test_a_mistake_of_ours_keeps_machines_with_results_and_names_them_until_attach_has_fetched(
     user_env: UserEnv, step: str
 ):
