@@ -49,12 +49,21 @@ class Seq2SeqCollator:
     """For encoder-decoders: input_ids [B, S], attention_mask [B, S], labels [B, T] with -100 where padded.
 
     Args:
-        multiple: widths are rounded up to it, which gives compiled kernels few shapes.
+        multiple: widths are rounded up to it, which gives compiled kernels and recorded steps few shapes.
+        target_multiple: likewise, of labels; None: the same.
         global_first_token: also give global_attention_mask [B, S] with the first token global, as LED wants for summaries.
     """
 
-    def __init__(self, pad_token_id: int, multiple: int = 1, *, global_first_token: bool = False) -> None:
+    def __init__(
+        self,
+        pad_token_id: int,
+        multiple: int = 1,
+        *,
+        target_multiple: int | None = None,
+        global_first_token: bool = False,
+    ) -> None:
         self.pad_token_id, self.multiple, self.global_first_token = pad_token_id, multiple, global_first_token
+        self.target_multiple = target_multiple or multiple
 
     def __call__(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         sources, targets = zip(*pairs, strict=True)
@@ -65,7 +74,7 @@ class Seq2SeqCollator:
         batch = {
             "input_ids": input_ids,
             "attention_mask": mask,
-            "labels": padded(targets, IGNORED, multiple=self.multiple),
+            "labels": padded(targets, IGNORED, multiple=self.target_multiple),
         }
         if self.global_first_token:
             batch["global_attention_mask"] = torch.zeros_like(mask).index_fill_(1, torch.tensor(0), 1)

@@ -9,7 +9,7 @@ the encoder's outputs lie packed and are read by all beams of a document togethe
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -65,27 +65,28 @@ def before_cache(x: Tensor, layer: StepLayer, style: Style, numerics: Numerics) 
 
 
 def through_cache(
-    qkv: Tensor, keys: Tensor, values: Tensor, position: Tensor, mask: Tensor, style: Style
+    query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, position: Tensor, mask: Tensor, heads: int,
+    scale: float | None,
 ) -> Tensor:  # fmt: skip
     """[M, H * D]: write this token's keys and values, attend to the beam's own past.
 
     Stays outside of compiled code, which would copy the caches to write to them, and be compiled anew for each extent.
 
     Args:
+        query, key, value: [M, H * D], of this token.
         keys, values: [B, L, K, H * D] caches of one layer.
         position: [1] int64 tokens before this one.
         mask: [B, H or 1, K, extent * K] added to the scores; extent <= L.
     """
     documents, _, beams, width = keys.shape
-    q, k, v = qkv.split(width, -1)
-    keys.index_copy_(1, position, k.reshape(documents, 1, beams, width))
-    values.index_copy_(1, position, v.reshape(documents, 1, beams, width))
-    shape = documents, mask.shape[-1], style.heads, width // style.heads
+    keys.index_copy_(1, position, key.reshape(documents, 1, beams, width))
+    values.index_copy_(1, position, value.reshape(documents, 1, beams, width))
+    shape = documents, mask.shape[-1], heads, width // heads
     past_keys, past_values = (
         cache[:, : mask.shape[-1] // beams].reshape(shape).transpose(1, 2) for cache in (keys, values)
     )
-    q = q.reshape(documents, beams, style.heads, -1).transpose(1, 2)
-    mixed = F.scaled_dot_product_attention(q, past_keys, past_values, mask, scale=style.scale)
+    query = query.reshape(documents, beams, heads, -1).transpose(1, 2)
+    mixed = F.scaled_dot_product_attention(query, past_keys, past_values, mask, scale=scale)
     return mixed.transpose(1, 2).reshape(documents * beams, width)
 
 
@@ -130,48 +131,82 @@ def step_weights(anatomy: Anatomy, numerics: Numerics, tokens: int) -> Weights:
     return Weights(anatomy, layers, _fused((anatomy.head,), numerics.compute), bias)
 
 
-class Cache:
-    """Everything of fixed size and place that steps read and write, for one number of documents."""
+class History:
+    """What the beams of each document have written, as a decoder's layers see it: everything keeps its size and place."""
+
+    def __init__(
+        self, layers: int, documents: int, beams: int, tokens: int, width: int, *, dtype: torch.dtype, device: torch.device
+    ) -> None:  # fmt: skip
+        shape = (documents, tokens, beams, width)
+        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(layers)]
+        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(layers)]
+        self.ancestry = torch.zeros(documents, beams, tokens, device=device, dtype=torch.int64)
+        self.position = torch.zeros(1, device=device, dtype=torch.int64)
+        """Tokens before the one that is next."""
+        self.documents, self.beams, self.tokens = documents, beams, tokens
+
+    def reset(self) -> None:
+        self.position.zero_()
+        self.ancestry.zero_()
+
+    def seen(self, extent: int) -> Tensor:
+        """[B, 1, K, extent * K]: which of the first `extent` cached tokens each beam has behind it, this one included."""
+        device, beams = self.position.device, self.beams
+        writers = torch.arange(beams, device=device)
+        self.ancestry.index_copy_(2, self.position, writers.view(1, beams, 1).expand(self.documents, -1, 1))
+        at = torch.arange(extent, device=device)
+        seen = (self.ancestry[:, :, :extent, None] == writers) & (at <= self.position)[:, None]
+        return seen.view(self.documents, 1, beams, extent * beams)
+
+    def advance(self, parents: Tensor) -> None:
+        """Go on to the next token, with the beam [B, K] that each one continues."""
+        if self.beams > 1:
+            self.ancestry.copy_(self.ancestry.gather(1, parents[:, :, None].expand(-1, -1, self.tokens)))
+        self.position.add_(1)
+
+    def take_over(self, other: Self, kept: list[int]) -> None:
+        """Continue the documents `kept` of a larger history in the slots of this one; further slots repeat the last."""
+        rows = torch.tensor(filled(kept, self.documents), device=self.position.device)
+        for mine, theirs in zip(self.keys + self.values, other.keys + other.values, strict=True):
+            mine.copy_(theirs[rows])
+        self.ancestry.copy_(other.ancestry[rows])
+        self.position.copy_(other.position)
+
+
+def filled(kept: list[int], slots: int) -> list[int]:
+    return kept + [kept[-1]] * (slots - len(kept))
+
+
+class Cache(History):
+    """With the encoder's outputs of packed documents."""
 
     def __init__(
         self, weights: Weights, documents: int, beams: int, tokens: int, memory_rows: int, numerics: Numerics
     ) -> None:
         device, style, dtype = weights.head.weight.device, weights.anatomy.decoder.style, numerics.compute
         width = weights.layers[0].query_key_value.weight.shape[0] // 3
-        shape = (documents, tokens, beams, width)
-        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in weights.layers]
-        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in weights.layers]
+        super().__init__(len(weights.layers), documents, beams, tokens, width, dtype=dtype, device=device)
         split = (memory_rows, 2, style.heads, width // style.heads)
         self.memory = [torch.zeros(split, device=device, dtype=dtype) for _ in weights.layers]
         self.memory_offsets = torch.zeros(documents + 1, device=device, dtype=torch.int32)
         offsets = torch.arange(documents + 1, device=device, dtype=torch.int32) * beams
         self.spans = spans_of(offsets, beams, documents * beams, numerics.backend)
-        self.ancestry = torch.zeros(documents, beams, tokens, device=device, dtype=torch.int64)
-        self.position = torch.zeros(1, device=device, dtype=torch.int64)
-        self.documents, self.beams, self.tokens = documents, beams, tokens
 
     def remember(self, weights: Weights, encoded: Tensor, offsets: Tensor) -> None:
         """Take the encoder's outputs [S, d], document i being offsets[i]:offsets[i + 1], for the documents to come."""
         for layer, memory in zip(weights.layers, self.memory, strict=True):
             memory[: encoded.shape[0]] = linear(encoded, layer.cross_key_value).view(-1, *memory.shape[1:])
         self.memory_offsets.copy_(offsets)
-        self.position.zero_()
-        self.ancestry.zero_()
 
-    def take_over(self, other: Cache, kept: list[int]) -> None:
-        """Continue the documents `kept` of a larger cache in this one's slots; further slots repeat the last."""
-        kept = kept + [kept[-1]] * (self.documents - len(kept))
-        rows = torch.tensor(kept, device=self.position.device)
+    def take_over(self, other: Self, kept: list[int]) -> None:
+        super().take_over(other, kept)
+        kept = filled(kept, self.documents)
         ends = other.memory_offsets.tolist()
-        source = torch.cat([torch.arange(ends[i], ends[i + 1]) for i in kept]).to(rows.device)
+        source = torch.cat([torch.arange(ends[i], ends[i + 1]) for i in kept]).to(self.position.device)
         lengths = torch.tensor([ends[i + 1] - ends[i] for i in kept])
         self.memory_offsets[1:] = lengths.cumsum(0).to(self.memory_offsets)
         for mine, theirs in zip(self.memory, other.memory, strict=True):
             mine[: len(source)] = theirs[source]
-        for mine, theirs in zip(self.keys + self.values, other.keys + other.values, strict=True):
-            mine.copy_(theirs[rows])
-        self.ancestry.copy_(other.ancestry[rows])
-        self.position.copy_(other.position)
 
 
 class Step:
@@ -200,7 +235,9 @@ class Step:
         spans, memory_spans = cache.spans, Spans(cache.memory_offsets, longest_source)
         for i, layer in enumerate(weights.layers):
             qkv = self.before_cache(x, layer, stack.style, numerics)
-            mixed = through_cache(qkv, cache.keys[i], cache.values[i], cache.position, mask, stack.style)
+            query, key, value = qkv.chunk(3, -1)
+            past = cache.keys[i], cache.values[i], cache.position
+            mixed = through_cache(query, key, value, *past, mask, stack.style.heads, stack.style.scale)
             x = self.after_cache(x, mixed, layer, stack.style, numerics, cache.memory[i], spans, memory_spans)
         x = self.exit(x, stack.final_norm, 0.0, stack.style, numerics, None, None)
         x = x if weights.anatomy.head_scale == 1.0 else x * weights.anatomy.head_scale
@@ -209,14 +246,9 @@ class Step:
     @staticmethod
     def _mask(weights: Weights, cache: Cache, extent: int) -> Tensor:
         """[B, H or 1, K, extent * K] to add to the scores: T5's bias, and minus infinity where another beam wrote."""
-        device, beams = cache.position.device, cache.beams
-        writers = torch.arange(beams, device=device)
-        cache.ancestry.index_copy_(2, cache.position, writers.view(1, beams, 1).expand(cache.documents, -1, 1))
-        at = torch.arange(extent, device=device)
-        seen = (cache.ancestry[:, :, :extent, None] == writers) & (at <= cache.position)[:, None]
-        seen = seen.view(cache.documents, 1, beams, extent * beams)
-        bias = torch.zeros((), device=device)
+        seen = cache.seen(extent)
+        bias = torch.zeros((), device=seen.device)
         if weights.distance_bias is not None:
-            back = (cache.position - at).clamp(min=0)
-            bias = weights.distance_bias[:, back].repeat_interleave(beams, 1)[None, :, None, :]
+            back = (cache.position - torch.arange(extent, device=seen.device)).clamp(min=0)
+            bias = weights.distance_bias[:, back].repeat_interleave(cache.beams, 1)[None, :, None, :]
         return torch.where(seen, bias, float("-inf"))

@@ -1,4 +1,4 @@
-"""Summaries of many documents by beam search over a packed encoder: the tokens of generate(), several times sooner.
+"""Summaries of many documents by beam search with memory of fixed size: the tokens of generate(), several times sooner.
 
 Documents are taken longest first, as many as there are slots. When half of them are done, the rest moves into half the
 slots. On CUDA a step is one graph, recorded for each number of slots and of cached tokens looked at.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from torch import Tensor
 from summarizer.packing.anatomy import anatomy_of, packing_obstacle
 from summarizer.packing.beam_search import SearchSettings, SearchState, search_obstacle, search_settings
 from summarizer.packing.collate import offsets_of, positions_of
-from summarizer.packing.decoding import Cache, Step, Weights, step_weights
-from summarizer.packing.layers import Numerics
+from summarizer.packing.copy_decoding import CopyDecoder, copies
+from summarizer.packing.decoding import Cache, Step, step_weights
 from summarizer.packing.seq2seq import PackedSeq2Seq
 
 log = logging.getLogger(__name__)
@@ -30,21 +30,80 @@ FEWEST_SLOTS = 8  # below, half the slots are not worth another recording
 
 def generation_obstacle(model: Any, options: Any) -> str | None:
     """Why generate() has to do this search, as the end of a sentence; None when `PackedGenerator` can."""
-    return packing_obstacle(model) or search_obstacle(options)
+    obstacle = None if copies(model) else packing_obstacle(model)
+    return obstacle or search_obstacle(options)
+
+
+class Decoder(Protocol):
+    """What a search needs of a model: memory for documents and beams, and the logits of the next token."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def cache(self, documents: int) -> Any:
+        """A `History` for so many documents."""
+
+    def remember(self, cache: Any, sources: Sequence[np.ndarray]) -> None:
+        """Encode documents, at most as many as the cache is for."""
+
+    def logits(self, cache: Any, state: SearchState, extent: int) -> Tensor:
+        """[B * K, V] float32 of the next token; of the cached tokens the first `extent` are looked at."""
+
+
+class PackedDecoder:
+    """An encoder-decoder that packs, whose documents are encoded end to end.
+
+    Args: as of `PackedGenerator`.
+    """
+
+    def __init__(
+        self, model: Any, settings: SearchSettings, longest_source: int, compute: torch.dtype | None, compiled: bool
+    ) -> None:
+        self.model, self.settings, self.longest_source = model, settings, longest_source
+        anatomy = anatomy_of(model)
+        weight = anatomy.head.weight
+        self.device = weight.device
+        self.run = PackedSeq2Seq(model)
+        self.compute = weight.dtype if compute is None else compute
+        with torch.no_grad():
+            with torch.autocast(self.device.type, self.compute, enabled=self.compute != weight.dtype):
+                self.numerics = self.run.numerics(anatomy, self.device)
+            # the residual stream of a step is narrow: it keeps the type of the whole model's
+            self.weights = step_weights(anatomy, self.numerics, settings.max_new_tokens)
+        self.functions = Step(compiled)
+
+    def cache(self, documents: int) -> Cache:
+        settings, rows = self.settings, documents * self.longest_source
+        return Cache(self.weights, documents, settings.beams, settings.max_new_tokens, rows, self.numerics)
+
+    def remember(self, cache: Cache, sources: Sequence[np.ndarray]) -> None:
+        """A slot without a document is empty."""
+        lengths = np.array([len(source) for source in sources])
+        assert lengths.max() <= self.longest_source, "a document is longer than said"
+        empty = np.zeros(cache.documents - len(lengths), dtype=np.int64)
+        offsets = offsets_of(np.concatenate([lengths, empty])).to(self.device)
+        pack = {
+            "source_ids": torch.from_numpy(np.concatenate(sources).astype(np.int64)).to(self.device),
+            "source_positions": positions_of(lengths).to(self.device),
+            "source_offsets": offsets,
+            "longest_source": self.longest_source,
+        }
+        weight = self.model.lm_head.weight
+        with torch.autocast(self.device.type, self.compute, enabled=self.compute != weight.dtype):
+            encoded = self.run.encode(pack)
+        cache.remember(self.weights, encoded, offsets)
+
+    def logits(self, cache: Cache, state: SearchState, extent: int) -> Tensor:
+        return self.functions.logits(self.weights, self.numerics, cache, state.last, extent, self.longest_source)
 
 
 class Session:
     """Fixed memory for the search over one number of documents, and its recorded steps."""
 
-    def __init__(
-        self, weights: Weights, numerics: Numerics, settings: SearchSettings, documents: int, memory_rows: int,
-        longest: int, functions: Step, recorded: bool,
-    ) -> None:  # fmt: skip
-        self.weights, self.numerics, self.settings, self.longest = weights, numerics, settings, longest
-        self.functions = functions
-        device = weights.head.weight.device
-        self.cache = Cache(weights, documents, settings.beams, settings.max_new_tokens, memory_rows, numerics)
-        self.state = SearchState(settings, documents, device)
+    def __init__(self, decoder: Decoder, settings: SearchSettings, documents: int, recorded: bool) -> None:
+        self.decoder, self.settings = decoder, settings
+        self.cache = decoder.cache(documents)
+        self.state = SearchState(settings, documents, decoder.device)
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         if recorded:
             for extent in sorted({self.extent_of(token) for token in range(settings.max_new_tokens)}):
@@ -55,12 +114,7 @@ class Session:
         return min(self.settings.max_new_tokens, (token // EXTENT_STEP + 1) * EXTENT_STEP)
 
     def _step(self, extent: int) -> None:
-        state, cache = self.state, self.cache
-        logits = self.functions.logits(self.weights, self.numerics, cache, state.last, extent, self.longest)
-        parents = state.advance(logits)
-        if self.settings.beams > 1:
-            cache.ancestry.copy_(cache.ancestry.gather(1, parents[:, :, None].expand(-1, -1, cache.tokens)))
-        cache.position.add_(1)
+        self.cache.advance(self.state.advance(self.decoder.logits(self.cache, self.state, extent)))
 
     def _record(self, extent: int) -> None:
         side = torch.cuda.Stream()
@@ -79,8 +133,7 @@ class Session:
 
     def reset(self) -> None:
         self.state.reset()
-        self.cache.position.zero_()
-        self.cache.ancestry.zero_()
+        self.cache.reset()
 
     def step(self, token: int) -> None:
         extent = self.extent_of(token)
@@ -91,7 +144,7 @@ class Session:
 
 
 class PackedGenerator:
-    """Beam or greedy search by an encoder-decoder that packs.
+    """Beam or greedy search by an encoder-decoder that packs, or by a copy transformer.
 
     Args:
         model: transformers' model, in eval mode, on its device.
@@ -99,7 +152,7 @@ class PackedGenerator:
         slots: documents searched over at a time, at most.
         longest_source: tokens of the longest document to come.
         compute: type of products; None takes the parameters'.
-        compiled, recorded: compile the layers, replay steps as CUDA graphs; None does both on CUDA.
+        compiled, recorded: compile the layers (of one that packs), replay steps as CUDA graphs; None does both on CUDA.
     """
 
     def __init__(
@@ -109,20 +162,16 @@ class PackedGenerator:
         obstacle = generation_obstacle(model, options)
         assert obstacle is None, f"not a search to pack: {obstacle}"
         assert not model.training, "dropout is for training"
-        self.model, self.settings = model, search_settings(options)
-        self.slots, self.longest_source = slots, longest_source
-        anatomy = anatomy_of(model)
-        self.device = anatomy.head.weight.device
-        self.on_cuda = self.device.type == "cuda"
-        compiled, self.recorded = (self.on_cuda if wanted is None else wanted for wanted in (compiled, recorded))
-        self.run = PackedSeq2Seq(model)
-        self.compute = anatomy.head.weight.dtype if compute is None else compute
-        with torch.no_grad():
-            with torch.autocast(self.device.type, self.compute, enabled=self.compute != anatomy.head.weight.dtype):
-                self.numerics = self.run.numerics(anatomy, self.device)
-            # the residual stream of a step is narrow: it keeps the type of the whole model's
-            self.weights = step_weights(anatomy, self.numerics, self.settings.max_new_tokens)
-        self.functions = Step(bool(compiled))
+        self.settings, self.slots = search_settings(options), slots
+        device = next(model.parameters()).device
+        compiled, self.recorded = (
+            device.type == "cuda" if wanted is None else wanted for wanted in (compiled, recorded)
+        )
+        self.decoder: Decoder
+        if copies(model):
+            self.decoder = CopyDecoder(model, self.settings, longest_source, compute)
+        else:
+            self.decoder = PackedDecoder(model, self.settings, longest_source, compute, bool(compiled))
         self._sessions: dict[int, Session] = {}
 
     def summarize(
@@ -159,39 +208,14 @@ class PackedGenerator:
 
     def _session(self, documents: int) -> Session:
         if documents not in self._sessions:
-            rows = documents * self.longest_source
-            self._sessions[documents] = Session(
-                self.weights,
-                self.numerics,
-                self.settings,
-                documents,
-                rows,
-                self.longest_source,
-                self.functions,
-                self.recorded,
-            )
+            self._sessions[documents] = Session(self.decoder, self.settings, documents, self.recorded)
         return self._sessions[documents]
-
-    def _encoded(self, sources: Sequence[np.ndarray], slots: int) -> tuple[Tensor, Tensor]:
-        """Outputs [S, d] of the encoder, and offsets [slots + 1], the slots without a document being empty."""
-        lengths = np.array([len(source) for source in sources])
-        assert lengths.max() <= self.longest_source, "a document is longer than said"
-        offsets = offsets_of(np.concatenate([lengths, np.zeros(slots - len(lengths), dtype=np.int64)])).to(self.device)
-        pack = {
-            "source_ids": torch.from_numpy(np.concatenate(sources).astype(np.int64)).to(self.device),
-            "source_positions": positions_of(lengths).to(self.device),
-            "source_offsets": offsets,
-            "longest_source": self.longest_source,
-        }
-        parameter = self.model.lm_head.weight
-        with torch.autocast(self.device.type, self.compute, enabled=self.compute != parameter.dtype):
-            return self.run.encode(pack), offsets
 
     def _search(self, sources: Sequence[np.ndarray]) -> list[list[list[int]]]:
         # recorded steps want few sizes; elsewhere a session is made to measure and forgotten
         session = self._session(self.slots if self.recorded else len(sources))
         session.reset()
-        session.cache.remember(self.weights, *self._encoded(sources, session.state.documents))
+        self.decoder.remember(session.cache, sources)
         session.state.open[len(sources) :] = False
         found: list[list[list[int]]] = [[] for _ in sources]
         inside = list(range(len(sources)))  # the document in each slot

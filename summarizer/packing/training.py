@@ -12,7 +12,7 @@ from torch import Tensor
 from summarizer.packing.anatomy import packing_obstacle, start_token
 from summarizer.packing.causal import PackedCausal, causal_packing_obstacle
 from summarizer.packing.collate import PackedCausalCollator, PackedSeq2SeqCollator
-from summarizer.packing.graphs import GraphedLoss
+from summarizer.packing.graphs import Loss, RecordedLoss
 from summarizer.packing.planning import PackBudget, choose_budget
 from summarizer.packing.seq2seq import PackedSeq2Seq
 
@@ -81,7 +81,6 @@ class PackedLoss:
     ) -> None:  # fmt: skip
         self.label_smoothing = label_smoothing
         self.causal = None if model.config.is_encoder_decoder else PackedCausal(model)
-        self.graphed: GraphedLoss | None = None
         if self.causal is None:
             self.run = PackedSeq2Seq(
                 model,
@@ -90,24 +89,16 @@ class PackedLoss:
                 residual_dtype=residual_dtype,
                 checkpoint_layers=checkpoint_layers,
             )
+            self.seeded: Loss = self._seeded
             if recorded:
-                self.graphed = GraphedLoss(self.run, label_smoothing=label_smoothing, compute=compute)
+                self.seeded = RecordedLoss(self._seeded, list(model.parameters()), compute=compute)
 
     def __call__(self, pack: dict[str, Any]) -> Tensor:
         """A float32 scalar to call backward on."""
         if self.causal is not None:
             return self.causal.loss(pack, self.label_smoothing)
         seed = int(torch.randint(-(2**31), 2**31 - 1, ()))
-        if self.graphed is not None:
-            try:
-                return self.graphed(pack, seed)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                if self.graphed.replay is not None:
-                    raise  # it has worked before: not a matter of recording
-                reason = " ".join(str(error).split())[:200]
-                log.warning("steps are not recorded as a CUDA graph, which is slower: %s", reason)
-                self.graphed = None
-        number = torch.full((), seed, dtype=torch.int32, device=pack["labels"].device)
-        return self.run.loss(pack, self.label_smoothing, number)
+        return self.seeded(pack | {"seed": torch.full((), seed, dtype=torch.int32, device=pack["labels"].device)})
+
+    def _seeded(self, pack: dict[str, Any]) -> Tensor:
+        return self.run.loss(pack, self.label_smoothing, pack["seed"])

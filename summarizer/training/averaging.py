@@ -27,10 +27,11 @@ class AveragedWeights(Callback):
         self.decay = decay
         self.average: dict[str, Tensor] | None = None
         self._trained: list[Tensor] | None = None
+        self._pairs: list[tuple[Tensor, Tensor]] | None = None
         self._updated_at = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._updated_at = trainer.global_step
+        self._updated_at, self._pairs = trainer.global_step, None
         if self.average is not None:  # read from a checkpoint before the strategy had moved the weights
             of = trained_weights(pl_module)
             self.average = {name: average.to(of[name].device) for name, average in self.average.items()}
@@ -42,14 +43,17 @@ class AveragedWeights(Callback):
         if trainer.global_step == self._updated_at:
             return
         self._updated_at = trainer.global_step
-        weights = trained_weights(pl_module)
         if self.average is None:
-            self.average = {name: weight.to(torch.float32, copy=True) for name, weight in weights.items()}
+            self.average = {
+                name: weight.to(torch.float32, copy=True) for name, weight in trained_weights(pl_module).items()
+            }
             return
+        if self._pairs is None:  # looked up once: a step of a small model takes no longer than the look-up of its names
+            weights = trained_weights(pl_module)
+            self._pairs = [(average, weights[name]) for name, average in self.average.items()]
+        averages, trained = zip(*self._pairs, strict=True)
         # all weights in a few launches
-        torch._foreach_lerp_(
-            list(self.average.values()), [weights[name].float() for name in self.average], 1 - self.decay
-        )
+        torch._foreach_lerp_(averages, [weight.float() for weight in trained], 1 - self.decay)
 
     @torch.no_grad()
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -96,6 +96,8 @@ def plan_schedule(batches_per_epoch: int, batch_documents: float, epochs: int, c
 def collator_for(
     config: DictConfig, tokenizer: PreTrainedTokenizerBase, model: Any
 ) -> Seq2SeqCollator | CausalCollator:
+    if records(config, model):
+        return Seq2SeqCollator(tokenizer.pad_token_id, 32, target_multiple=16)
     multiple = 64 if config.hardware.compile else 1
     if config.hardware.accelerator == "cpu" and config.hardware.precision == "bf16-mixed":
         multiple = 4  # oneDNN makes a kernel for each shape it meets; compiled layers take any width
@@ -196,6 +198,7 @@ def fit(
     resume = ExactResume(key, found.seconds if found else 0.0)
     alone = config.hardware.accelerator == "cpu" and world_size == 1 and config.trainer.strategy != "fsdp"
     in_parts = alone and not packs and not config.hardware.compile and takes_parts(model)
+    recorded = not packs and records(config, model)
     module = SummarizationModule(
         model,
         config.optim,
@@ -203,15 +206,17 @@ def fit(
         schedule.total_steps,
         packing=packed_loss_settings(config) if packs else None,
         in_parts=in_parts,
+        recorded={"compute": compute_type(config), "frequent": 2} if recorded else None,
     )
-    if config.hardware.compile and not packs:
+    compiled = bool(config.hardware.compile) and not recorded
+    if compiled and not packs:
         compile_model(model)
     with quiet_lightning():
         trainer = build_trainer(
             run, config, schedule, validation, throughput, resume, loggers, strategy_for(config, packs)
         )
     stages = stages or Stages(None)
-    trainer.callbacks.append(StageMarks(stages, compiles=config.hardware.compile and (on_gpu or not packs)))
+    trainer.callbacks.append(StageMarks(stages, compiles=compiled and (on_gpu or not packs)))
     with quiet_lightning(), memory_errors():
         if found and found.stopped_early:
             set_up_device(trainer, module)
@@ -241,7 +246,9 @@ def choose_packing(
 ) -> Packing | None:
     """How training documents are packed; None where they are padded: on a CPU, a stream, or a model that cannot be packed."""
     device = torch.device({"cuda": "cuda", "mps": "mps"}.get(config.hardware.accelerator, "cpu"))
-    if rows_of(train) is None or not wants_packing(config.trainer.packing, model, device):
+    if rows_of(train) is None or (config.trainer.packing == "auto" and records(config, model)):
+        return None
+    if not wants_packing(config.trainer.packing, model, device):
         return None
     budget = budget_for(
         train.source_lengths, train.target_lengths, tokens=config.hardware.tokens_per_step,
@@ -257,9 +264,21 @@ def packed_loss_settings(config: DictConfig) -> dict[str, Any]:
     return {
         "compiled": compiled,
         "recorded": compiled and config.trainer.strategy != "fsdp",
-        "compute": torch.bfloat16 if config.hardware.precision == "bf16-mixed" else None,
+        "compute": compute_type(config),
         "checkpoint_layers": bool(config.model.gradient_checkpointing),
     }
+
+
+def compute_type(config: DictConfig) -> torch.dtype | None:
+    """Autocast's; None computes in the parameters'."""
+    return torch.bfloat16 if config.hardware.precision == "bf16-mixed" else None
+
+
+def records(config: DictConfig, model: Any) -> bool:
+    """Whether padded steps are recorded as CUDA graphs, in place of compiled layers: on one card, where the model says that nothing
+    in its loss waits for the device. Seconds of recording do more for a small model than half a minute of compiling."""
+    alone = config.hardware.accelerator == "cuda" and config.trainer.devices == 1 and config.trainer.strategy != "fsdp"
+    return alone and bool(config.hardware.compile) and getattr(model, "waits_for_nothing", False)
 
 
 def measured_throughput(model: Any, config: DictConfig) -> Throughput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from summarizer.data.collate import IGNORED
 from summarizer.metric_names import GRADIENT_NORM, LEARNING_RATE, LOSS, VALIDATION_LOSS
+from summarizer.packing.graphs import RecordedLoss
 from summarizer.packing.training import PackedLoss
 from summarizer.training.exchange import ExchangeAtStep, StepMean
 from summarizer.training.optimizers import build_optimizer, build_schedule
@@ -34,6 +36,7 @@ class SummarizationModule(pl.LightningModule):
         total_steps: optimizer steps of the whole run, over which the learning rate decays.
         packing: settings of `PackedLoss`, where training batches are packs.
         in_parts: compute batches in parts, by `PartedLoss`.
+        recorded: replay padded batches as CUDA graphs: settings of `RecordedLoss`.
     """
 
     def __init__(
@@ -44,10 +47,11 @@ class SummarizationModule(pl.LightningModule):
         total_steps: int,
         packing: dict[str, Any] | None = None,
         in_parts: bool = False,
+        recorded: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.packing, self.in_parts = packing, in_parts
-        self.special_loss: PackedLoss | PartedLoss | None = None
+        self.packing, self.in_parts, self.recorded = packing, in_parts, recorded
+        self.special_loss: PackedLoss | PartedLoss | RecordedLoss | None = None
         self.step_mean: StepMean | None = None
         self.validated: list[Tensor] = []
         self.model = model
@@ -79,6 +83,9 @@ class SummarizationModule(pl.LightningModule):
                 self.special_loss = PackedLoss(self.model, label_smoothing=self.optim.label_smoothing, **self.packing)
             elif self.in_parts:
                 self.special_loss = PartedLoss(self.model, self.optim.label_smoothing)
+            elif self.recorded is not None:
+                loss_of = partial(self.loss, label_smoothing=self.optim.label_smoothing)
+                self.special_loss = RecordedLoss(loss_of, list(self.model.parameters()), **self.recorded)
         loss = self.special_loss(batch) if self.special_loss else self.loss(batch, self.optim.label_smoothing)
         if self.logs_this_step:
             self.log(LOSS, loss.detach(), prog_bar=True, batch_size=batch["documents"])

@@ -25,6 +25,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_copy_transformer import CopyTransformerConfig
 from .layers import CopyTransformerDecoderLayer, CopyTransformerEncoderLayer, rotary_angles
+from .places import Places
 from .pointer import Pointer, PointerKeys, continuation_features
 from .vocabulary import looked_up, word_log_probabilities
 
@@ -142,9 +143,9 @@ def hidden(ids: Tensor, replaced: Tensor | None, config: CopyTransformerConfig) 
 
 class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, GenerationMixin):
     """The whole model. `smooths_labels` tells a training loop that `forward` takes `label_smoothing`, `adds_up` that a
-    batch can be computed in parts."""
+    batch can be computed in parts, `waits_for_nothing` that a loss on a card can be recorded."""
 
-    smooths_labels = True
+    smooths_labels = waits_for_nothing = True
     _tied_weights_keys: ClassVar[dict[str, str]] = {"encoder.embed_tokens.weight": "shared.weight"}
 
     def __init__(self, config: CopyTransformerConfig) -> None:
@@ -187,6 +188,7 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         replaced: Tensor | None = None,
         replaced_targets: Tensor | None = None,
         words_of_batch: tuple[int, int] | None = None,
+        static_shapes: bool | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """Loss if `labels` are given, else the log-probabilities of the next word.
@@ -199,6 +201,8 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
             label_smoothing: share of the loss that asks the vocabulary's softmax to be uniform (Szegedy et al. 2016,
                 arXiv 1512.00567).
             replaced, replaced_targets, words_of_batch: of `whole_batch`, for a part of one; None: the batch is whole.
+            static_shapes: make a loss of tensors whose shapes follow from those of the arguments, so that nobody waits for the
+                device; None: anywhere but on a processor, which has less to compute without.
 
         Returns:
             `loss`, the mean -log P over the labels, and no logits; or `logits` [B, T, V], the logarithm of P.
@@ -210,8 +214,10 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
             if labels is None:
                 raise ValueError("a copy transformer needs decoder_input_ids or labels.")
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        hidden_share = 1.0
         if replaced is None and self.training and encoder_outputs is None:
-            replaced = drawn(input_ids, self.config.source_dropout)
+            hidden_share = self.config.source_dropout
+            replaced = drawn(input_ids, hidden_share)
         if replaced_targets is None and self.training:
             replaced_targets = drawn(decoder_input_ids, self.config.target_dropout)
         written, table = hidden(decoder_input_ids, replaced_targets, self.config), self.shared.weight
@@ -237,7 +243,19 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         copy, weights = self.pointer(x, encoder_outputs.copy_keys, features[:, -x.shape[1] :], source_mask)
         loss = logits = None
         if labels is not None:
-            loss = self.loss(x, copy, weights, encoder_outputs, labels, label_smoothing, words_of_batch, table)
+            is_static = not x.is_cpu if static_shapes is None else static_shapes
+            loss = self.loss(
+                x,
+                copy,
+                weights,
+                encoder_outputs,
+                labels,
+                label_smoothing,
+                words_of_batch,
+                table,
+                is_static,
+                hidden_share,
+            )
         else:
             vocabulary = F.linear(x, self.shared.weight).float()
             logits = mixture_log_probabilities(vocabulary, copy, weights, source_ids)
@@ -272,6 +290,8 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         label_smoothing: float,
         words_of_batch: tuple[int, int] | None,
         table: Tensor,
+        is_static: bool,
+        hidden_share: float,
     ) -> Tensor:
         """Mean -log P of the labels, plus the weighted mean cross-entropy of the inputs that training hid from the encoder,
         from what it made of their neighbours.
@@ -280,28 +300,30 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
             x: [B, T, D], decoder states. copy: [B, C, T, S]. log_weights: [B, T, 1 + C]. labels: [B, T].
             words_of_batch: over how many words the two means go; None: those that are here.
             table: [V, D], the words' embeddings.
+            is_static, hidden_share: of `Places`, the second for the inputs to restore.
         """
-        counted, source_ids = labels != IGNORED, encoded.source_ids
-        rows, words = [x[counted]], [labels[counted]]
-        restored = encoded.replaced if self.config.restoration_weight else None
-        if restored is not None:
-            rows.append(encoded.last_hidden_state[restored])
-            words.append(source_ids[restored])
+        source_ids = encoded.source_ids
+        counted = Places(labels != IGNORED, is_static=is_static)
+        rows, words, restored = [counted.of(x)], [counted.words(labels)], None
+        if encoded.replaced is not None and self.config.restoration_weight:
+            restored = Places(encoded.replaced, is_static=is_static, share=hidden_share)
+            rows.append(restored.of(encoded.last_hidden_state))
+            words.append(restored.words(source_ids))
         # one product with the vocabulary for both, of the rows that count
         own, all_words = word_log_probabilities(torch.cat(rows), table, torch.cat(words))
         own, restoration = own.split([len(rows[0]), len(own) - len(rows[0])])
-        pointed = pointed_at(copy, source_ids, labels)[counted]
+        pointed = counted.of(pointed_at(copy, source_ids, labels))
         # a floor, as the gradient of log 0 is no number; 1e-12 is far below what a softmax over the vocabulary gives a word
         parts = torch.cat((own[:, None], (pointed + TINY).log()), dim=-1)
-        losses = -(parts + log_weights[counted]).logsumexp(dim=-1)
+        losses = -(parts + counted.of(log_weights)).logsumexp(dim=-1)
         if label_smoothing:
             mean_logit = F.linear(rows[0].float(), self.shared.weight.float().mean(dim=0, keepdim=True)).squeeze(-1)
             uniform = all_words[: len(losses)] - mean_logit
             losses = (1 - label_smoothing) * losses + label_smoothing * uniform
-        of_labels, of_restored = words_of_batch or (len(losses), len(restoration))
-        loss = losses.sum() / max(1, of_labels)
+        of_labels, of_restored = words_of_batch or (None, None)
+        loss = counted.mean(losses, of_labels)
         if restored is not None:
-            loss = loss - self.config.restoration_weight * restoration.sum() / max(1, of_restored)
+            loss = loss - self.config.restoration_weight * restored.mean(restoration, of_restored)
         return loss
 
     @property

@@ -39,6 +39,25 @@ def continuation_features(source_ids: Tensor, written_ids: Tensor) -> Tensor:
     return torch.stack((one, two, three, equal.cumsum(1).clamp(max=1.0)), dim=-1)
 
 
+def features_of_beams(source_ids: Tensor, written_ids: Tensor, position: Tensor) -> Tensor:
+    """`continuation_features` of one word of each beam, [B, K, S, 4], for words written by K beams of each document.
+
+    Args:
+        source_ids: [B, S], S at least 3.
+        written_ids: [B, K, T]; only words up to the one at `position` [1] are looked at.
+    """
+    sources = source_ids[:, None, :]
+    at = torch.arange(written_ids.shape[2], device=written_ids.device)
+    seen = ((written_ids[..., None] == sources[:, :, None]) & (at <= position)[:, None]).any(dim=2)
+    features: list[Tensor] = []
+    for back in range(3):  # the word before a place, and those before it
+        word = written_ids.gather(2, (position - back).clamp(min=0).expand(*written_ids.shape[:2], 1))
+        equal = ((word == sources) & (position >= back)).to(torch.float32)
+        equal = F.pad(equal, (back + 1, -back - 1))
+        features.append(features[-1] * equal if features else equal)
+    return torch.stack((*features, seen.to(torch.float32)), dim=-1)
+
+
 class PointerKeys(nn.Module):
     """What pointers compare with: a projection of each source token's hidden state and of the one before it."""
 

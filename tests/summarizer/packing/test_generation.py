@@ -114,9 +114,9 @@ def test_documents_leave_when_they_are_done(monkeypatch):
     sizes = []
     made = generation.Session.__init__
 
-    def counted(self, weights, numerics, settings, count, *rest):
+    def counted(self, decoder, settings, count, *rest):
         sizes.append(count)
-        made(self, weights, numerics, settings, count, *rest)
+        made(self, decoder, settings, count, *rest)
 
     monkeypatch.setattr(generation.Session, "__init__", counted)
     ours, theirs = both(model, sources, options_of(model), slots=8)

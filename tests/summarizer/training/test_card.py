@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from summarizer.hardware import Device, resolve
-from summarizer.models.loading import save_tokenizer
+from summarizer.models.loading import build_model, save_tokenizer
 from summarizer.run import Run
 from summarizer.stages import Stage, Stages, read_stages
 from summarizer.tasks import train as task
@@ -117,6 +117,35 @@ def test_a_training_says_which_limit_ends_it_and_notes_its_stages(prepared, tmp_
     assert entered == [
         Stage.training, Stage.validation, Stage.training, Stage.validation, Stage.training, Stage.test,
     ]  # fmt: skip
+
+
+def test_steps_are_recorded_on_one_card_where_nothing_in_the_loss_waits_for_it(prepared):
+    config, data = prepared
+
+    def records(model=None, **hardware):
+        on_card = {"accelerator": "cuda", "compile": True, **hardware}
+        changed = OmegaConf.merge(config, {"hardware": on_card, "trainer": {"devices": on_card.pop("devices", 1)}})
+        model = model or build_model(changed.model, data.tokenizer, "sdpa")
+        return module.records(changed, model), module.collator_for(changed, data.tokenizer, model)
+
+    recorded, collator = records()
+    assert recorded
+    widths = {name: tensor.shape[1] for name, tensor in collator([(range(40), range(10))]).items() if name in WIDTHS}
+    assert widths == {"input_ids": 64, "attention_mask": 64, "labels": 16}
+    assert not records(compile=False)[0]
+    assert not records(devices=2)[0]
+    assert not records(accelerator="cpu")[0]
+    assert not records(Waits())[0]
+
+
+WIDTHS = ("input_ids", "attention_mask", "labels")
+
+
+class Waits(torch.nn.Module):
+    """Says nothing of itself."""
+
+    class config:
+        model_type = "t5"
 
 
 class Line(pl.LightningModule):
