@@ -259,7 +259,7 @@ def test_reap_ends_the_machine_of_a_client_that_hangs_beyond_its_deadline(
     process = user_env.start("steps=3000", "seconds_per_step=0.1", f"provider.max_hours={HOURS_S / 3600}", *TIMING)
     user_env.wait_for_step(3)
     process.send_signal(signal.SIGSTOP)
-    patched = "import launchers.cli.money as m; m.OVERDUE_S = 0; from launchers.__main__ import main; main()"
+    patched = "import launchers.cli.reopen as m; m.OVERDUE_S = 0; from launchers.__main__ import main; main()"
     command = [sys.executable, "-c", patched, "reap", "--yes", "--api-url", user_env.market.url]
 
     def reap() -> str:

@@ -106,7 +106,7 @@ def test_a_refused_request_never_ends_a_running_job(user_env: UserEnv, answer: s
     assert len(user_env.market.history) == 1
     assert user_env.loss() == pytest.approx((7 * 0.5**80) ** 2)
     assert user_env.market.billed() == []
-    assert "the job runs on" in output
+    assert "the job keeps running" in output
 
 
 def test_ctrl_c_in_attach_leaves_a_detached_job_running(user_env: UserEnv):
