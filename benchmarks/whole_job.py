@@ -16,18 +16,14 @@ Prints, for each job, a table, then one JSON line a stage: its seconds over all 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from summarizer.stages import Stage, read_stages  # noqa: E402  needs the path above
+from summarizer.utilization import sampling  # noqa: E402
 
 # mean words of a document and of its summary: as the default corpus, as news
 WORDS = {"default": (110, 9), "t5": (650, 50), "lora": (650, 50)}
@@ -110,32 +107,9 @@ class Watch:
     utilization: list[tuple[float, float]] = field(default_factory=list)
     printed: list[float] = field(default_factory=list)
 
-    @contextlib.contextmanager
-    def sampling(self) -> Iterator[None]:
-        """Sample the card while inside; nothing where there is none."""
-        if shutil.which("nvidia-smi") is None:
-            yield
-            return
-        query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-i", "0", "-lms", "500"]
-        sampler = subprocess.Popen(query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert sampler.stdout is not None
-
-        def read(lines: Any) -> None:
-            for line in lines:
-                with contextlib.suppress(ValueError):
-                    self.utilization.append((time.time(), float(line)))
-
-        thread = threading.Thread(target=read, args=(sampler.stdout,), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            sampler.terminate()
-            sampler.wait()
-
     def run(self, command: list[str], environment: dict[str, str]) -> int:
         """Run a command to its end, its output passed on to standard error; returns its exit code."""
-        with self.sampling():
+        with sampling() as self.utilization:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )

@@ -17,7 +17,7 @@ from summarizer.errors import ConfigError
 from summarizer.evaluation import baseline_cache
 from summarizer.evaluation.baselines import NAMES
 from summarizer.evaluation.distributed import gather, rank_and_world_size
-from summarizer.evaluation.generation import search
+from summarizer.evaluation.generation import on_card, search
 from summarizer.evaluation.rouge import ROUGE
 from summarizer.evaluation.scoring import Scored, Scoring, worker_count
 from summarizer.evaluation.statistics import bootstrap_interval, mean_statistics, paired_interval
@@ -91,7 +91,7 @@ def evaluate_split(
     texts = Texts.of(split)
     mine = range(rank, len(split), world_size)
     cached = cached_baselines(texts, config)
-    with begin_scoring(texts, cached, mine) as scoring:
+    with begin_scoring(texts, cached, mine, beside=on_card(model)) as scoring:
         started = time.perf_counter()
         was_training = model.training
         model.eval()
@@ -146,11 +146,15 @@ def cached_baselines(texts: Texts, config: Any) -> Path:
 
 
 @contextmanager
-def begin_scoring(texts: Texts, cached: Path, mine: range) -> Iterator[Scoring]:
-    """Scoring of these rows of a split; its processes end with the block."""
+def begin_scoring(texts: Texts, cached: Path, mine: range, *, beside: bool = False) -> Iterator[Scoring]:
+    """Scoring of these rows of a split; its processes end with the block.
+
+    Args:
+        beside: of `Workers`.
+    """
     documents, references = texts.documents[mine.start :: mine.step], texts.references[mine.start :: mine.step]
     known = baseline_cache.read(cached, len(texts.documents))
-    with Workers(worker_count(sum(map(len, documents)), mine.step)) as workers:
+    with Workers(worker_count(sum(map(len, documents)), mine.step), beside=beside) as workers:
         share = None if known is None else known[mine.start :: mine.step]
         yield Scoring(documents, references, workers, share, texts.tokenizer)
 

@@ -22,6 +22,7 @@ from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor
 from summarizer.data.collate import padded
 from summarizer.errors import HardwareError
 from summarizer.evaluation.minimum_bayes_risk import least_risk
+from summarizer.evaluation.workers import Workers
 from summarizer.packing.generation import PackedGenerator, generation_obstacle
 
 log = logging.getLogger(__name__)
@@ -76,12 +77,23 @@ def summarize_batches(
     Raises:
         HardwareError: the device's memory does not suffice for one document.
     """
-    beams: list[list[list[int]]] = [[] for _ in source_ids]
-    search(
-        model, source_ids, settings=settings, batch_tokens=batch_tokens, tokenizer=tokenizer, progress=progress,
-        finished=beams.__setitem__,
-    )  # fmt: skip
-    return [chosen(hypotheses, tokenizer, rouge_tokenizer) for hypotheses in beams]
+    order: list[int] = []
+    with Workers(0, beside=on_card(model)) as workers:
+
+        def choose(row: int, hypotheses: list[list[int]]) -> None:
+            order.append(row)
+            workers.submit(chosen, hypotheses, tokenizer, rouge_tokenizer, rows=1)
+
+        search(
+            model, source_ids, settings=settings, batch_tokens=batch_tokens, tokenizer=tokenizer, progress=progress,
+            finished=choose,
+        )  # fmt: skip
+        written = dict(zip(order, workers.results(), strict=True))
+    return [written[row] for row in range(len(source_ids))]
+
+
+def on_card(model: Any) -> bool:
+    return bool(next(model.parameters()).device.type == "cuda")
 
 
 def search(

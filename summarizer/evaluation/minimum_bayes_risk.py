@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from summarizer.evaluation.agreement import agreement
 from summarizer.evaluation.rouge import rouge
 from summarizer.evaluation.words import choose
 
@@ -26,10 +27,10 @@ def least_risk(texts: Sequence[str], tokenizer: str | None = None) -> int:
             the weights are n, n - 1, ..., 1. Ranks, because the scores of beams of unlike length do not compare.
         tokenizer: of `words`, that of the split; None, where there are no references, takes the one that fits the texts.
     """
-    measure = rouge(tokenizer or choose(texts))
-    count = len(texts)
-    agreement = np.full((count, count), float(MEASURES))
-    for i in range(count):
-        for j in range(i):
-            agreement[i, j] = agreement[j, i] = sum(measure.scores(texts[j], texts[i])[:MEASURES])
-    return int(np.argmax(agreement @ np.arange(count, 0, -1)))
+    different = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    split = rouge(tokenizer or choose(texts)).text
+    agreed = agreement([split(text).words for text in different])
+    numbers = [different[text] for text in texts]
+    agreed = agreed[np.ix_(numbers, numbers)]
+    np.fill_diagonal(agreed, MEASURES)
+    return int(np.argmax(agreed @ np.arange(len(texts), 0, -1)))

@@ -12,6 +12,7 @@ from rich.table import Table
 from summarizer.evaluation.words import DESCRIPTIONS, PUBLISHED
 from summarizer.metric_names import DATA_WAIT_SHARE, NON_PADDING_SHARE, SHARE_OF_PEAK, TOKENS_PER_SECOND
 from summarizer.run import Run
+from summarizer.utilization import WORKING
 
 SHOWN = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
@@ -111,6 +112,13 @@ def closing_report(run: Run, config: Any, metrics: Mapping[str, Any], console: C
             f"{waiting:.1f} % of the time waiting for data"
             + (f", {100 * metrics[SHARE_OF_PEAK]:.1f} % of the card's peak" if SHARE_OF_PEAK in metrics else "")
         )
+    if "utilization" in metrics:
+        stages = [
+            f"{metrics[f'utilization/{stage}']:.0f} % in {stage}"
+            for stage in WORKING
+            if f"utilization/{stage}" in metrics
+        ]
+        print(f"GPU utilization: {metrics['utilization']:.0f} % ({', '.join(stages)})")
     folder = shlex.quote(str(run.folder))
     model = run.model if run.model.exists() else None
     print_table(

@@ -1,6 +1,7 @@
 """Processes that reckon beside whatever this one does, started once for all the work of a split.
 
-They import neither torch nor a model. Small work is done in this process: a new one needs about a second to start.
+They import neither torch nor a model. Small work is done in this process, since a new one needs about a second to start: by a thread
+while a card computes, else at the end.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -31,16 +32,19 @@ class Workers:
     """Tasks handed over as they come up, and their results in that order.
 
     Args:
-        count: processes; fewer than two do every task in this process, when its result is asked for.
+        count: processes; fewer than two do every task in this process.
+        beside: then by a thread of its own, as for a search that waits for a card; else when a result is asked for.
     """
 
-    def __init__(self, count: int) -> None:
-        self.pool: ProcessPoolExecutor | None = None
+    def __init__(self, count: int, *, beside: bool = False) -> None:
+        self.pool: Executor | None = None
         self.tasks: list[Task] = []
         if count > 1 and not multiprocessing.current_process().daemon:
             # spawned: a fork of a process in which torch runs threads may never come back
             context = multiprocessing.get_context("spawn")
             self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=stay_with_parent)
+        elif beside:
+            self.pool = ThreadPoolExecutor(1, thread_name_prefix="scoring")
 
     def submit(self, function: Callable[..., Any], *arguments: Any, rows: int) -> None:
         """Begin a task of so many rows.

@@ -51,6 +51,8 @@ def result(run: RunRecord) -> list[Block]:
         facts.append(("training", f"{m['train/seconds'] / 60:.1f} min"))
     if "train/tokens_per_second" in m:
         facts.append(("speed", f"{m['train/tokens_per_second']:,.0f} tokens/s"))
+    if "utilization" in m:
+        facts.append(("GPU utilization", f"{m['utilization']:.0f} %"))
     if run.dollars is not None:
         facts.append(("cost", f"${run.dollars:.2f}"))
     if facts:
@@ -96,6 +98,10 @@ def result(run: RunRecord) -> list[Block]:
 
 def rouge_cell(value: float | None) -> Cell:
     return Cell("-") if value is None else Cell(f"{value:.2f}", value)
+
+
+def percent_cell(value: float | None) -> Cell:
+    return Cell("-") if value is None else Cell(f"{value:.0f}", value)
 
 
 def training(run: RunRecord) -> list[Block]:
@@ -198,12 +204,16 @@ def time_and_money(run: RunRecord) -> list[Block]:
                 spans.append(charts.Span("this job", str(name), at, at + seconds))
                 at += seconds
         if spans:
-            rows = [[Cell(s.label), Cell(f"{s.end - s.start:.1f}", s.end - s.start)] for s in spans]
+            busy = {stage: run.metrics.get(f"utilization/{stage}") for stage in stages}
+            rows = [
+                [Cell(s.label), Cell(f"{s.end - s.start:.1f}", s.end - s.start), percent_cell(busy[s.label])]
+                for s in spans
+            ]
             blocks.append(
                 Figure(
                     charts.timeline("Seconds per stage", spans),
                     "Stages of the job, one after another.",
-                    data=Table(["stage", "seconds"], rows),
+                    data=Table(["stage", "seconds", "GPU utilization, %"], rows),
                 )
             )
     elif run.minutes is not None:

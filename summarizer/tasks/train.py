@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from summarizer.tasks.nodes import call_helpers
 from summarizer.tasks.prepare import Prepared, job_tokenizer, prepare_data, scoring_notices
 from summarizer.tasks.processes import on_every_device
 from summarizer.training.checkpoint_key import described
+from summarizer.utilization import Samples, cards_of, sampling, utilization
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,15 @@ def refuse_foreign_checkpoints(run: Run, config: DictConfig, prepared: Prepared)
 
 def train_prepared(run: Run, config: DictConfig, prepared: Prepared, stages: Stages, rank: int = 0) -> dict[str, float]:
     """Everything after the data is there; each process of a multi-device job calls it."""
+    samples_cards = rank == 0 and config.hardware.accelerator == "cuda"
+    with sampling(cards_of(config.trainer.devices)) if samples_cards else nullcontext([]) as samples:
+        return train_sampled(run, config, prepared, stages, rank, samples)
+
+
+def train_sampled(
+    run: Run, config: DictConfig, prepared: Prepared, stages: Stages, rank: int, samples: Samples
+) -> dict[str, float]:
+    """`train_prepared`, while utilization is sampled."""
     from summarizer.evaluation.evaluate import SplitReport, evaluate_split
     from summarizer.export import finish_model_folder, push_to_hub
     from summarizer.tasks.results import write_results
@@ -115,6 +126,8 @@ def train_prepared(run: Run, config: DictConfig, prepared: Prepared, stages: Sta
             measured[OBJECTIVE] = value
         if rank == 0:
             stages.enter(Stage.export)
+            measured |= utilization(samples, read_stages(run.logs))
+            metrics |= measured
             name, repository = prepared.corpus.name, config.export.push_to_hub
             language = reports[0].language if reports else None
             write_results(

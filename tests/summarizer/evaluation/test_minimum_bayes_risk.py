@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
+from summarizer.evaluation.agreement import agreement
 from summarizer.evaluation.minimum_bayes_risk import least_risk
+from summarizer.evaluation.rouge import rouge
 
 
 def test_the_beam_that_the_others_agree_with_is_chosen_though_another_is_more_probable() -> None:
@@ -39,3 +41,13 @@ def test_the_choice_has_the_highest_rank_weighted_rouge_of_all_beams() -> None:
             scores = scorer.score(target=other, prediction=beam)
             expected[i] += (len(beams) - rank) * sum(score.fmeasure for score in scores.values())
         assert expected[least_risk(beams)] == pytest.approx(expected.max(), abs=1e-9)
+
+
+@pytest.mark.parametrize("longest", [1, 9, 64, 90])
+@pytest.mark.parametrize("vocabulary", [2, 40])
+def test_the_agreement_of_all_pairs_is_rouges_to_the_last_digit(longest: int, vocabulary: int) -> None:
+    random = np.random.default_rng(longest)
+    lengths = [0, 1, longest, *random.integers(0, longest + 1, 8)]
+    texts = [" ".join(f"w{number}" for number in random.integers(0, vocabulary, length)) for length in lengths]
+    expected = [[sum(rouge().scores(one, other)[:3]) for other in texts] for one in texts]
+    assert agreement([text.split() for text in texts]).tolist() == expected

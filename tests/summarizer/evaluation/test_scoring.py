@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,8 +104,8 @@ def test_each_rule_has_the_packages_mean(config: SimpleNamespace) -> None:
             assert metrics[f"test/{rule}/{key}" if rule else f"test/{key}"] == pytest.approx(mean, abs=1e-9)
 
 
-def scored(split: News, processes: int) -> scoring.Scored:
-    with Workers(processes) as pool:
+def scored(split: News, processes: int, *, beside: bool = False) -> scoring.Scored:
+    with Workers(processes, beside=beside) as pool:
         work = Scoring(split.documents, split.references, pool)
         for row in reversed(range(len(split))):
             work.add(row, [split.summaries[row], split.references[row], split.summaries[row]])
@@ -119,6 +120,21 @@ def test_several_processes_give_what_one_gives_in_the_order_of_the_rows() -> Non
     np.testing.assert_array_equal(one.figures, two.figures)
     np.testing.assert_array_equal(one.baselines, two.baselines)
     assert one.baselines.shape == (150, len(NAMES), len(ROUGE))
+    thread = scored(split, 1, beside=True)
+    assert thread.summaries == one.summaries
+    np.testing.assert_array_equal(thread.figures, one.figures)
+
+
+def test_a_thread_works_while_the_next_summaries_are_written() -> None:
+    done = threading.Event()
+    with Workers(0, beside=True) as pool:
+        pool.submit(done.set, rows=1)
+        assert done.wait(60)
+        pool.submit(int, "no number", rows=1)
+        results = pool.results()
+        assert next(results) is None
+        with pytest.raises(ValueError, match="no number"):
+            next(results)
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> list[object]:
