@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 GOOD = "NVIDIA GeForce RTX 4090, 24564, 570.86.15"
 LEMONS: list[tuple[str, dict[str, Any], list[str], str]] = [
-    ("another card", {"gpu_on_machine": "NVIDIA GeForce RTX 3090, 24576, 570.86.15"}, [], "its card is NVIDIA GeForce RTX 3090"),
+    ("another card", {"gpu_on_machine": "NVIDIA GeForce RTX 3090, 24576, 570.86.15"}, [], "its GPU is NVIDIA GeForce RTX 3090"),
     ("less memory", {"gpu_on_machine": "NVIDIA GeForce RTX 4090, 12282, 570.86.15"}, [], "with 12282 MiB, but the offer was RTX 4090"),
     ("no card", {"gpu_on_machine": None}, [], "nvidia-smi finds no GPU on it"),
     ("old driver", {"gpu_on_machine": "NVIDIA GeForce RTX 4090, 24564, 535.104.05"}, ["provider.min_cuda=12.8"], "535.104.05 is too old"),
