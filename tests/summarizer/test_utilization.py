@@ -30,16 +30,16 @@ def test_a_card_is_sampled_while_a_job_runs_and_no_longer(tmp_path: Path, monkey
     program.write_text(SAMPLER.format(python=sys.executable, log=str(asked)))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    begun = time.time()
+    begun, older = time.time(), psutil.Process().children()
     with sampling(["GPU-1", "GPU-2"]) as samples:
-        children = psutil.Process().children()
+        children = [child for child in psutil.Process().children() if child not in older]
         until = time.monotonic() + 60
         while len(samples) < 5 and time.monotonic() < until:
             time.sleep(0.01)
     assert asked.read_text().endswith("-i GPU-1,GPU-2\n")
     assert {percent for _, percent in samples} == {40.0}
     assert begun <= samples[0][0] <= samples[-1][0] <= time.time()
-    assert not psutil.wait_procs(children, timeout=60)[1]
+    assert len(children) == 1 and not psutil.wait_procs(children, timeout=60)[1]
 
 
 def test_without_a_card_there_is_nothing_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def test_standard_input_is_text_or_jsonl_by_its_first_character(monkeypatch: pyt
         ("a.txt", b"caf\xe9", r"not UTF-8 \(byte 0xe9 at column 4\)"),
         ("a.txt", "Ein Text".encode("utf-16"), "is UTF-16 text"),
         ("a.txt", b"%PDF-1.7\n%\xe2\xe3", "is a PDF file"),
-        ("a", b"PK\x03\x04\x14\x00", "LaunchContext document"),
+        ("a", b"PK\x03\x04\x14\x00", "Office document"),
         ("a.PDF", b"%PDF-1.7\n%\xe2\xe3", "is a PDF file"),
         (
             "a.jsonl",
