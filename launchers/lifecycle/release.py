@@ -21,7 +21,7 @@ from launchers.providers.base import Provider
 log = logging.getLogger("launchers")
 LOOKS = 3
 """Times the provider's list is read before a label counts as absent: it may lag behind a create call."""
-UNWATCHED_S = 60.0
+UNWATCHED_S = 15.0
 """Without a charge, after which a machine may have ended by itself some time ago: while it is watched, each look charges it."""
 
 

@@ -142,9 +142,11 @@ class FakeProvider:
 
     def status(self, instance: str) -> MachineStatus:
         self._enter("status")
-        machine = next((m for m in self.living() if m.id == instance), None)
-        if machine is None:
-            return MachineStatus(instance, "", MachineState.gone, "not known", 0.0, False, None, "")
+        self.living()  # those whose own watchdogs have ended them are gone
+        machine = next((m for m in self.machines if m.id == instance), None)
+        if machine is None or machine.ended is not None:
+            ended = machine.ended if machine is not None else None
+            return MachineStatus(instance, "", MachineState.gone, "not known", 0.0, False, None, "", ended=ended)
         return self._status(machine)
 
     def destroy(self, instance: str) -> None:

@@ -5,9 +5,11 @@ Each cell is a whole job on an emulated market of its own; the fault strikes whe
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -37,8 +39,8 @@ JOB = (
 )  # fmt: skip
 FINAL_LOSS = (7 * 0.5**STEPS) ** 2
 CELLS_AT_ONCE = 4
-TURNS = 3
-"""A commit tries every third cell, by its own number; all of them with ALL_CELLS=1."""
+TURNS = 8
+"""A commit tries every eighth cell, by its own number; all of them with ALL_CELLS=1."""
 
 STAGES = ("plan", "create", "boot", "login", "snapshot", "run", "sync", "fetch", "destroy")
 ON_A_MACHINE = ("login", "snapshot", "run", "sync", "fetch")
@@ -56,6 +58,11 @@ ANYWHERE = {
     "connection cut": ON_A_MACHINE,
     "preempted": ("boot", *ON_A_MACHINE),
     "disk full": ("snapshot", "run"),
+    "disk here full": ("create", "boot", *ON_A_MACHINE, "destroy"),
+    "disk here full, preempted": ("run", "fetch"),
+    "disk here full, interrupt": ("run", "fetch"),
+    "console closed": ("boot", *ON_A_MACHINE),
+    "console closed, cut": ("run", "fetch"),
     "offer taken": ("create",),
     **dict.fromkeys(ANSWERS, ASKED),
     "success: false": ("create", "destroy"),
@@ -198,6 +205,11 @@ def strike_once(user_env: UserEnv, fault: str, client: Client) -> None:
         market.lose_host(first.id)
     elif fault == "disk full":
         fill_disk(user_env)
+    elif fault == "disk here full" and client.poll() is None:
+        resource.prlimit(client.pid, resource.RLIMIT_FSIZE, (0, 0))  # it can write to no file any more
+    elif fault == "console closed":
+        assert client.stdout is not None
+        client.stdout.close()
 
 
 def run_cell(folder: Path, place: Place, stage: str, fault: str, zygote: Zygote) -> Result:
@@ -209,7 +221,7 @@ def run_cell(folder: Path, place: Place, stage: str, fault: str, zygote: Zygote)
         arguments = user_env.arguments(*JOB, *place.job)
         client = zygote.start("descent", *arguments, cwd=user_env.project, env=user_env.environment)
         assert client.stdout is not None
-        reader = threading.Thread(target=lambda: said.extend(client.stdout), daemon=True)  # type: ignore[arg-type]
+        reader = threading.Thread(target=read_lines, args=(client.stdout, said), daemon=True)
         reader.start()
         if fault not in PLANTED:
             wait(lambda: seen(user_env, place, stage) or client.poll() is not None, 40)
@@ -225,9 +237,10 @@ def run_cell(folder: Path, place: Place, stage: str, fault: str, zygote: Zygote)
         if "interrupt" in fault and client.returncode not in (0, 130):
             problems.append(f"ended with {client.returncode} after an interrupt")
         problems += after_client_died(user_env, said, zygote) if fault == "client killed" else []
+        problems += after_disk_was_full(user_env, said, zygote) if "disk here full" in fault else []
         # A job whose disk is full writes a traceback of its own into its log, which is shown.
         told = "".join(line for line in said if fault != "disk full" or "Traceback" not in line)
-        problems += judge(user_env, told, step_at_fault)
+        problems += judge(user_env, told, step_at_fault, fault)
         finished = (user_env.output() / "metrics.json").exists()
     shutil.rmtree(folder, ignore_errors=True)
     return Result(stage, fault, "finished" if finished else "told", problems)
@@ -266,7 +279,21 @@ def after_client_died(user_env: UserEnv, said: list[str], zygote: Zygote) -> lis
     return problems
 
 
-def judge(user_env: UserEnv, said: str, step_at_fault: int) -> list[str]:
+def after_disk_was_full(user_env: UserEnv, said: list[str], zygote: Zygote) -> list[str]:
+    """What is billed has been named; then there is room again, and the launch is taken up."""
+    text = "".join(said)
+    problems = [
+        f"instance {instance} is billed, and nobody says so"
+        for instance in user_env.market.billed()
+        if not re.search(rf"BILLED: .*{re.escape(str(instance))}|MAY BE BILLED|python -m launchers reap", text)
+    ]
+    client = zygote.start("launchers", "attach", user_env.launch, cwd=user_env.project, env=user_env.environment)
+    code, attached = outcome_of(client)
+    said.append(attached)
+    return problems + ([f"attach ended with {code}"] if code != 0 else [])
+
+
+def judge(user_env: UserEnv, said: str, step_at_fault: int, fault: str) -> list[str]:
     problems = []
     if user_env.market.billed():
         problems.append(f"still billed: {user_env.market.billed()}")
@@ -281,9 +308,19 @@ def judge(user_env: UserEnv, said: str, step_at_fault: int) -> list[str]:
             problems.append(f"began again at step {begins[-1]}, {step_at_fault} was synced")
     elif user_env.synced_step() < step_at_fault:
         problems.append("a synced checkpoint is gone")
-    elif not re.search(r"(Job \S+ is|No machine after|disk is full|Stopping: )", said):
+    elif "console closed" in fault:
+        problems.append("did not finish without a console")
+    elif not re.search(r"(Job \S+ is|No machine after|disk is full)", said) and not (
+        "interrupt" in fault and "Stopping: " in said
+    ):
         problems.append("did not finish and did not say why")
     return [f"{problem}\n{said[-6000:]}" for problem in problems]
+
+
+def read_lines(stdout: IO[str], said: list[str]) -> None:
+    """Until the end, or until the console is closed."""
+    with contextlib.suppress(ValueError, OSError):
+        said.extend(stdout)
 
 
 def wait(condition: Callable[[], bool], seconds: float) -> None:

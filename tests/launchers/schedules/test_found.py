@@ -16,6 +16,9 @@ FOUND = {
         market="machines", jobs=1, machines=1, timed=(TimedFault(kind="ledger refuses", after=4.0, seconds=2.0),),
         script=Script(steps=6, step_s=2.0, checkpoint_every=2),
     ),
+    "a kept machine ends by itself before attach comes for it": Schedule(
+        jobs=3, machines=2, timed=(TimedFault("disk full", 2.0, 40.0), TimedFault("cancel", 0.5)),
+    ),
 }  # fmt: skip
 
 
