@@ -97,11 +97,15 @@ class Summarizer:
         from omegaconf import OmegaConf
 
         from summarizer.prediction.summarize import predict_texts
+        from summarizer.tasks.predict import rouge_tokenizer_of
 
         config = OmegaConf.merge(self.config, {"predict": {"long_input": long_input}})
         total = len(documents) if isinstance(documents, Sequence) else 0
         with _told(progress) as tell:
-            for done, prediction in enumerate(predict_texts(self.network, self.tokenizer, documents, config), 1):
+            predictions = predict_texts(
+                self.network, self.tokenizer, documents, config, rouge_tokenizer_of(self.config)
+            )
+            for done, prediction in enumerate(predictions, 1):
                 tell(done, total)
                 yield prediction.summary
 

@@ -45,6 +45,15 @@ def scored(split: str, measure: str, baseline: str | None = None) -> str:
     return "/".join(part for part in (split, baseline, measure) if part)
 
 
+UTILIZATION = "utilization"
+"""GPU utilization over training and evaluation, percent; not on a CPU."""
+
+
+def utilization_in(stage: str) -> str:
+    """GPU utilization of one stage."""
+    return f"{UTILIZATION}/{stage}"
+
+
 def minutes(stage: str) -> str:
     """Minutes that a job spent in a stage."""
     return f"minutes/{stage}"

@@ -183,6 +183,11 @@ class Run:
         """Numbers by name; `<split>/rouge_tokenizer` is a string."""
         return read_json(self.metrics_file)
 
+    def rouge_tokenizer(self) -> str | None:
+        """How words were counted when beams were chosen for its reported figures; None where nothing was evaluated."""
+        found = (value for key, value in self.metrics().items() if key.endswith("/rouge_tokenizer"))
+        return next(found, None)
+
     def write_metrics(self, metrics: Mapping[str, float | str]) -> None:
         write_atomically(self.metrics_file, json.dumps(dict(sorted(metrics.items())), indent=1) + "\n")
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
+from summarizer.metric_names import UTILIZATION, utilization_in
 from summarizer.stages import Stage
 
 PROGRAM = "nvidia-smi"
@@ -68,9 +69,9 @@ def utilization(samples: Samples, entered: Sequence[tuple[float, Stage]]) -> dic
     until = [at for at, _ in entered[1:]] + [float("inf")]
     for (begin, stage), end in zip(entered, until, strict=True):
         inside.setdefault(stage, []).extend(percent for at, percent in samples if begin <= at < end)
-    found = {f"utilization/{stage}": mean(percents) for stage, percents in inside.items() if percents}
+    found = {utilization_in(stage): mean(percents) for stage, percents in inside.items() if percents}
     working = [percent for stage in WORKING for percent in inside.get(stage, ())]
-    return found | ({"utilization": mean(working)} if working else {})
+    return found | ({UTILIZATION: mean(working)} if working else {})
 
 
 def mean(values: Sequence[float]) -> float:

@@ -119,6 +119,7 @@ MONEY = Section(
             "Minutes per stage",
             tuple(names.minutes(stage) for stage in Stage if stage not in (Stage.compiling, Stage.ended)),
         ),
+        Panel(Kind.bar, "GPU utilization, %", (names.UTILIZATION,), gpu_only=True),
     ),
 )
 

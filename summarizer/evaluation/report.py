@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from summarizer.evaluation.words import DESCRIPTIONS, PUBLISHED
-from summarizer.metric_names import DATA_WAIT_SHARE, NON_PADDING_SHARE, SHARE_OF_PEAK, TOKENS_PER_SECOND
+from summarizer.metric_names import (
+    DATA_WAIT_SHARE,
+    NON_PADDING_SHARE,
+    SHARE_OF_PEAK,
+    TOKENS_PER_SECOND,
+    UTILIZATION,
+    utilization_in,
+)
 from summarizer.run import Run
 from summarizer.utilization import WORKING
 
@@ -112,13 +119,13 @@ def closing_report(run: Run, config: Any, metrics: Mapping[str, Any], console: C
             f"{waiting:.1f} % of the time waiting for data"
             + (f", {100 * metrics[SHARE_OF_PEAK]:.1f} % of the card's peak" if SHARE_OF_PEAK in metrics else "")
         )
-    if "utilization" in metrics:
+    if UTILIZATION in metrics:
         stages = [
-            f"{metrics[f'utilization/{stage}']:.0f} % in {stage}"
+            f"{metrics[utilization_in(stage)]:.0f} % in {stage}"
             for stage in WORKING
-            if f"utilization/{stage}" in metrics
+            if utilization_in(stage) in metrics
         ]
-        print(f"GPU utilization: {metrics['utilization']:.0f} % ({', '.join(stages)})")
+        print(f"GPU utilization: {metrics[UTILIZATION]:.0f} % ({', '.join(stages)})")
     folder = shlex.quote(str(run.folder))
     model = run.model if run.model.exists() else None
     print_table(

@@ -32,8 +32,13 @@ class Prediction:
     jsonl: bool = False
 
 
-def predict_texts(model: Any, tokenizer: Any, documents: Iterable[Document], config: Any) -> Iterator[Prediction]:
+def predict_texts(
+    model: Any, tokenizer: Any, documents: Iterable[Document], config: Any, rouge_tokenizer: str | None = None
+) -> Iterator[Prediction]:
     """One summary per document, in order.
+
+    Args:
+        rouge_tokenizer: how the choice among beams counts words, so that it is that of a job's figures; None: as fits each text.
 
     Raises:
         HardwareError: out of memory.
@@ -61,6 +66,7 @@ def predict_texts(model: Any, tokenizer: Any, documents: Iterable[Document], con
             settings=config.generation,
             tokenizer=tokenizer,
             batch_tokens=config.hardware.generation_tokens,
+            rouge_tokenizer=rouge_tokenizer,
         )
         summaries = iter(tokenizer.batch_decode(written, skip_special_tokens=True))
         for document, count, truncated in zip(chunk, counts, cut, strict=True):

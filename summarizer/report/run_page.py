@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import yaml
 
 from summarizer.evaluation.report import RULES, TITLES
+from summarizer.metric_names import UTILIZATION, utilization_in
 from summarizer.report import charts
 from summarizer.report.axes import number
 from summarizer.report.marking import marked
@@ -51,8 +52,8 @@ def result(run: RunRecord) -> list[Block]:
         facts.append(("training", f"{m['train/seconds'] / 60:.1f} min"))
     if "train/tokens_per_second" in m:
         facts.append(("speed", f"{m['train/tokens_per_second']:,.0f} tokens/s"))
-    if "utilization" in m:
-        facts.append(("GPU utilization", f"{m['utilization']:.0f} %"))
+    if UTILIZATION in m:
+        facts.append(("GPU utilization", f"{m[UTILIZATION]:.0f} %"))
     if run.dollars is not None:
         facts.append(("cost", f"${run.dollars:.2f}"))
     if facts:
@@ -204,7 +205,7 @@ def time_and_money(run: RunRecord) -> list[Block]:
                 spans.append(charts.Span("this job", str(name), at, at + seconds))
                 at += seconds
         if spans:
-            busy = {stage: run.metrics.get(f"utilization/{stage}") for stage in stages}
+            busy = {stage: run.metrics.get(utilization_in(stage)) for stage in stages}
             rows = [
                 [Cell(s.label), Cell(f"{s.end - s.start:.1f}", s.end - s.start), percent_cell(busy[s.label])]
                 for s in spans

@@ -34,6 +34,11 @@ def load(config: DictConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return finished_model(build_model(config.model, tokenizer, config.hardware.attention)).eval(), tokenizer
 
 
+def rouge_tokenizer_of(config: DictConfig) -> str | None:
+    """Of the job that `run` names."""
+    return Run(Path(config.run).expanduser().resolve()).rouge_tokenizer() if config.run else None
+
+
 def load_ready(config: DictConfig, overrides: list[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model on this machine's device, in eval mode; `config` gets the limits that the model itself has.
 
@@ -61,4 +66,4 @@ def predict(config: DictConfig, overrides: list[str]) -> None:
 
     check_output(config)
     model, tokenizer = load_ready(config, overrides)
-    write_predictions(predict_texts(model, tokenizer, documents, config), config)
+    write_predictions(predict_texts(model, tokenizer, documents, config, rouge_tokenizer_of(config)), config)

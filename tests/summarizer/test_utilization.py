@@ -39,7 +39,8 @@ def test_a_card_is_sampled_while_a_job_runs_and_no_longer(tmp_path: Path, monkey
     assert asked.read_text().endswith("-i GPU-1,GPU-2\n")
     assert {percent for _, percent in samples} == {40.0}
     assert begun <= samples[0][0] <= samples[-1][0] <= time.time()
-    assert len(children) == 1 and not psutil.wait_procs(children, timeout=60)[1]
+    assert len(children) == 1
+    assert not psutil.wait_procs(children, timeout=60)[1]
 
 
 def test_without_a_card_there_is_nothing_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

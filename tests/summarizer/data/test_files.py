@@ -138,7 +138,11 @@ def test_streamed_rows_are_those_of_the_file(tmp_path):
         ("utf16.jsonl", b"\xff\xfe{\x00", "is UTF-16 text"),
         ("report.csv", b"%PDF-1.7\n", "is a PDF file"),
         ("book.csv", b"PK\x03\x04\x14", "zip archive or an Office document"),
-        ("packed.csv", gzip.compress(b"document,summary\na,b\n", mtime=0), "compressed by gzip: give it the ending .gz"),
+        (
+            "packed.csv",
+            gzip.compress(b"document,summary\na,b\n", mtime=0),
+            "compressed by gzip: give it the ending .gz",
+        ),
         ("zeros.csv", b"a\x00b\n", "a binary file"),
         ("text.docx", b"x", "ending that is not known"),
     ],

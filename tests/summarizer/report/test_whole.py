@@ -19,7 +19,16 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep of two jobs; its parent is where the commands run."""
     here = tmp_path_factory.mktemp("sweep")
     rates = "optim.lr=1e-3,3e-3"
-    summarizer("-m", *TINY, *write_corpus(here), rates, "trainer.max_epochs=2", "hydra.sweep.dir=out", cwd=here)
+    summarizer(
+        "-m",
+        *TINY,
+        *write_corpus(here),
+        rates,
+        "trainer.max_epochs=2",
+        "generation.reranking=mbr",
+        "hydra.sweep.dir=out",
+        cwd=here,
+    )
     return here / "out"
 
 
