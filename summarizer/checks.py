@@ -15,6 +15,7 @@ from summarizer.config import Config, DataConfig, Task
 from summarizer.errors import ConfigError
 from summarizer.objective import objective_is_possible
 from summarizer.ranges import check_numbers
+from summarizer.storage.conditions import storage_can_be_meant
 
 SCHEDULERS = ("linear", "cosine", "constant", "inverse_sqrt")
 CHOICES = {
@@ -257,6 +258,7 @@ RULES: tuple[Callable[[DictConfig], None], ...] = (
     task_has_what_it_needs,
     provider_and_hardware_agree,
     objective_is_possible,
+    storage_can_be_meant,
 )
 RULES_OF_A_WHOLE_JOB: tuple[Callable[[DictConfig], None], ...] = (
     lengths_fit,

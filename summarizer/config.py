@@ -367,6 +367,8 @@ class Config:
     """Folder of an interrupted job to continue."""
     input: str | None = None
     """predict: a file, a folder, or - for standard input."""
+    storage: str | None = None
+    """train, prepare: a bucket or folder that holds checkpoints, results and prepared data, such as s3://bucket/prefix."""
     runs: str | None = None
     """report, compare, dashboard: folders or patterns such as outputs/**, separated by commas."""
     output: str | None = None

@@ -16,7 +16,14 @@ from hydra.errors import HydraException
 from summarizer.config import Config
 from summarizer.errors import ConfigError
 
-WHOLE = ("run", "resume", "input", "runs", "output")  # one path each, commas included: no sweep goes over these
+WHOLE = (
+    "run",
+    "resume",
+    "input",
+    "runs",
+    "output",
+    "storage",
+)  # one path each, commas included: no sweep goes over these
 OF_HYDRA = ("hydra.sweep.dir", "hydra.sweep.subdir", "hydra.run.dir")
 
 
@@ -42,13 +49,14 @@ def quote_value(value: str) -> str:
 
 
 def unquoted(value: str) -> str:
-    """What a value says, with or without quotes of the grammar."""
-    if value[:1] not in ("'", '"'):
+    """What a value says, with or without quotes and escapes of the grammar."""
+    if value[:1] not in ("'", '"') and "\\" not in value:
         return value
     try:
-        return str(OverridesParser.create().parse_override(f"key={value}").value())
+        found = OverridesParser.create().parse_override(f"key={value}").value()
     except HydraException:
         return value
+    return found if isinstance(found, str) else value
 
 
 def quote_text(argument: str) -> str:

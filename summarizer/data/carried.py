@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,26 @@ def to_carry(config: DictConfig) -> dict[str, Path]:
         for name in _read(cache / note).get("folders", []):
             if read_mark(cache / name) is not None:
                 found |= {note: cache / note, name: cache / name}
+    return found
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a config led to: folders of the cache's layout."""
+
+    name: str
+    content: bytes
+    folders: list[str]
+
+
+def notes_of(config: DictConfig, read: Callable[[str], bytes | None]) -> list[Note]:
+    """The notes of a config in a copy of the cache that lies elsewhere, by a function that reads one."""
+    kinds = ("debsum", "docstrings") if config.data.kind == "auto" else (config.data.kind,)
+    found = []
+    for name in [*(f"{NOTES}/corpus-{kind}.json" for kind in kinds), _tokens_note(config)]:
+        content = read(name)
+        if content is not None and (folders := _parsed(content).get("folders", [])):
+            found.append(Note(name, content, [str(folder) for folder in folders]))
     return found
 
 
@@ -76,8 +97,15 @@ def _note(cache: Path, note: str, folders: Sequence[Path], **more: str) -> None:
 
 def _read(note: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(note.read_text()))
-    except (OSError, ValueError, TypeError):
+        return _parsed(note.read_bytes())
+    except OSError:
+        return {}
+
+
+def _parsed(note: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(note))
+    except (ValueError, TypeError):
         return {}
 
 

@@ -30,7 +30,7 @@ NEEDED_FOR = {
     "validation": "to choose the best checkpoint by",
     "test": "to score the finished model on",
 }
-EXTRAS = {"s3": "summarizer[s3]", "s3a": "summarizer[s3]", "gs": "summarizer[gcs]", "gcs": "summarizer[gcs]"}
+EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "summarizer[gcs]", "gcs": "summarizer[gcs]"}
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from typing import Any
 
 from summarizer.errors import CheckpointError
 from summarizer.provenance import NEW_FILE_BYTES, NEW_FILES
+from summarizer.storage.manifest import MANIFEST, read_manifest
 
 FILES = (
     "config.yaml", "overrides.yaml", "provenance.json", "changes.diff", "data.json", "status.json", "metrics.json",
 )  # fmt: skip
-EXTRAS = {"s3": "summarizer[s3]", "s3a": "summarizer[s3]", "gs": "summarizer[gcs]", "gcs": "summarizer[gcs]"}
+EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "summarizer[gcs]", "gcs": "summarizer[gcs]"}
 LARGEST = 100_000_000
 """Bytes of one file; a model or a checkpoint is never read."""
 
@@ -60,18 +61,17 @@ def downloaded(address: str) -> Iterator[Path]:
 
 
 def fetch(filesystem: Any, root: str, folder: Path) -> list[str]:
-    """Copy the files that are there; returns their names.
+    """Copy the files that are there, of a job that `storage=` keeps or of a folder that was copied; returns their names.
 
     Raises:
         CheckpointError: one is larger than any that a run writes, or would be written outside of the folder.
     """
     prefix = filesystem._strip_protocol(root).rstrip("/")
-    wanted = {name: LARGEST for name in FILES if filesystem.isfile(f"{prefix}/{name}")}
-    if filesystem.isdir(f"{prefix}/{NEW_FILES}"):
-        for path in filesystem.find(f"{prefix}/{NEW_FILES}"):
-            wanted[str(path)[len(prefix) + 1 :]] = NEW_FILE_BYTES
+    objects = kept_objects(filesystem, prefix)
+    wanted = {name: LARGEST for name in FILES if name in objects}
+    wanted |= {name: NEW_FILE_BYTES for name in objects if name.startswith(f"{NEW_FILES}/")}
     for name, largest in wanted.items():
-        size = filesystem.size(f"{prefix}/{name}") or 0
+        size = filesystem.size(f"{prefix}/{objects[name]}") or 0
         if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
             raise CheckpointError(f"{prefix}/{name}: a name that leads out of the run's folder is not downloaded.")
         if size > largest:
@@ -80,5 +80,16 @@ def fetch(filesystem: Any, root: str, folder: Path) -> list[str]:
             )
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(filesystem.cat_file(f"{prefix}/{name}"))
+        target.write_bytes(filesystem.cat_file(f"{prefix}/{objects[name]}"))
     return list(wanted)
+
+
+def kept_objects(filesystem: Any, prefix: str) -> dict[str, str]:
+    """Files of a run by their names in its folder -> the object that holds each."""
+    if filesystem.isfile(f"{prefix}/{MANIFEST}"):
+        manifest = read_manifest(filesystem.cat_file(f"{prefix}/{MANIFEST}"), prefix)
+        return {path: entry.object for path, entry in manifest.files.items()}
+    found = [name for name in FILES if filesystem.isfile(f"{prefix}/{name}")]
+    if filesystem.isdir(f"{prefix}/{NEW_FILES}"):
+        found += [str(path)[len(prefix) + 1 :] for path in filesystem.find(f"{prefix}/{NEW_FILES}")]
+    return {name: name for name in found}

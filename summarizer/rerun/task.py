@@ -17,6 +17,7 @@ import yaml
 from summarizer.errors import CheckpointError, ConfigError
 from summarizer.evaluation.report import print_table
 from summarizer.provenance import lock, versions
+from summarizer.quoting import quote_value, unquoted
 from summarizer.rerun.agreement import Agreement, agreements, summary
 from summarizer.rerun.download import downloaded, is_address
 from summarizer.rerun.source import rebuilt_source
@@ -91,9 +92,13 @@ def own_overrides(run: Run) -> list[str]:
     kept = []
     for override in listed or []:
         key, _, value = str(override).partition("=")
-        if key.lstrip("+~") in ("run", "resume", "rerun", "provider") or key.startswith(("provider.", "hydra.")):
+        if key.lstrip("+~") in ("run", "resume", "rerun", "provider", "storage") or key.startswith(
+            ("provider.", "hydra.")
+        ):
             continue
-        plain = value.strip("'\"")
+        plain = unquoted(value)
+        if plain != value:  # as Hydra notes it: `s3\://`
+            value = quote_value(plain)
         if plain and not plain.startswith("/") and Path(plain).exists() and ("/" in plain or "." in plain):
             value = f"'{Path(plain).resolve()}'"
         kept.append(f"{key}={value}")

@@ -24,6 +24,7 @@ from summarizer.errors import ConfigError, DataError, Interrupted, OutputError, 
 from summarizer.objective import objective
 from summarizer.preconditions import check_machine
 from summarizer.run import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, changed_settings, flat, read_json
+from summarizer.storage.job import stored
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +48,27 @@ def run_task(config: DictConfig) -> float | None:
         without_folder(config, overrides)
         return None
     if run.status().get("state") == FINISHED and config.task == Task.train:
-        return already_finished(run, config)
+        value = already_finished(run, config)
+        name_folder(run)
+        return value
     check_machine(config)
     run.claim()
+    prepare_libraries()
+    if config.task == Task.train:
+        with stored(run, config, int(hydra_config.job.num)):
+            was_done = run.status().get("state") == FINISHED  # elsewhere, and its storage brought it here
+            value = already_finished(run, config) if was_done else claimed(run, config, overrides)
+    else:
+        value = claimed(run, config, overrides)
+    name_folder(run)
+    return value
+
+
+def claimed(run: Run, config: DictConfig, overrides: list[str]) -> float | None:
+    """`run_task` in a folder that is this process's own."""
     before, starts = run.status(), run.accepted_starts()
     run.set_status(RUNNING, task=str(config.task))
     started = time.time()
-    prepare_libraries()
     try:
         metrics = dispatch(run, config, overrides)
     except BaseException as error:
@@ -70,7 +85,6 @@ def run_task(config: DictConfig) -> float | None:
     run.set_status(FINISHED, task=str(config.task), seconds=time.time() - started)
     if config.task in (Task.train, Task.evaluate):
         write_page(run)
-    name_folder(run)
     return objective(metrics, config)
 
 
@@ -268,7 +282,6 @@ def already_finished(run: Run, config: DictConfig) -> float | None:
             "hydra.sweep.dir, without resume."
         )
     log.info("already finished: %s", run.folder)
-    name_folder(run)
     return objective(run.metrics(), config)
 
 

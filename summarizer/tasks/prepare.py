@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from summarizer.config import Architecture
+from summarizer.config import Architecture, Task
 from summarizer.data.carried import carried, note_tokens
 from summarizer.data.corpus import Corpus, load_corpus
 from summarizer.data.store import built_once, cache_root
@@ -23,6 +23,7 @@ from summarizer.hardware import resolve, set_threads, usable_cores
 from summarizer.models.loading import load_saved_tokenizer, load_tokenizer, save_tokenizer
 from summarizer.preconditions import needed_splits
 from summarizer.run import Run
+from summarizer.storage.prepared import get_prepared, put_prepared
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,6 +58,8 @@ def prepare_data(
         DataError, HubError, ModelError: in one sentence.
     """
     splits = needed_splits(config) if splits is None else splits
+    if config.storage is not None and config.task != Task.prepare:
+        get_prepared(config)
     corpus = load_corpus(config.data, splits)
     if corpus.notice:
         log.info("%s", corpus.notice)
@@ -149,3 +152,5 @@ def prepare(run: Run, config: DictConfig, overrides: list[str]) -> None:
             continue
         tokens = int(split.source_lengths.sum() + split.target_lengths.sum())
         print(f"{name}: {len(split):,} pairs, {tokens:,} tokens")
+    if config.storage is not None:
+        put_prepared(config)
