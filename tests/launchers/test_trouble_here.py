@@ -74,7 +74,7 @@ def test_a_ledger_that_can_not_be_written_keeps_the_machine_and_names_it_on_the_
         "    ledger.Ledger.transaction, ledger.Ledger.note_results = full, note_results\n"
     )
     (user_env.project / "descent" / "__init__.py").write_text(broken)
-    done = user_env.run("steps=3")
+    done = user_env.run("steps=60", "seconds_per_step=0.05", "provider.sync_every_s=0.2")
     said = done.stdout + done.stderr
     assert done.returncode != 0, said
     assert "database or disk is full" in said
