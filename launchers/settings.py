@@ -83,6 +83,8 @@ class RentalSettings:
     """Config keys whose value is a local file or folder: it is uploaded, and the key names the copy."""
     sync_early: list[str] = field(default_factory=list)
     """Patterns, relative to the job's folder, of files to download while the job runs."""
+    storage: str | None = None
+    """Where jobs keep their folders outside of their machines: `fetch` reads it when a machine is gone."""
     objective: str | None = None
     """Name of the value that a job returns: its column in tables."""
     max_results_gb: float = 200.0

@@ -17,8 +17,10 @@ from tests.emulators import cage
 from tests.emulators.jarvis import Jarvis
 from tests.emulators.modal import containers
 from tests.emulators.modal.server import Modal
+from tests.emulators.s3 import BUCKET, s3_server
 from tests.emulators.vast import Vast
-from tests.summarizer.jobs import ROOT, TINY, job_folder, start, summarizer, write_corpus
+from tests.summarizer.jobs import ROOT, TINY, environment, job_folder, start, summarizer, write_corpus
+from tests.summarizer.storage.test_whole import stored_steps
 from tests.summarizer.training.test_resume import same_result
 
 SHORT = [
@@ -159,3 +161,42 @@ def test_a_job_that_moves_between_machines_and_home_ends_as_one_that_stayed(chec
     assert "learning a tokenizer" not in done.stdout
     same_result(whole, results / "0")
     assert len(list((results / "0" / "resumed").glob("*.json"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cage.why_not() is not None, reason=str(cage.why_not()))
+def test_a_job_whose_machine_and_client_know_nothing_goes_on_from_its_bucket(checkout, tmp_path):
+    """Nothing is synced here, and the machine is lost; then the client dies, and the next machine is lost, too."""
+    corpus, results, home = write_corpus(tmp_path / "corpus"), tmp_path / "outputs", tmp_path / "home"
+    with s3_server() as variables, Vast(tmp_path / "market") as market:
+        secrets = {"VAST_API_KEY": market.key, "LAUNCHERS_HOME": str(home), **variables}
+        job = start(
+            *SHORT, *corpus, "trainer.max_steps=3000", "trainer.max_epochs=300", "trainer.checkpoint_every_n_steps=20",
+            "trainer.threads=1", "hardware=4090", "provider=vast", f"provider.api_url={market.url}", "provider.check_gpu=false",
+            "provider.remote_root=/mnt/launchers", "provider.spot=true", "provider.sync_every_s=10000",
+            f"provider.pass_environment=[{','.join(variables)}]", f"storage=s3://{BUCKET}/rented", f"hydra.sweep.dir={results}",
+            cwd=checkout, **secrets,
+        )  # fmt: skip
+
+        def wait_for_step_beyond(step: int) -> int:
+            while (steps := stored_steps(variables, "rented/0")) == [] or steps[-1] <= step:
+                assert job.running(), job.output
+                time.sleep(0.1)
+            return steps[-1]
+
+        first = wait_for_step_beyond(0)
+        market.lose_host(market.billed()[0])
+        while "continuing from step-" not in job.output:
+            assert job.running(), job.output
+            time.sleep(0.1)
+        assert int(job.output.partition("continuing from step-")[2][:8]) >= first
+        second = wait_for_step_beyond(first + 100)
+        job.signal(signal.SIGKILL)
+        job.wait()
+        market.lose_host(market.billed()[0])
+        command = [sys.executable, "-m", "launchers", "fetch"]
+        done = subprocess.run(
+            command, cwd=checkout, env=environment(home, **secrets), text=True, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert max(int(path.stem[5:]) for path in results.glob("0/checkpoints/step-*.ckpt")) >= second

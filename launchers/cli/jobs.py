@@ -11,7 +11,7 @@ from launchers.cli.job_tables import job_rows, machine_row, machines_table, ps_t
 from launchers.cli.reopen import context_of, has_client, lease_of, task_of
 from launchers.cli.selection import NO_JOBS, find_jobs
 from launchers.cli.tables import print_json, print_lines, show
-from launchers.errors import MendInput, StillBilled
+from launchers.errors import LaunchError, MendInput, StillBilled
 from launchers.formats import count, short_id, size
 from launchers.job import Billing, JobState
 from launchers.ledger import JobRecord, Ledger, launchers_home
@@ -19,6 +19,7 @@ from launchers.lifecycle.attach import attach as attach_to
 from launchers.lifecycle.opening import close_if_done
 from launchers.lifecycle.reconnect import claimed
 from launchers.lifecycle.stops import counted_stops
+from launchers.storage import StoredResults
 from launchers.transport import sync
 
 
@@ -113,10 +114,17 @@ def _fetched(ledger: Ledger, record: JobRecord) -> dict[str, Any]:
         MendInput: the job is on no machine, or a client is attached and downloads its results.
     """
     with claimed(launchers_home(), record.launch):
-        lease = lease_of(ledger, record)
-        report = sync.pull(lease.store, record.spec)
+        try:
+            lease = lease_of(ledger, record)
+        except LaunchError:
+            if record.spec.settings.get("storage") is None:
+                raise
+            stored = StoredResults(str(record.spec.settings["storage"]))
+            report = sync.pull(stored, record.spec) if stored.is_newer(record.spec) else sync.Pulled()
+        else:
+            report = sync.pull(lease.store, record.spec)
+            lease.link.close()
         sync.say_refused(report, record.spec)
-        lease.link.close()
     return {"job": record.spec.id, "files": report.files, "MB": report.bytes / 1e6, "folder": record.spec.folder}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 
+from tests.emulators.s3 import BUCKET, client, s3_server
 from tests.summarizer.jobs import TINY, summarizer, write_corpus
 
 pytestmark = pytest.mark.slow
@@ -89,26 +90,11 @@ def test_the_python_api_gives_the_summaries_of_the_report(sweep: Path, monkeypat
 @pytest.fixture(scope="module")
 def storage(sweep: Path) -> Iterator[dict[str, str]]:
     """An S3 server on loopback that holds the sweep as `runs/out`; gives the variables that reach it."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
-    client = boto3.client(
-        "s3", endpoint_url=variables["AWS_ENDPOINT_URL"], aws_access_key_id="test", aws_secret_access_key="test",
-        region_name="us-east-1",
-    )  # fmt: skip
-    client.create_bucket(Bucket="runs")
-    for path in sweep.rglob("*"):
-        if path.is_file():
-            client.upload_file(str(path), "runs", f"out/{path.relative_to(sweep)}")
-    yield variables
-    server.stop()
+    with s3_server() as variables:
+        for path in sweep.rglob("*"):
+            if path.is_file():
+                client(variables).upload_file(str(path), BUCKET, f"out/{path.relative_to(sweep)}")
+        yield variables
 
 
 @pytest.mark.parametrize("place", ["folder", "s3"])

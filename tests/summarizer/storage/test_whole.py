@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from tests.emulators.s3 import BUCKET, client, s3_server
 from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
 
 pytestmark = pytest.mark.slow
@@ -20,33 +21,18 @@ JOB = [*TINY, "trainer.max_epochs=40", "trainer.checkpoint_every_n_steps=8", "mo
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[dict[str, str]]:
-    """An S3 server on loopback with one bucket, `runs`; gives the variables that reach it."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
-    names = ("endpoint_url", "aws_access_key_id", "aws_secret_access_key", "region_name")
-    boto3.client("s3", **dict(zip(names, variables.values(), strict=True))).create_bucket(Bucket="runs")
-    yield variables
-    running.stop()
+    with s3_server() as variables:
+        yield variables
 
 
-def stored_steps(variables: dict[str, str], place: str) -> list[int]:
-    import s3fs
-
-    filesystem = s3fs.S3FileSystem(
-        endpoint_url=variables["AWS_ENDPOINT_URL"], key="test", secret="test", skip_instance_cache=True
-    )
+def stored_steps(variables: dict[str, str], prefix: str) -> list[int]:
+    """Of the checkpoints that a job's manifest names."""
+    s3 = client(variables)
     try:
-        files = json.loads(filesystem.cat_file(f"{place}/manifest.json"))["files"]
-    except FileNotFoundError:
+        content = s3.get_object(Bucket=BUCKET, Key=f"{prefix}/manifest.json")["Body"].read()
+    except s3.exceptions.NoSuchKey:
         return []
+    files = json.loads(content)["files"]
     return sorted(int(path.split("-")[1].split(".")[0]) for path in files if path.startswith("checkpoints/step-"))
 
 
@@ -64,11 +50,11 @@ def test_a_job_that_is_killed_goes_on_from_the_bucket_on_a_machine_that_knows_no
         (tmp_path / name).mkdir()
     undisturbed = job_folder(summarizer(*JOB, *corpus, cwd=tmp_path / "whole"))
     job = start(*JOB, *corpus, "storage=s3://runs/killed", cwd=tmp_path / "first", **server)
-    while job.running() and not stored_steps(server, "runs/killed/0"):
+    while job.running() and not stored_steps(server, "killed/0"):
         time.sleep(0.05)
     job.signal(signal.SIGKILL)
     job.wait()
-    assert (steps := stored_steps(server, "runs/killed/0")), job.output
+    assert (steps := stored_steps(server, "killed/0")), job.output
     done = summarizer(*JOB, *corpus, "storage=s3://runs/killed", cwd=tmp_path / "second", **server)
     assert "is further than this folder: downloading" in done.stdout
     assert f"continuing from step-{steps[-1]:08d}.ckpt" in done.stdout
