@@ -23,6 +23,7 @@ from summarizer.data.collate import padded
 from summarizer.errors import HardwareError
 from summarizer.evaluation.minimum_bayes_risk import least_risk
 from summarizer.evaluation.workers import Workers
+from summarizer.packing.copy_decoding import copies
 from summarizer.packing.generation import PackedGenerator, generation_obstacle
 
 log = logging.getLogger(__name__)
@@ -180,20 +181,21 @@ def wants_packed_search(model: Any, options: Any, setting: str, documents: int) 
     """Whether to search over a packed encoder (`summarizer.packing.generation`).
 
     Args:
-        setting: auto packs on CUDA, for as many documents as repay the recording of its steps; always packs wherever the
-            model and the search allow it; never does not.
+        setting: auto packs on CUDA, for as many documents as repay the recording of its steps, and for a copy transformer on a
+            processor; always packs wherever the model and the search allow it; never does not.
 
     A model or a search that it does not serve is left to generate(), with one warning that names the cost.
     """
     device = next(model.parameters()).device
     if not documents or not model.config.is_encoder_decoder or setting == "never":
         return False
-    if setting == "auto" and (device.type != "cuda" or documents < PACKED_FROM):
+    repays = documents >= PACKED_FROM if device.type == "cuda" else device.type == "cpu" and copies(model)
+    if setting == "auto" and not repays:
         return False
     obstacle = generation_obstacle(model, options)
     if any(isinstance(part, FSDPModule) for part in model.modules()):
         obstacle = "its weights are divided over the devices"
-    if obstacle is not None:
+    if obstacle is not None and (setting == "always" or device.type == "cuda"):
         warn_once(f"summaries are written by generate(), several times slower on a GPU: {obstacle}")
     return obstacle is None
 

@@ -65,9 +65,8 @@ class CopyCache(History):
 class CopyDecoder:
     """A `generation.Decoder`; arguments as of `PackedGenerator`."""
 
-    def __init__(self, model: Any, settings: SearchSettings, longest_source: int, compute: torch.dtype | None) -> None:
+    def __init__(self, model: Any, settings: SearchSettings, compute: torch.dtype | None) -> None:
         self.model, self.config, self.settings = model, model.config, settings
-        self.width = -(-longest_source // WIDTH_STEP) * WIDTH_STEP
         weight = model.shared.weight
         self.device, self.compute = weight.device, compute or weight.dtype
         self.is_cast = self.compute != weight.dtype
@@ -77,23 +76,25 @@ class CopyDecoder:
         """Autocast, without its cache of weights: a recorded step would read it in their place."""
         return torch.autocast(self.device.type, self.compute, enabled=self.is_cast, cache_enabled=False)
 
-    def cache(self, documents: int) -> CopyCache:
-        return CopyCache(self.config, documents, self.settings, self.width, self.compute, self.device)
+    def cache(self, documents: int, longest: int) -> CopyCache:
+        width = -(-longest // WIDTH_STEP) * WIDTH_STEP
+        return CopyCache(self.config, documents, self.settings, width, self.compute, self.device)
 
     def remember(self, cache: CopyCache, sources: Sequence[np.ndarray]) -> None:
-        ids = np.full((cache.documents, self.width), self.config.pad_token_id, dtype=np.int64)
+        width = cache.source_ids.shape[1]
+        ids = np.full((cache.documents, width), self.config.pad_token_id, dtype=np.int64)
         lengths = np.ones(cache.documents, dtype=np.int64)  # a slot without a document has a word: attention needs one
-        assert max(map(len, sources)) <= self.width, "a document is longer than said"
+        assert max(map(len, sources)) <= width, "a document is longer than said"
         for row, source in enumerate(sources):
             ids[row, : len(source)], lengths[row] = source, len(source)
-        mask = torch.from_numpy(np.arange(self.width) < lengths[:, None]).long()
+        mask = torch.from_numpy(np.arange(width) < lengths[:, None]).long()
         with self.cast():
             encoded = self.model.encoder(torch.from_numpy(ids).to(self.device), mask.to(self.device))
             cache.source_ids.copy_(encoded.source_ids)
             cache.copy_keys.copy_(encoded.copy_keys)
             for i, layer in enumerate(self.model.layers):
                 both = layer.cross_attention.key_value(encoded.last_hidden_state)
-                split = both.view(cache.documents, self.width, 2, self.config.num_heads, -1).permute(2, 0, 3, 1, 4)
+                split = both.view(cache.documents, width, 2, self.config.num_heads, -1).permute(2, 0, 3, 1, 4)
                 cache.memory_keys[i].copy_(split[0])
                 cache.memory_values[i].copy_(split[1])
 

@@ -40,8 +40,8 @@ class Decoder(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def cache(self, documents: int) -> Any:
-        """A `History` for so many documents."""
+    def cache(self, documents: int, longest: int) -> Any:
+        """A `History` for so many documents of at most so many tokens."""
 
     def remember(self, cache: Any, sources: Sequence[np.ndarray]) -> None:
         """Encode documents, at most as many as the cache is for."""
@@ -72,8 +72,8 @@ class PackedDecoder:
             self.weights = step_weights(anatomy, self.numerics, settings.max_new_tokens)
         self.functions = Step(compiled)
 
-    def cache(self, documents: int) -> Cache:
-        settings, rows = self.settings, documents * self.longest_source
+    def cache(self, documents: int, longest: int) -> Cache:
+        settings, rows = self.settings, documents * longest
         return Cache(self.weights, documents, settings.beams, settings.max_new_tokens, rows, self.numerics)
 
     def remember(self, cache: Cache, sources: Sequence[np.ndarray]) -> None:
@@ -100,9 +100,11 @@ class PackedDecoder:
 class Session:
     """Fixed memory for the search over one number of documents, and its recorded steps."""
 
-    def __init__(self, decoder: Decoder, settings: SearchSettings, documents: int, recorded: bool) -> None:
-        self.decoder, self.settings = decoder, settings
-        self.cache = decoder.cache(documents)
+    def __init__(
+        self, decoder: Decoder, settings: SearchSettings, documents: int, longest: int, recorded: bool
+    ) -> None:
+        self.decoder, self.settings, self.recorded = decoder, settings, recorded
+        self.cache = decoder.cache(documents, longest)
         self.state = SearchState(settings, documents, decoder.device)
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         if recorded:
@@ -111,6 +113,8 @@ class Session:
 
     def extent_of(self, token: int) -> int:
         """Cached tokens that the step of this token (0 first) looks at."""
+        if not self.recorded:
+            return token + 1
         return min(self.settings.max_new_tokens, (token // EXTENT_STEP + 1) * EXTENT_STEP)
 
     def _step(self, extent: int) -> None:
@@ -162,14 +166,14 @@ class PackedGenerator:
         obstacle = generation_obstacle(model, options)
         assert obstacle is None, f"not a search to pack: {obstacle}"
         assert not model.training, "dropout is for training"
-        self.settings, self.slots = search_settings(options), slots
+        self.settings, self.slots, self.longest_source = search_settings(options), slots, longest_source
         device = next(model.parameters()).device
         compiled, self.recorded = (
             device.type == "cuda" if wanted is None else wanted for wanted in (compiled, recorded)
         )
         self.decoder: Decoder
         if copies(model):
-            self.decoder = CopyDecoder(model, self.settings, longest_source, compute)
+            self.decoder = CopyDecoder(model, self.settings, compute)
         else:
             self.decoder = PackedDecoder(model, self.settings, longest_source, compute, bool(compiled))
         self._sessions: dict[int, Session] = {}
@@ -206,14 +210,15 @@ class PackedGenerator:
                 progress(min(start + self.slots, len(order)), len(order))
         return found
 
-    def _session(self, documents: int) -> Session:
+    def _session(self, documents: int, longest: int) -> Session:
         if documents not in self._sessions:
-            self._sessions[documents] = Session(self.decoder, self.settings, documents, self.recorded)
+            self._sessions[documents] = Session(self.decoder, self.settings, documents, longest, self.recorded)
         return self._sessions[documents]
 
     def _search(self, sources: Sequence[np.ndarray]) -> list[list[list[int]]]:
         # recorded steps want few sizes; elsewhere a session is made to measure and forgotten
-        session = self._session(self.slots if self.recorded else len(sources))
+        longest = self.longest_source if self.recorded else max(map(len, sources))
+        session = self._session(self.slots if self.recorded else len(sources), longest)
         session.reset()
         self.decoder.remember(session.cache, sources)
         session.state.open[len(sources) :] = False
@@ -230,7 +235,7 @@ class PackedGenerator:
             if fewer is not None:
                 self._keep(found, inside, session)
                 kept = [slot for slot, is_open in enumerate(still) if is_open]
-                smaller = self._session(fewer)
+                smaller = self._session(fewer, longest)
                 smaller.reset()
                 smaller.cache.take_over(session.cache, kept)
                 smaller.state.take_over(session.state, kept)

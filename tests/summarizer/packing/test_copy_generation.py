@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from summarizer.data.collate import padded
+from summarizer.evaluation.generation import wants_packed_search
 from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration
 from summarizer.models.copy_transformer.pointer import continuation_features, features_of_beams
 from summarizer.packing import generation
 from summarizer.packing.generation import PackedGenerator, generation_obstacle
-from tests.summarizer.packing.tiny import VOCABULARY, documents
+from tests.summarizer.packing.tiny import VOCABULARY, documents, model_of
 
 NEW_TOKENS = 14
 END = 2
@@ -110,3 +111,13 @@ def test_products_in_bfloat16_find_almost_the_same(model):
     exact = PackedGenerator(model, options, slots=4, longest_source=60).summarize(SOURCES)
     rounded = PackedGenerator(model, options, slots=4, longest_source=60, compute=torch.bfloat16).summarize(SOURCES)
     assert sum(one[0] == other[0] for one, other in zip(exact, rounded, strict=True)) > len(SOURCES) // 2
+
+
+def test_a_processor_searches_so_unless_the_search_asks_for_more(model, caplog):
+    assert wants_packed_search(model, options_of(model), "auto", 1)
+    assert not wants_packed_search(model, options_of(model), "never", 1)
+    assert not wants_packed_search(model, options_of(model, repetition_penalty=1.3), "auto", 1)
+    assert not wants_packed_search(model_of("t5"), options_of(model), "auto", 1000)
+    assert not caplog.records
+    assert not wants_packed_search(model, options_of(model, repetition_penalty=1.3), "always", 1)
+    assert "repetition_penalty" in caplog.text
