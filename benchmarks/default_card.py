@@ -1,6 +1,7 @@
 """The default model's step and search on a card, stage by stage: what of a step is the host's and what the card's.
 
     python benchmarks/default_card.py                       # steps as `hardware=h100` trains, and a validation's search
+    python benchmarks/default_card.py --device cpu --only search --rows 96     # of the shape that a processor trains
     python benchmarks/default_card.py --check               # what is recorded against what is launched; ends with an error
 
 Documents are made up, of lengths like the default corpus's; the model has the default's shape on a card and random weights. One
@@ -26,8 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from summarizer.data.collate import Seq2SeqCollator  # noqa: E402  needs the path above
-from summarizer.evaluation.generation import generate, generation_options  # noqa: E402
+from summarizer.evaluation.generation import generate, generation_options, search  # noqa: E402
 from summarizer.evaluation.minimum_bayes_risk import least_risk  # noqa: E402
+from summarizer.hardware import keep_freed_memory  # noqa: E402
 from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration  # noqa: E402
 from summarizer.packing.generation import PackedGenerator  # noqa: E402
 from summarizer.packing.graphs import RecordedLoss  # noqa: E402
@@ -38,6 +40,11 @@ SHAPE: dict[str, Any] = {
     "vocab_size": 8000, "d_model": 256, "d_ff": 1024, "num_heads": 8, "encoder_layers": 4, "decoder_layers": 4, "copy_heads": 2,
     "dropout": 0.3, "source_dropout": 0.2, "target_dropout": 0.1, "restoration_weight": 1.0, "max_source_positions": 128,
     "max_target_positions": 32,
+}  # fmt: skip
+
+LOCAL = {
+    "d_model": 128, "d_ff": 384, "num_heads": 4, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.0,
+    "source_dropout": 0.1, "target_dropout": 0.0, "restoration_weight": 0.3, "max_source_positions": 96,
 }  # fmt: skip
 
 
@@ -123,6 +130,9 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     device = torch.device(options.device)
+    if device.type == "cpu":
+        SHAPE.update(LOCAL)
+        keep_freed_memory()
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
         say("card", name=torch.cuda.get_device_name(), torch=torch.__version__)
@@ -220,19 +230,21 @@ def check(device: torch.device) -> int:
 def search_of(device: torch.device, rows: int) -> None:
     torch.manual_seed(0)
     model = on(device).eval()
-    sources = [source for source, _ in made_up(rows, 2)]
-    given = generation_options(model, GENERATION, Ids)
-    for _ in range(2):
+    sources = [source[: model.config.max_source_positions] for source, _ in made_up(rows, 2)]
+    budget = 524288 if device.type == "cuda" else 16384
+    found: dict[str, list[list[list[int]]]] = {}
+    for packing in ("always", "always", "never"):
+        beams: list[list[list[int]]] = [[] for _ in sources]
         started = waited(device)
-        PackedGenerator(model, given, slots=256, longest_source=128).hypotheses(sources)
-        say("search with memory of fixed size", rows=rows, seconds=round(waited(device) - started, 2))
-    for _ in range(1):
-        started = waited(device)
-        beams = []
-        for start in range(0, rows, 256):
-            beams += generate(model, sources[start : start + 256], given)
-        ended = waited(device)
-        say("generate()", rows=rows, seconds=round(ended - started, 2))
+        search(
+            model, sources, settings=Settings({**GENERATION, "packing": packing}), batch_tokens=budget, tokenizer=Ids,
+            finished=beams.__setitem__,
+        )  # fmt: skip
+        what = {"always": "search with memory of fixed size", "never": "generate()"}[packing]
+        say(what, rows=rows, seconds=round(waited(device) - started, 2))
+        found[packing] = beams
+    same = sum(one == other for one, other in zip(found["always"], found["never"], strict=True))
+    say("documents whose 16 beams are generate()'s", same=same, of=rows)
     started = time.perf_counter()
     for hypotheses in beams[:100]:
         least_risk([" ".join(f"w{token}" for token in ids) for ids in hypotheses])
