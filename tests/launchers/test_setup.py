@@ -45,9 +45,9 @@ def test_a_package_is_installed_only_if_it_is_the_one_that_was_locked(
     monkeypatch.setattr(setup, "_uv", lambda base: uv)
     if tampered:
         with pytest.raises(RuntimeError, match=r"(?i)hash"):
-            setup.prepare(str(tree / "root"), str(tree), None, [])
+            setup.prepare(str(tree / "root"), str(tree), None, [], {})
         return
-    python = setup.prepare(str(tree / "root"), str(tree), None, [])[0]
+    python = setup.prepare(str(tree / "root"), str(tree), None, [], {})[0]
     assert subprocess.run([python, "-c", "import iniconfig"]).returncode == 0
     assert "--hash=" in next((tree / "root").glob("env/*/requirements.txt")).read_text()
 
@@ -58,7 +58,6 @@ def test_a_package_that_the_image_has_stays_its_own_with_what_it_brings(
 ):
     (tree / "uv.lock").unlink()  # uv itself leaves out what a package of a lock file brings
     monkeypatch.setattr(setup, "_uv", lambda base: uv)
-    request = {"tree": str(tree), "python": None, "provided": {package: ["iniconfig=="]}}
-    setup.prepare(str(tree / "root"), request)
+    setup.prepare(str(tree / "root"), str(tree), None, [], {package: ["iniconfig=="]})
     listed = next((tree / "root").glob("env/*/requirements.txt")).read_text()
     assert any(line.startswith("iniconfig==") for line in listed.splitlines()) is not is_there

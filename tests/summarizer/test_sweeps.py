@@ -15,7 +15,8 @@ from pytorch_lightning.demos.boring_classes import BoringModel
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from summarizer.application import job
-from summarizer.objective import TRAINING, VALIDATION, direction_of
+from summarizer.metric_names import BASELINE_MEASURE, BASELINES, NOVEL, OBJECTIVE, TRAINING, VALIDATION, WORDS, scored
+from summarizer.objective import direction_of
 from summarizer.paths import config_dir
 from tests.summarizer.composition import composed
 from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
@@ -182,8 +183,8 @@ def test_a_sweep_without_splits_evaluates_only_its_best_job_on_test(sweep):
     best = metrics_of(folder / "best")
     assert best["test/rougeL"] > 0
     assert OmegaConf.load(folder / "best" / "config.yaml").run == str(folder / "1")
-    table = output.split("2 jobs by validation/rougeL (maximize), best first")[1]
-    rows = [[cell.strip() for cell in line.split("│")[1:4]] for line in table.splitlines() if line.startswith("│")]
+    table = output.split("2 jobs by validation/rougeL (maximize), best first")[1].partition("Best: job 1")[0]
+    rows = [line.split()[:3] for line in table.splitlines() if line[:1].isdigit()]
     assert rows == [["1", "0.003", f"{values[1]:.4g}"], ["0", "1e-06", f"{values[0]:.4g}"]]
     card = (folder / "1" / "model" / "README.md").read_text()
     assert "validation rows" in card
@@ -193,7 +194,8 @@ def test_a_sweep_without_splits_evaluates_only_its_best_job_on_test(sweep):
 @pytest.mark.slow
 def test_the_known_names_of_metrics_are_those_of_a_training(sweep):
     logged = set(metrics_of(sweep[0] / "1"))
-    assert logged <= {*VALIDATION, *TRAINING}
+    rules = {scored("validation", BASELINE_MEASURE, rule) for rule in BASELINES}
+    assert logged <= {*VALIDATION, *TRAINING, OBJECTIVE, scored("validation", WORDS), scored("validation", NOVEL), *rules}
     assert logged >= {*VALIDATION, *TRAINING} - {"train/mfu", "train/memory_gib"}  # those of a card
 
 
