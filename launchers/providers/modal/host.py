@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from launchers.command import arguments_of, environment_of
-from launchers.errors import BadMachine, RetryLater
+from launchers.errors import BadMachine, RetryLater, Unreachable
 from launchers.host import JobStatus, Manifest, Probe, Refused, RemoteFile, RemoteLink
 from launchers.job import JobPaths, JobSpec
 from launchers.providers.base import JobHandles
@@ -39,6 +39,8 @@ READERS = 8
 """Files of a Volume that are read at a time."""
 MARGIN_S = 30.0
 """An attempt ends itself this much before Modal would."""
+REPEAT_S = 10.0
+"""After a start that was not answered: how long its container may take to be seen before it is asked for again."""
 
 
 @dataclass
@@ -53,6 +55,8 @@ class ModalHost:
     leave: Callable[[], None] = lambda: None
     _stopping: dict[str, tuple[str, float]] = field(default_factory=dict)
     _started: dict[str, float] = field(default_factory=dict)
+    _asked: dict[str, float] = field(default_factory=dict)
+    """When a start was asked for and not answered."""
 
     # --- what a machine needs and a container brings
 
@@ -115,9 +119,33 @@ class ModalHost:
             "arguments": arguments_of(job, paths.output), "grace": min(grace, settings.grace_s),
             "commit_every": settings.sync_every_s, "max_seconds": max_seconds, "cap": cap, "slice_seconds": slice_s,
         }  # fmt: skip
-        with translated():
-            call = self.function.spawn(payload)
+        if self._has_begun(job):
+            return
+        try:
+            with translated():
+                call = self.function.spawn(payload)
+        except RetryLater as error:
+            if error.may_have_acted:
+                self._asked[job.id] = time.time()
+            raise
         self.handles.put(job.id, f"{self.instance}/{call.object_id}")
+
+    def _has_begun(self, job: JobSpec) -> bool:
+        """Whether an earlier request to start the job, which was not answered, has started it.
+
+        Raises:
+            Unreachable: nobody can tell yet: two containers that start at once do not see each other, and both are billed.
+        """
+        asked = self._asked.get(job.id)
+        if asked is None:
+            return False
+        begun = [attempt for attempt in self._attempts(job) if attempt.application == self.instance]
+        if begun:
+            self.handles.put(job.id, f"{self.instance}/{begun[-1].call}")
+            return True
+        if time.time() - asked < REPEAT_S:
+            raise Unreachable(f"Modal has not answered the request to start job {job.id}: waiting whether it starts")
+        return False
 
     def _cap(self, job: JobSpec) -> tuple[float, str]:
         """Seconds after which the container ends the job by itself, and why: it may have no client that looks at the meter."""

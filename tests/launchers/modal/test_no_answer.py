@@ -39,11 +39,20 @@ def test_a_client_that_gets_no_answer_leaves_and_the_job_runs_on(user_env: Modal
     assert [len(attempts) for attempts in user_env.modal.attempts()] == [1]
 
 
-def test_a_job_whose_start_was_never_answered_can_be_cancelled(user_env: ModalUserEnv):
+def test_a_job_whose_start_was_not_answered_is_found_and_not_started_twice(user_env: ModalUserEnv):
     user_env.modal.faults.plant("rpc", "FunctionMap", "lost", times=1_000_000)
+    done = user_env.run("steps=60", "seconds_per_step=0.1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert user_env.loss() == pytest.approx((7 * 0.5**60) ** 2)
+    assert [len(attempts) for attempts in user_env.modal.attempts()] == [1]
+    assert user_env.modal.live_apps() == []
+
+
+def test_a_job_whose_start_was_never_answered_can_be_cancelled(user_env: ModalUserEnv):
+    for request in ("FunctionMap", "VolumeGetFile2"):  # nor can anybody see that it has begun
+        user_env.modal.faults.plant("rpc", request, "lost", times=1_000_000)
     left = user_env.run("steps=600", "seconds_per_step=0.1", "hydra.launcher.timing.unreachable=1")
     assert f"Reconnect with `python -m launchers attach {user_env.launch}`" in left.stdout
-    # the call that repeats an unanswered one ends as soon as it sees that its job has begun
     user_env.wait_for(lambda: user_env.modal.running() == 1, what="one container")
     assert short_id(user_env.launch) in user_env.launchers("ps").stdout
     user_env.modal.faults.planted.clear()
