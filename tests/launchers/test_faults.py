@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import resource
 import shutil
@@ -30,6 +29,7 @@ from tests.emulators.served import Delays
 from tests.emulators.vast import Vast
 from tests.emulators.zygote import Client, Zygote, outcome_of
 from tests.launchers.conftest import EXAMPLE, UserEnv
+from tests.turns import ALL, turn
 
 pytestmark = pytest.mark.slow
 
@@ -342,12 +342,6 @@ def table(results: list[Result], faults: dict[str, tuple[str, ...]]) -> str:
     return "\n".join([*lines, count, ""])
 
 
-def turn() -> int:
-    """Which share of the cells this commit tries: another one than the commit before, most likely, and the same at each run."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=EXAMPLE, capture_output=True, text=True).stdout.strip()
-    return int(commit or "0", 16) % TURNS
-
-
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("place", [VAST, JARVIS, RUNPOD], ids=["vast", "jarvis", "runpod"])
 def test_every_fault_at_every_stage_stops_the_bill_and_loses_nothing(
@@ -357,7 +351,7 @@ def test_every_fault_at_every_stage_stops_the_bill_and_loses_nothing(
     if reason:
         pytest.skip(reason)
     every = [(stage, fault) for fault, stages in place.faults.items() for stage in stages]
-    cells = every if "ALL_CELLS" in os.environ else every[turn() :: TURNS]
+    cells = every if ALL else every[turn(TURNS) :: TURNS]
     with Zygote() as zygote, ThreadPoolExecutor(CELLS_AT_ONCE) as pool:
         runs = [
             pool.submit(run_cell, tmp_path / f"{number}", place, stage, fault, zygote)

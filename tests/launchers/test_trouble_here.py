@@ -14,7 +14,7 @@ import pytest
 
 from tests.launchers.conftest import UserEnv, on_every_market
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.turns(3)]
 
 BIG = 8_000_000
 

@@ -20,7 +20,7 @@ from tests.launchers.conftest import (
     steps_in,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.turns(3)]
 
 SLOW = ("steps=60", "seconds_per_step=0.1")
 

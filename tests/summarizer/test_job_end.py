@@ -28,7 +28,7 @@ def test_what_is_optional_fails_after_model_and_metrics_in_one_sentence(tmp_path
     assert (folder / "model" / "model.safetensors").is_file()
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test/rows"] == 6
-    assert {key for key in metrics if key.startswith("validation/")} == set(VALIDATION), "what may be monitored"
+    assert metrics.keys() >= set(VALIDATION), "what may be monitored"
     # the way out that it names: nothing is trained again
     (folder / "predictions.parquet").rmdir()
     again = summarizer(f"resume={folder}", "export.push_to_hub=null", cwd=tmp_path, **nowhere)

@@ -195,7 +195,14 @@ def test_a_sweep_without_splits_evaluates_only_its_best_job_on_test(sweep):
 def test_the_known_names_of_metrics_are_those_of_a_training(sweep):
     logged = set(metrics_of(sweep[0] / "1"))
     rules = {scored("validation", BASELINE_MEASURE, rule) for rule in BASELINES}
-    assert logged <= {*VALIDATION, *TRAINING, OBJECTIVE, scored("validation", WORDS), scored("validation", NOVEL), *rules}
+    assert logged <= {
+        *VALIDATION,
+        *TRAINING,
+        OBJECTIVE,
+        scored("validation", WORDS),
+        scored("validation", NOVEL),
+        *rules,
+    }
     assert logged >= {*VALIDATION, *TRAINING} - {"train/mfu", "train/memory_gib"}  # those of a card
 
 
