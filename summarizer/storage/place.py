@@ -155,8 +155,13 @@ def what_failed(error: Exception) -> str:
         return "is forbidden to this key or user: it must be able to list, read, write and delete there."
     if isinstance(error, FileNotFoundError) or any(word in text for word in ABSENT):
         return "does not exist: create the bucket, or correct the address."
-    if isinstance(error, OSError) and error.errno is not None and error.strerror and not _is_network(error):
-        return f"cannot be used ({error.strerror})."
+    if (
+        isinstance(error, OSError)
+        and error.errno
+        and error.strerror == os.strerror(error.errno)
+        and not _is_network(error)
+    ):
+        return f"cannot be used ({error.strerror})."  # a folder's trouble, in the system's own words
     return f"does not answer as a storage does ({name}): check the address and the network."
 
 
