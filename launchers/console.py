@@ -1,4 +1,4 @@
-"""Standard output and error whose reader may leave, as that of `| head` does: what a launch keeps and destroys must not depend on it."""
+"""The console of a command: no secret reaches it in a text of others, and its reader may leave, as that of `| head` does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import errno
 import logging
 import os
 import sys
+import threading
+import traceback
+from types import TracebackType
 from typing import TextIO
+
+from launchers.secrecy import SecretFilter, scrub
+
+_FILTER = SecretFilter()
 
 
 def is_closed(error: BaseException) -> bool:
@@ -25,12 +32,26 @@ def discard(out: TextIO) -> None:
         os.close(null)
 
 
-def survive_closed_console() -> None:
-    """See that a log line to a closed console is dropped, instead of a traceback for each."""
+def guard_console() -> None:
+    """Clean what is logged and every traceback, of libraries too; drop lines to a closed console instead of a traceback for each."""
+    logging.getLogger("launchers").addFilter(_FILTER)
     for name in ("", "launchers"):
         for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_FILTER)
             if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
                 _guard(handler)
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _show_traceback
+        threading.excepthook = _show_thread
+
+
+def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(scrub("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _show_thread(failed: threading.ExceptHookArgs) -> None:
+    if failed.exc_value is not None and failed.exc_type is not SystemExit:
+        _show_traceback(failed.exc_type, failed.exc_value, failed.exc_traceback)
 
 
 def _guard(handler: logging.StreamHandler[TextIO]) -> None:

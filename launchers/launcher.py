@@ -22,13 +22,12 @@ from hydra.core.utils import JobReturn, JobStatus
 # launch needs is imported by the functions that need it.
 from launchers import remote_job
 from launchers.capture import is_planning
-from launchers.console import discard, survive_closed_console
+from launchers.console import discard, guard_console
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
 from launchers.formats import short_id
 from launchers.local import failed, finished
 from launchers.registry import Capacity, Descriptor, descriptors
-from launchers.secrecy import SecretFilter
 from launchers.settings import RentalSettings, Timing, typed
 from launchers.text import shown
 
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from launchers.snapshot import Snapshot
 
 log = logging.getLogger("launchers")
-log.addFilter(SecretFilter())
 RECONNECT = "launch %s: if this terminal closes, reconnect with `python -m launchers attach %s`"
 ESTIMATE_FILE = "LAUNCHERS_ESTIMATE_FILE"
 """Names a file that dry runs append their plan to, one JSON row a line."""
@@ -137,7 +135,6 @@ class RemoteLauncher(DispatchingLauncher):
 
         if self._settings(jobs[0]).dry_run:
             return [self._dry_run(job) for job in jobs]
-        survive_closed_console()
         home, ledger = launchers_home(), self._ledger
         with without_collections():
             from launchers.job import new_launch_id
@@ -186,7 +183,7 @@ class RemoteLauncher(DispatchingLauncher):
         if settings.dry_run:
             self._dry_run_sweep(jobs)
             return
-        survive_closed_console()
+        guard_console()
         home, ledger, launch = launchers_home(), self._ledger, new_launch_id(_now())
         context = self._context(launch, settings, timing, home, ledger)
         left = jobs.dollars_left()

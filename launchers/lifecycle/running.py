@@ -21,6 +21,7 @@ from launchers.lifecycle.deadlines import CANCELLED, MAX_COST, MAX_HOURS, MAX_TO
 from launchers.lifecycle.ended import Ended, write_proof
 from launchers.lifecycle.receipt import rental_environment, try_to_write_receipts
 from launchers.planning import reserve
+from launchers.secrecy import scrub
 from launchers.snapshot import Snapshot
 from launchers.transport import sync
 from launchers.transport.logs import LogMirror, LogStream
@@ -322,7 +323,7 @@ def _judge(context: LaunchContext, job: JobSpec, status: JobStatus) -> Ended:
     elif code in (-9, 137):
         why = "it was killed, most likely for lack of memory"
     elif status.get("why"):
-        why = str(status["why"]).rstrip(".")
+        why = scrub(str(status["why"])).rstrip(".")
     else:
         why = f"exit code {code}"
     context.say(job.id, f"failed: {why}", logging.ERROR)

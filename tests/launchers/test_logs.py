@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from launchers.console import survive_closed_console
+from launchers.console import guard_console
 from launchers.errors import LaunchError
 from launchers.job import JobSpec, Results
 from launchers.testing import host as fakes
@@ -136,7 +136,7 @@ def test_a_message_to_a_closed_console_is_dropped_without_a_traceback(
     handler = logging.StreamHandler(closed_console)
     logger.addHandler(handler)
     try:
-        survive_closed_console()
+        guard_console()
         for _ in range(3):
             logger.error("said to nobody")
     finally:
