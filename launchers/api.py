@@ -17,6 +17,7 @@ from launchers.capture import Capture, captured
 from launchers.errors import LaunchError, MendInput
 from launchers.job import JobState
 from launchers.planning import PlannedJob
+from launchers.secrecy import scrub
 
 _OURS = {"launcher": "local (or a provider)", "sweeper": "basic or search"}
 
@@ -226,4 +227,4 @@ def _error_of(done: JobReturn) -> BaseException | None:
 
 
 def _text(error: BaseException | None) -> str | None:
-    return None if error is None else f"{type(error).__name__}: {error}"
+    return None if error is None else scrub(f"{type(error).__name__}: {error}")

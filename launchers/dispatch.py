@@ -27,8 +27,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from launchers.app_functions import ask_app, own_packages
 from launchers.capture import current, keep_returns
+from launchers.console import guard_console
 from launchers.errors import LaunchError, MendInput
 from launchers.search.trials import TrialState
+from launchers.secrecy import scrub_error
 
 if TYPE_CHECKING:
     from launchers.planning import PlannedJob
@@ -213,10 +215,14 @@ class DispatchingLauncher(Launcher):
         assert self.config is not None, "setup() comes first"
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        guard_console()
         try:
             return self._launch(job_overrides, initial_job_idx)
         except LaunchError as error:
             raise LaunchRefused(str(error)) from error
+        except Exception as error:  # Hydra shows it, and it may quote a key
+            scrub_error(error)
+            raise
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
         assert self.config is not None

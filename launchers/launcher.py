@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,12 +22,12 @@ from hydra.core.utils import JobReturn, JobStatus
 # launch needs is imported by the functions that need it.
 from launchers import remote_job
 from launchers.capture import is_planning
+from launchers.console import discard, guard_console
 from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
 from launchers.formats import short_id
 from launchers.local import failed, finished
 from launchers.registry import Capacity, Descriptor, descriptors
-from launchers.secrecy import SecretFilter
 from launchers.settings import RentalSettings, Timing, typed
 from launchers.text import shown
 
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from launchers.snapshot import Snapshot
 
 log = logging.getLogger("launchers")
-log.addFilter(SecretFilter())
 RECONNECT = "launch %s: if this terminal closes, reconnect with `python -m launchers attach %s`"
 ESTIMATE_FILE = "LAUNCHERS_ESTIMATE_FILE"
 """Names a file that dry runs append their plan to, one JSON row a line."""
@@ -157,12 +157,11 @@ class RemoteLauncher(DispatchingLauncher):
         _raise_if_still_billed(scheduler)  # before the table, so that no error there hides this message
         records = {record.spec.number: record for record in ledger.jobs(launch)}
         from launchers.cli.job_tables import show_ended
-        from launchers.cli.tables import discard_output
 
         try:
             show_ended(list(records.values()), _now())
         except BrokenPipeError:
-            discard_output()
+            discard(sys.stdout)
         ledger.close()
         return [_job_return(job, records[job.number]) for job in jobs]
 
@@ -184,6 +183,7 @@ class RemoteLauncher(DispatchingLauncher):
         if settings.dry_run:
             self._dry_run_sweep(jobs)
             return
+        guard_console()
         home, ledger, launch = launchers_home(), self._ledger, new_launch_id(_now())
         context = self._context(launch, settings, timing, home, ledger)
         left = jobs.dollars_left()

@@ -5,6 +5,7 @@ Must not know how it gets there, nor what it costs.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +85,13 @@ def remote_overrides_of(
     name = job.config.hydra.job.config_name
     primary = [f"--config-name={name}"] if name else []
     primary += [f"--config-dir={place}" for place in configs]
-    return (*primary, *kept, *settings.remote_overrides, *(f"{key}='{place}'" for key, place in places.items()))
+    return (*primary, *kept, *settings.remote_overrides, *(f"{key}={quoted(place)}" for key, place in places.items()))
+
+
+def quoted(text: str) -> str:
+    """A text as a value of Hydra's override grammar, in which quotes, backslashes before them and `${` mean something."""
+    inside = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text.replace("${", r"\${"))
+    return f"'{inside}'"
 
 
 def _is_local(override: str) -> bool:

@@ -102,6 +102,16 @@ def scrub(text: str) -> str:
     return text
 
 
+def scrub_error(error: BaseException) -> None:
+    """Clean an exception of others, and those that led to it, whoever shows them."""
+    here: BaseException | None = error
+    for _ in range(20):
+        if here is None:
+            return
+        here.args = tuple(scrub(part) if isinstance(part, str) else part for part in here.args)
+        here = here.__cause__ or here.__context__
+
+
 class SecretFilter(logging.Filter):
     """Cleans what is logged, tracebacks too."""
 

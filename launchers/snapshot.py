@@ -13,14 +13,18 @@ import json
 import logging
 import os
 import shlex
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from launchers.errors import MendInput, SnapshotRefused
 from launchers.remote.checked import is_digest
 from launchers.secret_scan import ALLOW_FILE, allowed_digests, find_secret, harmless_diff
+from launchers.text import shown
+from launchers.upload.blob_store import Packing, Store
+from launchers.upload.progress import Progress
+from launchers.upload.scanned import Scanned
+from launchers.upload.tree import Item, LeftOut, folder_items, run_git, top_of, tree_items
 
 log = logging.getLogger("launchers")
 SUPPORT = ".launchers"
@@ -30,18 +34,20 @@ SOURCE = f"{SUPPORT}/source"
 DIFF = "changes.diff"
 CARRIED = f"{SUPPORT}/carried"
 """Holds what the app asked to carry, under the names that it gave."""
-_JUNK = (".git", ".venv", "venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", "node_modules")
+NAMED = 5
+"""How many of the things that stay behind are named."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file; `digest` is SHA-256 in hexadecimal. A link has a target and no digest."""
+    """One file; `digest` is SHA-256 in hexadecimal. A link has a target and no digest, and so has an empty folder."""
 
     path: str
     digest: str = ""
     size: int = 0
     executable: bool = False
     link: str | None = None
+    folder: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,40 +92,41 @@ def pack(
     Raises:
         SnapshotRefused: a secret would travel, or more than `max_bytes`; or git can't tell what it ignores.
     """
-    top, is_repository = _top(directory)
-    store = home / "snapshots"
-    (store / "blobs").mkdir(parents=True, exist_ok=True, mode=0o700)
-    banned = [path.resolve() for path in exclude]
+    top, is_repository = top_of(directory)
     allow_file = top / ALLOW_FILE
     allowed = allowed_digests(allow_file.read_text(errors="replace")) if allow_file.is_file() else frozenset()
-    entries = []
-    for relative in _tree_files(top, is_repository):
-        path = top / relative
-        if any(path.resolve().is_relative_to(folder) for folder in banned):
-            continue
-        entries.append(_entry(path, relative.as_posix(), top, store, Scan(True, allowed)))
-    known = {entry.path for entry in entries}
+    left: list[LeftOut] = []
     start = directory.resolve().relative_to(top)
     places: dict[Path, str] = {}
-    for path in (*data, *configs):
-        place, extra = _data_entries(path, top, store, known, Scan(path in configs, allowed))
-        entries += extra
-        places[path] = os.path.relpath(place, start.as_posix())
-    for name, path in (carried or {}).items():
-        entries += _entries_below(path, f"{CARRIED}/{name}", store, Scan(False, allowed))
-    entries += [e for e in _support_entries(store) if e.path not in known]
-    entries += _source_entries(top, store)
-    unique = tuple(sorted({entry.path: entry for entry in entries}.values(), key=lambda e: e.path))
-    snapshot = Snapshot(_digest_of_tree(unique), unique, start.as_posix(), store)
-    if snapshot.size > max_bytes:
-        largest = max(unique, key=lambda e: e.size)
-        raise SnapshotRefused(
-            f"The working tree would ship {snapshot.size / 1e6:.0f} MB, more than provider.max_snapshot_mb "
-            f"{max_bytes / 1e6:.0f} (largest: {largest.path}, {largest.size / 1e6:.0f} MB): "
-            "add large files to .gitignore, or raise the limit."
-        )
-    text = json.dumps({"directory": snapshot.directory, "entries": [asdict(e) for e in unique]})
-    (store / f"{snapshot.digest}.json").write_text(text)
+    store = Store(home / "snapshots")
+    try:
+        wanted = [_Wanted(item, item.relative, True, allowed) for item in tree_items(top, is_repository, exclude, left)]
+        known = {one.place for one in wanted}
+        for path in (*data, *configs):
+            place, extra = _data_items(path, top, known, path in configs, allowed, left)
+            wanted += extra
+            places[path] = os.path.relpath(place, start.as_posix())
+        for name, path in (carried or {}).items():
+            wanted += _placed(path, f"{CARRIED}/{name}", False, allowed, left)
+        wanted += [one for one in _support_items() if one.place not in known]
+        wanted = list({one.place: one for one in wanted}.values())
+        _check_size(wanted, max_bytes)
+        with (
+            store.packing() as packing,
+            Scanned(home / "scanned.sqlite") as scanned,
+            Progress(log, "packing the working tree") as progress,
+        ):
+            entries = [_entry(one, packing, scanned, progress) for one in wanted]
+            entries += _source_entries(top, packing)
+            unique = tuple(sorted({entry.path: entry for entry in entries}.values(), key=lambda e: e.path))
+            snapshot = Snapshot(_digest_of_tree(unique), unique, start.as_posix(), store.folder)
+            if snapshot.size > max_bytes:
+                raise _too_large(snapshot.size, max_bytes, max((entry.size, entry.path) for entry in unique))
+            text = json.dumps({"directory": snapshot.directory, "entries": [asdict(e) for e in unique]})
+            packing.manifest(snapshot.digest, text)
+    except OSError as error:
+        raise SnapshotRefused(f"The working tree can't be packed: {error}.") from None
+    _say_left_out(left, unique)
     return snapshot, places
 
 
@@ -132,126 +139,124 @@ def load(digest: str, home: Path) -> Snapshot:
     return Snapshot(digest, tuple(Entry(**e) for e in content["entries"]), content["directory"], home / "snapshots")
 
 
-def _top(directory: Path) -> tuple[Path, bool]:
-    """The top of the working tree, and whether it is a git repository.
-
-    Raises:
-        SnapshotRefused: it is one, and git can't be asked: what it ignores would travel.
-    """
-    inside = any((folder / ".git").exists() for folder in (directory.resolve(), *directory.resolve().parents))
-    try:
-        done = _run_git(directory, "rev-parse", "--show-toplevel")
-    except FileNotFoundError:
-        if inside:
-            raise SnapshotRefused(
-                "git is not installed here, so that the files that it ignores would travel: install git."
-            ) from None
-    else:
-        if done.returncode == 0:
-            return Path(os.fsdecode(done.stdout).strip()).resolve(), True
-        if inside or b"not a git repository" not in done.stderr:
-            raise _git_failed(directory, done.stderr)
-    log.info("%s is in no git repository: every file in it travels, caches left out", directory)
-    return directory.resolve(), False
-
-
-def _git_failed(top: Path, said: bytes) -> SnapshotRefused:
-    """What git can't do, and the way out."""
-    reason = " ".join(said.decode(errors="replace").split()).removeprefix("fatal: ").rstrip(".")
-    remedy = "mend that first"
-    if "dubious ownership" in reason:
-        reason = reason.split(" To add an exception")[0]
-        remedy = f"if you trust this folder, run `git config --global --add safe.directory {shlex.quote(str(top))}`"
-    return SnapshotRefused(
-        f"git can't say which files of {top} it ignores ({reason}), so that they would travel, too: {remedy}."
-    )
-
-
-def _tree_files(top: Path, is_repository: bool) -> Iterator[PurePosixPath]:
-    """What git would commit if everything were added; without git, every file but caches."""
-    if is_repository:
-        listed = _run_git(top, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
-        # An ignore file that git can't read is only a warning of it.
-        if listed.returncode or b"unable to access" in listed.stderr:
-            raise _git_failed(top, listed.stderr)
-        names = sorted({os.fsdecode(name) for name in listed.stdout.split(b"\0") if name})
-        # Deleted files are still listed, and a submodule is a folder.
-        yield from (PurePosixPath(name) for name in names if (top / name).is_symlink() or (top / name).is_file())
-        return
-    for folder, folders, files in os.walk(top):
-        folders[:] = sorted(name for name in folders if name not in _JUNK)
-        yield from (PurePosixPath(Path(folder, name).relative_to(top).as_posix()) for name in sorted(files))
-
-
 @dataclass(frozen=True)
-class Scan:
-    """How files are searched for secrets; see `find_secret`."""
+class _Wanted:
+    """Something that is to travel, and how it is searched for secrets; see `find_secret`."""
 
+    item: Item
+    place: str
     shapes: bool
     """False for data."""
     allowed: frozenset[str] = frozenset()
 
+    @property
+    def called(self) -> str:
+        """As messages name it."""
+        return self.item.path.as_posix() if self.place.startswith(f"{SUPPORT}/") else self.place
 
-def _entry(path: Path, relative: str, top: Path, store: Path, scan: Scan) -> Entry:
-    if path.is_symlink():
-        target = os.readlink(path)
-        if os.path.isabs(target) or not (path.parent / target).resolve().is_relative_to(top):
-            raise SnapshotRefused(
-                f"{relative} is a link that leaves the working tree: remove it, or add it to .gitignore."
-            )
-        return Entry(relative, link=target)
-    content = path.read_bytes()
-    if not scan.shapes and path.name == DIFF:
+    @property
+    def how(self) -> str:
+        """What of it decides whether the same bytes are harmless."""
+        text = " ".join([str(self.shapes), self.called, *sorted(self.allowed)])
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _check_size(wanted: Sequence[_Wanted], max_bytes: float) -> None:
+    """Refuse what is surely too large before anything is read. Files of one size may be one file."""
+    sizes = {one.item.info.st_size: one.called for one in wanted if one.item.link is None and not one.item.folder}
+    if sum(sizes) > max_bytes:
+        raise _too_large(sum(sizes), max_bytes, max(sizes.items()))
+
+
+def _too_large(size: int, max_bytes: float, largest: tuple[int, str]) -> SnapshotRefused:
+    return SnapshotRefused(
+        f"The working tree would ship {size / 1e6:.0f} MB, more than provider.max_snapshot_mb {max_bytes / 1e6:.0f} "
+        f"(largest: {largest[1]}, {largest[0] / 1e6:.0f} MB): add large files to .gitignore, or raise the limit."
+    )
+
+
+def _say_left_out(left: Sequence[LeftOut], entries: Sequence[Entry]) -> None:
+    """Name what does not travel although nothing ignores it."""
+    paths = {entry.path for entry in entries}
+    paths |= {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents}
+    rows = [
+        *left,
+        *(
+            LeftOut(entry.link, f"the link {entry.path} leads to it")
+            for entry in entries
+            if entry.link is not None and os.path.normpath(PurePosixPath(entry.path).parent / entry.link) not in paths
+        ),
+    ]
+    for row in rows[:NAMED]:
+        log.warning("not uploaded: '%s' (%s)", shown(row.relative, lines=False), shown(row.why, lines=False))
+    if len(rows) > NAMED:
+        log.warning("not uploaded: %d more", len(rows) - NAMED)
+
+
+def _entry(one: _Wanted, packing: Packing, scanned: Scanned, progress: Progress) -> Entry:
+    """What is kept of an item, once it is known to hold no secret.
+
+    Raises:
+        SnapshotRefused: it holds one.
+    """
+    item = one.item
+    if item.link is not None or item.folder:
+        return Entry(one.place, link=item.link, folder=item.folder)
+    progress.note(one.called, item.info.st_size)
+    executable = bool(item.info.st_mode & 0o100)
+    key, how, info = str(item.path.absolute()), one.how, item.path.lstat()
+    clean = scanned.digest(key, how, info)
+    if clean is not None and packing.holds(clean):
+        return Entry(one.place, clean, info.st_size, executable)
+    content = item.path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if not one.shapes and item.path.name == DIFF:
         content = harmless_diff(content)  # of an earlier job
-    is_foreign = relative.startswith(f"{SUPPORT}/")
-    called = path.as_posix() if is_foreign else relative
-    found = find_secret(called, content, scan.shapes, scan.allowed)
-    if found:
-        remedy = "leave it out" if is_foreign else "add it to .gitignore"
-        if not found.startswith("the value of"):
-            allow = f"{hashlib.sha256(content).hexdigest()}  {PurePosixPath(called).name}"
-            remedy += f", or if it is harmless, run `echo {shlex.quote(allow)} >> {ALLOW_FILE}`"
-        raise SnapshotRefused(f"{called} holds {found} and would travel to a rented machine: {remedy}.")
-    return _written(content, relative, store, bool(path.stat().st_mode & 0o100))
+        _refuse_secret(one, content)
+    elif digest != clean:
+        _refuse_secret(one, content)
+        if len(content) == info.st_size:
+            scanned.remember(key, how, info, digest)
+    return Entry(one.place, packing.keep(content), len(content), executable)
 
 
-def _keep(content: bytes, blob: Path) -> None:
-    if not blob.exists():
-        partial = blob.with_name(f".{blob.name}.{os.getpid()}")
-        partial.write_bytes(content)
-        partial.replace(blob)
+def _refuse_secret(one: _Wanted, content: bytes) -> None:
+    found = find_secret(one.called, content, one.shapes, one.allowed)
+    if not found:
+        return
+    remedy = "leave it out" if one.place.startswith(f"{SUPPORT}/") else "add it to .gitignore"
+    if not found.startswith("the value of"):
+        allow = f"{hashlib.sha256(content).hexdigest()}  {PurePosixPath(one.called).name}"
+        remedy += f", or if it is harmless, run `echo {shlex.quote(allow)} >> {ALLOW_FILE}`"
+    raise SnapshotRefused(f"{one.called} holds {found} and would travel to a rented machine: {remedy}.")
 
 
-def _data_entries(path: Path, top: Path, store: Path, known: set[str], scan: Scan) -> tuple[str, list[Entry]]:
+def _data_items(
+    path: Path, top: Path, known: set[str], shapes: bool, allowed: frozenset[str], left: list[LeftOut]
+) -> tuple[str, list[_Wanted]]:
     """Where a file or folder will lie in the tree, and what must be added for it."""
     real = path.resolve()
     if real.is_relative_to(top):
-        inside = real.relative_to(top).as_posix()
-        place, files = inside, _files_below(real)
-        missing = [f for f in files if f.relative_to(top).as_posix() not in known]
-        return place, [_entry(f, f.relative_to(top).as_posix(), top, store, scan) for f in missing]
-    place = f"{SUPPORT}/data/{hashlib.sha256(str(real).encode()).hexdigest()[:8]}/{real.name}"
-    return place, _entries_below(real, place, store, scan)
+        place = real.relative_to(top).as_posix()
+    else:
+        place = f"{SUPPORT}/data/{hashlib.sha256(str(real).encode()).hexdigest()[:8]}/{real.name}"
+    return place, [one for one in _placed(real, place, shapes, allowed, left) if one.place not in known]
 
 
-def _entries_below(path: Path, place: str, store: Path, scan: Scan) -> list[Entry]:
+def _placed(path: Path, place: str, shapes: bool, allowed: frozenset[str], left: list[LeftOut]) -> list[_Wanted]:
     """A file or folder of anywhere, at a place in the tree."""
     return [
-        _entry(file, (PurePosixPath(place) / file.relative_to(path).as_posix()).as_posix(), path.parent, store, scan)
-        for file in _files_below(path)
+        _Wanted(item, (PurePosixPath(place) / item.relative).as_posix(), shapes, allowed)
+        for item in folder_items(path, left)
     ]
 
 
 def size_below(path: Path) -> int:
     """Bytes of a file or folder."""
-    return sum(file.stat().st_size for file in _files_below(path))
+    return sum(item.info.st_size for item in folder_items(path, []) if item.link is None and not item.folder)
 
 
-def _files_below(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-
-
-def _support_entries(store: Path) -> list[Entry]:
+def _support_items() -> list[_Wanted]:
     """What Hydra loads of this package at the start of a job, whatever the job's own dependencies are.
 
     That is the modules at its top, those of sweeps, and the plugins. The other folders (commands, providers, transport) are
@@ -260,7 +265,7 @@ def _support_entries(store: Path) -> list[Entry]:
     plugins = Path(importlib.import_module("hydra_plugins.launchers_plugin").__path__[0])
     package = Path(__file__).parent
     return [
-        _entry(path, f"{SUPPORT}/{name}/{path.name}", source, store, Scan(False))
+        _Wanted(Item(path, path.name, path.stat()), f"{SUPPORT}/{name}/{path.name}", False)
         for source, name in (
             (package, "launchers"),
             (package / "search", "launchers/search"),
@@ -270,35 +275,22 @@ def _support_entries(store: Path) -> list[Entry]:
     ]
 
 
-def _source_entries(top: Path, store: Path) -> list[Entry]:
+def _source_entries(top: Path, packing: Packing) -> list[Entry]:
     """The commit and the uncommitted changes as text, without files that hold a secret, in a removed line perhaps."""
     commit = _git(top, "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit:
         return []
     diff = _git(top, "-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false", "diff", "--no-ext-diff", "HEAD")
     kept = {"commit": commit.strip(), DIFF: harmless_diff(diff)}
-    return [_written(content, f"{SOURCE}/{name}", store) for name, content in kept.items()]
+    return [Entry(f"{SOURCE}/{name}", packing.keep(content), len(content)) for name, content in kept.items()]
 
 
 def _git(top: Path, *arguments: str) -> bytes:
     try:
-        done = _run_git(top, *arguments)
+        done = run_git(top, *arguments)
     except FileNotFoundError:
         return b""
     return done.stdout if done.returncode == 0 else b""
-
-
-def _run_git(top: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """In the words of the C locale, in which we look for some."""
-    return subprocess.run(
-        ["git", "-C", str(top), *arguments], capture_output=True, check=False, env=os.environ | {"LC_ALL": "C"}
-    )
-
-
-def _written(content: bytes, relative: str, store: Path, executable: bool = False) -> Entry:
-    digest = hashlib.sha256(content).hexdigest()
-    _keep(content, store / "blobs" / digest)
-    return Entry(relative, digest, len(content), executable)
 
 
 def _digest_of_tree(entries: tuple[Entry, ...]) -> str:
@@ -309,17 +301,3 @@ def _digest_of_tree(entries: tuple[Entry, ...]) -> str:
 def matches(path: str, patterns: list[str]) -> bool:
     """Whether a path fits one of the patterns; `*` crosses folders."""
     return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
-
-
-def forget_all_but(digests: set[str], home: Path) -> None:
-    """Remove the other packed trees."""
-    store = home / "snapshots"
-    kept: set[str] = set()
-    for manifest in store.glob("*.json"):
-        if manifest.stem in digests:
-            kept |= {entry["digest"] for entry in json.loads(manifest.read_text())["entries"]}
-        else:
-            manifest.unlink()
-    for blob in (store / "blobs").iterdir():
-        if blob.name not in kept:
-            blob.unlink()

@@ -97,11 +97,12 @@ def _stream(ledger: Ledger, record: JobRecord, out: TextIO) -> int:
     context = context_of(ledger, record)
     mirror = LogMirror(record.spec, record.log_base, there=record.spec.output_there, console=out)
     stream = LogStream(lease.runner, record.spec, mirror, context.clock, context.timing.retry_first)
-    while lease.runner.job_status(record.spec)["state"] == "running":
+    while lease.runner.job_status(record.spec)["state"] == "running" and mirror.is_watched:
         time.sleep(context.timing.status)
     stream.drained(30)
     stream.finish()
     lease.link.close()
+    _end_unwatched(mirror)
     print(f"The job has ended; its results are still on its machine. {_come_back(record)}", file=sys.stderr)
     return 0
 
@@ -125,7 +126,18 @@ def _catch_up(ledger: Ledger, record: JobRecord, out: TextIO) -> int:
                     break
         mirror.close()
         lease.link.close()
+        _end_unwatched(mirror)
     return 0
+
+
+def _end_unwatched(mirror: LogMirror) -> None:
+    """The log is shown for a reader's sake: without one the command ends.
+
+    Raises:
+        BrokenPipeError: the reader has left.
+    """
+    if not mirror.is_watched:
+        raise BrokenPipeError
 
 
 def _print_from(record: JobRecord, offset: int, out: TextIO) -> int:

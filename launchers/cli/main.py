@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.cli.completion import SHELLS, answer_shell, card_names, completion, job_ids
+from launchers.console import discard, guard_console
 from launchers.errors import LaunchError, StillBilled
 from launchers.registry import names
 
@@ -138,9 +139,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        from launchers.cli.tables import discard_output
-
-        discard_output()
+        discard(sys.stdout)
         return CLOSED_PIPE
 
 
@@ -155,6 +154,7 @@ def _run(top: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("launchers").setLevel(logging.INFO)
+    guard_console()
     try:
         with _plain_errors():
             return _act(options)

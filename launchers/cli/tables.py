@@ -107,11 +107,6 @@ def show(sheet: Sheet, as_json: bool = False) -> None:
         print_lines(sheet.note.splitlines())
 
 
-def discard_output() -> None:
-    """After the reader of stdout has closed it: what is still buffered would fail again when the interpreter exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _least_width(sheet: Sheet, cells: list[list[str]]) -> int:
     """The width at which ids and figures are not cut. A narrower terminal wraps the lines."""
     from rich.cells import cell_len

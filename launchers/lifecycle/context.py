@@ -15,6 +15,7 @@ from launchers.errors import Cancelled, RetryLater
 from launchers.ledger import Ledger
 from launchers.lifecycle.deadlines import DeadlineMonitor, MachineDeadline
 from launchers.providers.base import Provider
+from launchers.secrecy import scrub
 from launchers.settings import RentalSettings, Timing
 from launchers.text import shown
 from launchers.transport.keys import KeyPair
@@ -90,7 +91,7 @@ class LaunchContext:
 
     def say(self, subject: str, text: str, level: int = logging.INFO) -> None:
         """Log a message and write it to the ledger. `text` may quote a machine or a provider."""
-        text = shown(text)
+        text = shown(scrub(text))
         log.log(level, "%s: %s", subject, text)
         try:
             self.ledger.note(subject, text, self.clock.now())

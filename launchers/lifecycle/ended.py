@@ -14,6 +14,7 @@ from typing import Any
 from launchers.job import JobSpec, JobState, Results
 from launchers.ledger import JobRecord, Ledger
 from launchers.remote.files import read_json, write_json
+from launchers.secrecy import scrub
 from launchers.transport.names import END_NAME
 
 log = logging.getLogger("launchers")
@@ -34,7 +35,7 @@ def write_proof(job: JobSpec, ended: Ended) -> None:
     Raises:
         OSError: this computer's disk is full or read-only.
     """
-    row = {"job": job.id, "state": ended.state.value, "note": ended.note, "value": ended.value}
+    row = {"job": job.id, "state": ended.state.value, "note": ended.note and scrub(ended.note), "value": ended.value}
     write_json(str(job.home / END_NAME), row)
 
 

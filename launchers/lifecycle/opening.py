@@ -13,8 +13,8 @@ from launchers.lifecycle.launch_keys import check_account, keys_of, retire
 from launchers.providers import open_provider
 from launchers.providers.base import DirectSsh
 from launchers.settings import RentalSettings, Timing
-from launchers.snapshot import forget_all_but
 from launchers.transport.keys import NO_KEYS
+from launchers.upload.blob_store import Store
 
 
 def open_context(launch: str, settings: RentalSettings, timing: Timing, home: Path, ledger: Ledger) -> LaunchContext:
@@ -38,4 +38,4 @@ def close_if_done(ledger: Ledger, launch: str) -> None:
         # The tree of this one stays, until another launch ends: the next one packs what has changed since.
         needed = [launch, *ledger.launches(only_open=True)]
         wanted = {job.spec.snapshot for name in needed for job in ledger.jobs(name)}
-        forget_all_but(wanted, launchers_home())
+        Store(launchers_home() / "snapshots").forget_all_but(wanted)

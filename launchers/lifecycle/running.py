@@ -21,12 +21,15 @@ from launchers.lifecycle.deadlines import CANCELLED, MAX_COST, MAX_HOURS, MAX_TO
 from launchers.lifecycle.ended import Ended, write_proof
 from launchers.lifecycle.receipt import rental_environment, try_to_write_receipts
 from launchers.planning import reserve
+from launchers.secrecy import scrub
 from launchers.snapshot import Snapshot
 from launchers.transport import sync
 from launchers.transport.logs import LogMirror, LogStream
+from launchers.transport.names import LOG_NAME
 
 log = logging.getLogger("launchers")
-LOG_DRAIN_S = 60.0
+LOG_SILENCE_S = 60.0
+"""Without a byte of the log of a job that has ended, after which the rest of it is given up."""
 PRUNED = "pruned"
 LOW_DISK_GB = 0.2
 QUEUED_WORD_S = 60.0
@@ -65,14 +68,14 @@ def run_job(
     stream = LogStream(lease.runner, job, mirror, context.clock, context.timing.retry_first)
     try:
         status = _follow(context, lease, job, stream, report)
-        _drain(context, lease, job, stream)
+        drain = partial(_drain, context, lease, job, mirror, stream, status)
+        stream.drained(context.timing.status)  # so that it is on the console before what is made of it
+        if status["state"] == "lost":
+            raise BadMachine(f"the supervisor of job {job.id} died on the machine")
+        lease.guard.phase = Phase.fetching
+        ended = _download(context, lease, job, _judge(context, job, status), drain)
     finally:
         stream.stop()
-    if status["state"] == "lost":
-        raise BadMachine(f"the supervisor of job {job.id} died on the machine")
-    lease.guard.phase = Phase.fetching
-    ended = _judge(context, job, status)
-    _download(context, lease, job, ended)
     lease.guard.asked = None  # what this job was asked is nothing to the next one
     lease.guard.phase = Phase.idle
     return ended
@@ -217,12 +220,29 @@ def report_of(line: str) -> tuple[int, float] | None:
     return (step, float(value)) if is_step and is_value and abs(value) < 1e300 else None
 
 
-def _drain(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStream) -> None:
-    """Wait for the rest of the log of a job that has ended, unless its machine is lost meanwhile."""
-    end = context.clock.now() + LOG_DRAIN_S
-    while not stream.drained(context.timing.status) and context.clock.now() < end:
-        _reach(context, lease, lambda: lease.runner.job_status(job))
+def _drain(
+    context: LaunchContext, lease: Lease, job: JobSpec, mirror: LogMirror, stream: LogStream, status: JobStatus
+) -> str | None:
+    """Wait for the rest of the log of a job that has ended, for as long as it comes; says how much of it did not."""
+    size, here, heard = status.get("log_size", 0), mirror.offset, context.clock.now()
+    try:
+        while not stream.drained(context.timing.status):
+            _reach(context, lease, lambda: lease.runner.job_status(job))
+            now, before, here = context.clock.now(), here, mirror.offset
+            if here != before:
+                heard = now
+            elif now >= heard + LOG_SILENCE_S:
+                break
+    except (LaunchError, Detached) as error:
+        # The machine is lost or its time is over. The results are here: nothing runs again for the sake of a log.
+        log.debug("the rest of the log of %s was not waited for: %s", job.id, error)
     stream.finish()
+    missing = mirror.missing(size)
+    if not missing:
+        return None
+    text = f"{missing:,} of {size:,} bytes of its log did not arrive"
+    context.say(job.id, f"{text}: {job.home / LOG_NAME} ends early", logging.WARNING)
+    return text
 
 
 def early_pull(context: LaunchContext, lease: Lease, job: JobSpec) -> None:
@@ -254,8 +274,15 @@ def _reason_to_stop(context: LaunchContext, job: JobSpec) -> str | None:
     return MAX_TOTAL_COST if is_over_total(context) else None
 
 
-def _download(context: LaunchContext, lease: Lease, job: JobSpec, ended: Ended) -> None:
-    """Everything, verified, before anyone may end the machine; then the proof of it, before anything else that may fail."""
+def _download(
+    context: LaunchContext, lease: Lease, job: JobSpec, ended: Ended, drain: Callable[[], str | None]
+) -> Ended:
+    """Everything, verified, then the rest of the log, before anyone may end the machine; then the proof of it, before anything else
+    that may fail.
+
+    Args:
+        drain: waits for the log, and says what is missing of it.
+    """
     for _ in range(3):
         try:
             _reach(context, lease, lambda: sync.pull_all(lease.store, job))
@@ -264,6 +291,9 @@ def _download(context: LaunchContext, lease: Lease, job: JobSpec, ended: Ended) 
             problem = error
     else:
         raise BadMachine(f"the results of job {job.id} could not be downloaded: {problem}")
+    short = drain()
+    if short is not None:
+        ended = replace(ended, note="; ".join(part for part in (ended.note, short) if part))
     sync.finish(job)
     write_proof(job, ended)
     try:
@@ -274,6 +304,7 @@ def _download(context: LaunchContext, lease: Lease, job: JobSpec, ended: Ended) 
     except (LaunchError, Detached, sqlite3.Error, OSError) as error:
         # The job is done here, whatever became of its machine or of the ledger since.
         log.debug("after the results of %s were downloaded: %s", job.id, error)
+    return ended
 
 
 def _judge(context: LaunchContext, job: JobSpec, status: JobStatus) -> Ended:
@@ -292,7 +323,7 @@ def _judge(context: LaunchContext, job: JobSpec, status: JobStatus) -> Ended:
     elif code in (-9, 137):
         why = "it was killed, most likely for lack of memory"
     elif status.get("why"):
-        why = str(status["why"]).rstrip(".")
+        why = scrub(str(status["why"])).rstrip(".")
     else:
         why = f"exit code {code}"
     context.say(job.id, f"failed: {why}", logging.ERROR)

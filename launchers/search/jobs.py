@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn, filter_overrides
 
 from launchers.search.sweep import Assigned, Sweep
 from launchers.search.trials import TrialState
+from launchers.secrecy import scrub
 
 if TYPE_CHECKING:
     from launchers.dispatch import ComposedJob
@@ -48,7 +49,7 @@ class SweepJobs:
         try:
             self.check(job)
         except Exception as error:  # the app's own classes
-            return str(error)
+            return scrub(str(error))
         return None
 
     def put_back(self, job: ComposedJob) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from launchers.clock import Clock
-from launchers.errors import BadMachine, LaunchError, Unreachable
+from launchers.console import discard, is_closed
+from launchers.errors import LaunchError
 from launchers.host import JobRunner
 from launchers.job import JobSpec
 from launchers.settings import RentalSettings
@@ -114,26 +115,27 @@ class Console:
     """Prints lines of foreign text: no control sequence of theirs reaches the terminal."""
 
     def __init__(self, out: TextIO | None = None, prefix: str = "", renamed: tuple[str, str] | None = None) -> None:
-        self._out = out if out is not None else sys.stdout
+        self.out = out if out is not None else sys.stdout
         self._prefix, self._renamed = prefix, renamed
-        self._colors = self._out.isatty()
+        self._colors = self.out.isatty()
 
     def show(self, lines: list[bytes]) -> None:
         text = "".join(f"{self._prefix}{shown_log(line.decode(errors='replace'), self._colors)}\n" for line in lines)
         if self._renamed:
             text = text.replace(*self._renamed)
         if text:
-            encoding = self._out.encoding or "utf-8"
+            encoding = self.out.encoding or "utf-8"
             with _console_lock:
-                self._out.write(text.encode(encoding, "backslashreplace").decode(encoding))
-                self._out.flush()
+                self.out.write(text.encode(encoding, "backslashreplace").decode(encoding))
+                self.out.flush()
 
 
 class LogMirror:
     """The local copy of a job's log. `base` is how long it was when the job came to its present machine.
 
     On the console, where the job names its output folder on the machine (`there`), this machine's `folder` is named: that
-    is where a command that it proposes will find its results. The copy keeps the bytes as they were.
+    is where a command that it proposes will find its results. The copy keeps the bytes as they were, and does so whatever
+    becomes of the console.
     """
 
     def __init__(
@@ -145,6 +147,8 @@ class LogMirror:
         self._base = base
         self._console = Console(console, prefix, (there, str(job.home)) if there else None)
         self._cutter = LineCutter()
+        self.is_watched = True
+        """False once nobody reads the console."""
 
     @property
     def length(self) -> int:
@@ -156,14 +160,28 @@ class LogMirror:
         """Bytes of the machine's log that have come."""
         return self._kept.length - self._base
 
+    def missing(self, size: int) -> int:
+        """How many bytes of the machine's log, which is so long, are not here."""
+        return max(size - self.offset, 0)
+
     def feed(self, chunk: bytes) -> None:
         """Keep the bytes, then show the whole lines among them."""
         self._kept.append(chunk)
-        self._console.show(list(self._cutter.lines(chunk)))
+        self._show(list(self._cutter.lines(chunk)))
 
     def close(self) -> None:
         """Show an unfinished last line."""
-        self._console.show(list(self._cutter.rest()))
+        self._show(list(self._cutter.rest()))
+
+    def _show(self, lines: list[bytes]) -> None:
+        if not self.is_watched:
+            return
+        try:
+            self._console.show(lines)
+        except (OSError, ValueError) as error:
+            if is_closed(error):
+                self.is_watched = False
+                discard(self._console.out)
 
 
 class LogStream:
@@ -194,11 +212,9 @@ class LogStream:
                         return
                 self._at_end.set()
                 return
-            except (Unreachable, BadMachine, OSError):  # an OSError is of this disk: what does not fit now comes later
+            except (LaunchError, OSError):  # an OSError is of this disk: what does not fit now comes later
                 self._clock.wait(self._stop, pause)
                 pause = min(pause * 2, 30.0)
-            except LaunchError:
-                return
 
     def wait(self, seconds: float) -> None:
         """Until the log has come to its end, which it does once, or the time is over."""

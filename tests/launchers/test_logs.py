@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launchers.console import guard_console
 from launchers.errors import LaunchError
-from launchers.job import JobSpec
+from launchers.job import JobSpec, Results
+from launchers.testing import host as fakes
+from launchers.testing.clock import VirtualClock
+from launchers.testing.launch import FakeLaunch, Schedule
 from launchers.text import shown, shown_log
 from launchers.transport.logs import LINE_BYTES, KeptLog, LogMirror
 from launchers.transport.names import LOG_NAME
@@ -101,3 +109,92 @@ def test_a_table_takes_any_text(capsys: pytest.CaptureFixture[str]):
     assert not {"\x1b", "\x07", "\u202e"} & set(table)
     show(sheet, as_json=True)
     assert json.loads(capsys.readouterr().out)[0]["note"] == nasty
+
+
+@pytest.fixture
+def closed_console() -> Iterator[Any]:
+    """A pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as console:
+        yield console
+
+
+def test_the_log_is_kept_whatever_becomes_of_the_console(tmp_path: Path, closed_console: Any):
+    mirror = LogMirror(job(tmp_path), 0, console=closed_console)
+    for number in range(60):
+        mirror.feed(b"step %d\n" % number)
+    mirror.close()
+    assert len((tmp_path / LOG_NAME).read_bytes().splitlines()) == 60
+    assert not mirror.is_watched
+
+
+def test_a_message_to_a_closed_console_is_dropped_without_a_traceback(
+    closed_console: Any, capsys: pytest.CaptureFixture[str]
+):
+    logger = logging.getLogger("launchers")
+    handler = logging.StreamHandler(closed_console)
+    logger.addHandler(handler)
+    try:
+        guard_console()
+        for _ in range(3):
+            logger.error("said to nobody")
+    finally:
+        logger.removeHandler(handler)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def slow_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that comes byte by byte, and mostly after its job has ended."""
+
+    def follow(self: fakes.FakeHost, job: JobSpec, offset: int) -> Iterator[bytes]:
+        text = self.machine.jobs[job.id].log(1e12)
+        for at in range(offset, len(text)):
+            self._pass(5.0)
+            yield text[at : at + 1]
+
+    monkeypatch.setattr(fakes.FakeHost, "follow", follow)
+
+
+def test_the_rest_of_a_log_is_waited_for_as_long_as_it_comes(tmp_path: Path, slow_link: None):
+    with VirtualClock() as clock:
+        launch = FakeLaunch(tmp_path / "launch", Schedule(), clock).run()
+    (record,) = launch.records()
+    assert (record.spec.home / LOG_NAME).read_text() == "".join(f"step {n}\n" for n in range(1, 7))
+    assert record.note is None
+
+
+@pytest.mark.parametrize("way", ["ends early", "says nothing"])
+def test_a_log_that_does_not_arrive_is_said_to_be_short_and_by_how_much(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def follow(self: fakes.FakeHost, job: JobSpec, offset: int) -> Iterator[bytes]:
+        yield b"step 1\n"[offset:]
+        self._pass(30.0 if way == "ends early" else 3000.0)
+
+    monkeypatch.setattr(fakes.FakeHost, "follow", follow)
+    with VirtualClock() as clock:
+        launch = FakeLaunch(tmp_path / "launch", Schedule(), clock).run()
+    (record,) = launch.records()
+    assert record.results is Results.verified
+    assert "35 of 42 bytes of its log did not arrive" in str(record.note)
+    assert any("35 of 42 bytes" in line for line in launch.said)
+
+
+def test_a_console_that_is_full_for_a_while_is_written_to_again(tmp_path: Path):
+    class Full(io.StringIO):
+        fails = True
+
+        def write(self, text: str) -> int:
+            if self.fails:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(text)
+
+    console = Full()
+    mirror = LogMirror(job(tmp_path), 0, console=console)
+    mirror.feed(b"one\n")
+    console.fails = False
+    mirror.feed(b"two\n")
+    assert console.getvalue() == "two\n"
+    assert (tmp_path / LOG_NAME).read_bytes() == b"one\ntwo\n"

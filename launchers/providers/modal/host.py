@@ -197,7 +197,14 @@ class ModalHost:
 
     def _with_value(self, job: JobSpec, status: JobStatus) -> JobStatus:
         returned = self._json(job, "return.json")
-        return {**status, "value": None if returned is None else messages.returned(returned)}
+        status = {**status, "value": None if returned is None else messages.returned(returned)}
+        # What an earlier container of the job said is in no file, so that this one's log says nothing about the whole.
+        return status if len(self._attempts(job)) > 1 else {**status, "log_size": self._log_size(job)}
+
+    def _log_size(self, job: JobSpec) -> int:
+        with translated(), contextlib.suppress(FileNotFoundError):
+            return sum(entry.size for entry in self._volume.iterdir(self._path(job, "log"), recursive=False))
+        return 0
 
     def stop(self, job: JobSpec, reason: str) -> None:
         call_id = self._call_id(job)

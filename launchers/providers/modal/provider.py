@@ -273,6 +273,9 @@ def unpack(snapshot: Snapshot, folder: Path) -> None:
     folder.mkdir(parents=True)
     for entry in snapshot.entries:
         path = folder / entry.path
+        if entry.folder:
+            path.mkdir(parents=True, exist_ok=True)
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         if entry.link is not None:
             path.symlink_to(entry.link)
