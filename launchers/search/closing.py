@@ -5,11 +5,21 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from launchers.search.points import importance
-from launchers.search.results import Result, best_of, columns_of, points_table, read_results, rows_of, write_files
+from launchers.search.results import (
+    Result,
+    best_of,
+    columns_of,
+    measured,
+    points_table,
+    read_results,
+    rows_of,
+    write_files,
+)
 from launchers.search.settings import SweepSettings
 from launchers.search.space import Space
 from launchers.search.trials import Trial, TrialState
@@ -29,12 +39,38 @@ def close(folder: Path, trials: Sequence[Trial], space: Space, settings: SweepSe
         shares = importance(whole, space, settings) if space.dimensions else None
     write_files(folder, results, space.keys, settings, shares)
     _show(results, space, settings)
+    for sentence in troubles(results, settings):
+        log.warning("%s", sentence)
     if shares:
         print(f"Importance: {', '.join(f'{key} {share:.0%}' for key, share in shares.items())}", flush=True)
     best = best_of(results)
     if best is not None:
         _show_gain(best, results, settings)
         print(f"Best: job {best.trial.number}\n  {command_of(best.trial, space, settings)}", flush=True)
+
+
+def troubles(results: Sequence[Result], settings: SweepSettings) -> list[str]:
+    """What a person should know of jobs that the table ranks last: those that failed, and those that measured something else."""
+    found = []
+    failed = [result for result in results if result.trial.state is TrialState.failed]
+    if failed:
+        which = f"All {len(failed)} jobs" if len(failed) == len(results) else f"{len(failed)} of {len(results)} jobs"
+        causes = Counter((result.trial.note or "no reason is known").splitlines()[0] for result in failed)
+        cause, count = causes.most_common(1)[0]
+        others = f" ({count} of them; the others for other reasons)" if len(causes) > 1 else ""
+        found.append(
+            f"{which} failed: {cause}{others}. Mend the cause and repeat the command: only what has no result runs again."
+        )
+    without = [r for r in results if r.trial.state is TrialState.finished and r.value is None]
+    if without:
+        metric = settings.metric or "value"
+        logged = sorted({name for result in without for name in measured(Path(result.trial.folder))})
+        numbers = ", ".join(str(result.trial.number) for result in without)
+        found.append(
+            f"No value of {metric} came from job(s) {numbers}, which ran to their end; "
+            f"they measured {', '.join(logged) or 'nothing'}: name one that every job measures."
+        )
+    return found
 
 
 def _show_gain(best: Result, results: Sequence[Result], settings: SweepSettings) -> None:

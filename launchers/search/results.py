@@ -54,20 +54,19 @@ def read_results(trials: Sequence[Trial], settings: SweepSettings) -> list[Resul
     return sorted(found, key=place)
 
 
-def _figures(folder: Path, names: Sequence[str]) -> dict[str, float]:
+def measured(folder: Path) -> dict[str, float]:
+    """The finite numbers of a job's `metrics.json`; none where it is missing or damaged."""
     try:
-        measured = json.loads((folder / METRICS).read_text())
+        found = json.loads((folder / METRICS).read_text())
     except (OSError, ValueError):
         return {}
-    if not isinstance(measured, dict):
+    if not isinstance(found, dict):
         return {}
-    return {
-        str(key): float(value)
-        for key, value in measured.items()
-        if any(fnmatch.fnmatch(str(key), name) for name in names)
-        and isinstance(value, int | float)
-        and math.isfinite(value)
-    }
+    return {str(k): float(v) for k, v in found.items() if isinstance(v, int | float) and math.isfinite(v)}
+
+
+def _figures(folder: Path, names: Sequence[str]) -> dict[str, float]:
+    return {k: v for k, v in measured(folder).items() if any(fnmatch.fnmatch(k, name) for name in names)}
 
 
 def best_of(results: Sequence[Result]) -> Result | None:

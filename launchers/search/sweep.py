@@ -310,7 +310,22 @@ class Sweep(Generic[Composed]):
                 replace(trial, state=state, value=value, cost=trial.cost + cost, seconds=trial.seconds + seconds, note=note)
             )  # fmt: skip
             self._tell(trial.point)
+            if trial.state is TrialState.finished:
+                self._say_finished(trial)
             return trial
+
+    def _say_finished(self, trial: Trial) -> None:
+        """One line on the console for a job that ran to its end: its value, and where it stands."""
+        ended = sum(1 for other in self.known.values() if other.state.ended)
+        words = [f"{trial.seconds / 60:.1f} min", *([f"${trial.cost:.2f}"] if trial.cost else [])]
+        if trial.value is not None:
+            whole = [t.value for t in self.known.values() if t.state is TrialState.finished and t.value is not None]
+            better = self.settings.better
+            best = max(whole, key=lambda value: better * value)
+            place = "the best so far" if trial.value == best else f"best so far {best:.4g}"
+            words.insert(0, f"{self.settings.metric or 'value'} {trial.value:.4g} ({place})")
+        total = f" of {len(self.known)}" if not self.settings.searches else ""
+        log.info("job %d finished: %s; %d%s job(s) ended.", trial.number, ", ".join(words), ended, total)
 
     def _tell(self, point: int) -> None:
         """Tell the study once all seeds of a point have ended; a paused one is worth what it has shown."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import statistics
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from omegaconf import DictConfig
 
 from summarizer.evaluation.report import print_table
@@ -14,11 +16,13 @@ from summarizer.report.axes import number
 from summarizer.report.build import compared, write_comparison
 from summarizer.report.comparison_page import Comparison
 from summarizer.report.differences import show, value_of, version_notes
+from summarizer.report.records import RunRecord
 from summarizer.report.significance import compare as compare_pair
 from summarizer.report.significance import p_words, resampled_means, same_rows
 from summarizer.run import REPORT
 
 log = logging.getLogger(__name__)
+SEED = "seed"
 KEYS_SHOWN = 4
 """Differing settings in the terminal's table; the page has all of them."""
 
@@ -91,8 +95,44 @@ def show_comparison(c: Comparison) -> None:
     print_table(f"{len(c.runs)} runs by {c.metric}, best first", header, rows)
     if len(c.keys) > KEYS_SHOWN:
         print(f"  {len(c.keys) - KEYS_SHOWN} more settings differ: {', '.join(c.keys[KEYS_SHOWN:][:8])}")
-    if len(c.runs) > 1:
+    groups = by_setting(c)
+    if len(groups) < len(c.runs):
+        show_groups(c, groups)
+    if 1 < len(groups) < len(c.runs):
+        print(f"  {paired_groups(*groups[:2])}")
+    elif len(c.runs) > 1:
         print(f"  {paired_words(c)}")
+
+
+def by_setting(c: Comparison) -> list[list[RunRecord]]:
+    """Runs that differ in nothing but their seed stand together; the group with the best mean comes first."""
+    keys = [key for key in c.keys if key != SEED]
+    groups: dict[str, list[RunRecord]] = {}
+    for run in c.runs:
+        groups.setdefault(repr([value_of(run, key) for key in keys]), []).append(run)
+    better = 1.0 if c.maximize else -1.0
+    return sorted(groups.values(), key=lambda group: -better * statistics.fmean(map(c.value, group)))
+
+
+def show_groups(c: Comparison, groups: Sequence[Sequence[RunRecord]]) -> None:
+    """Mean and deviation of each group of seeds."""
+    keys = [key for key in c.keys if key != SEED][:KEYS_SHOWN]
+    rows = []
+    for group in groups:
+        values = [c.value(run) for run in group]
+        deviation = number(statistics.stdev(values)) if len(values) > 1 else "-"
+        swept = [show(value_of(group[0], key)) for key in keys]
+        rows.append([*swept, number(statistics.fmean(values)), deviation, str(len(values))])
+    print_table(f"Mean {c.metric} of runs that differ in their seed alone", [*keys, "mean", "deviation", "runs"], rows)
+
+
+def paired_groups(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> str:
+    """Whether the best group beats the next one on the same test rows, each row scored by the mean of its group's seeds."""
+    scores = same_rows([*first, *second])
+    if scores is None:
+        return "no paired test: the best two groups were not evaluated on the same rows"
+    means = np.stack([scores[:, : len(first)].mean(axis=1), scores[:, len(first) :].mean(axis=1)], axis=1)
+    return sentence(means, "group")
 
 
 def paired_words(c: Comparison) -> str:
@@ -101,10 +141,15 @@ def paired_words(c: Comparison) -> str:
     scores = same_rows([first, second])
     if scores is None:
         return "no paired test: the best two runs were not evaluated on the same rows"
+    return sentence(scores, "run")
+
+
+def sentence(scores: np.ndarray, what: str) -> str:
+    """The paired bootstrap of two columns of scores in words."""
     found = compare_pair(resampled_means(scores), scores, 0, 1)
     verdict = "differs" if found.differs else "does not differ"
     return (
-        f"on the same {found.rows:,} test rows the first run {verdict} from the second: {found.difference:+.2f} ROUGE-L "
+        f"on the same {found.rows:,} test rows the first {what} {verdict} from the second: {found.difference:+.2f} ROUGE-L "
         f"(95 % interval {found.low:+.2f} to {found.high:+.2f}, {p_words(found.p)})"
     )
 

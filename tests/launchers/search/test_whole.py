@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -141,7 +142,7 @@ def test_max_jobs_ends_a_sweep_which_goes_on_when_it_is_raised(sweep, project):
 
 
 def test_max_hours_asks_what_runs_to_save_and_end(sweep, project):
-    done = sweep("curve.rate=0.1,0.5", "steps=400", "seconds_per_step=0.05", "hydra.sweeper.max_hours=0.0006")
+    done = sweep("curve.rate=0.1,0.5", "steps=400", "seconds_per_step=0.1", "hydra.sweeper.max_hours=0.002")
     assert done.returncode == 0, done.stderr
     states = {row["job"]: row["state"] for row in table(project)}
     assert states == {"0": "stopped", "1": "waiting"}
@@ -209,6 +210,47 @@ def test_a_failed_job_stops_no_other_and_the_exit_code_says_so(sweep, project):
     assert done.returncode == 1
     assert [row["state"] for row in table(project)] == ["finished", "finished", "failed", "failed"]
     assert "diverged at step 2" in table(project)[-1]["note"]
+    assert "2 of 4 jobs failed: diverged at step 2." in done.stdout + done.stderr
+
+
+def test_a_sweep_whose_jobs_all_fail_says_why_in_one_sentence(sweep, project):
+    done = sweep("fail_at=1", "curve.rate=0.5,0.9")
+    assert done.returncode == 1
+    assert "All 2 jobs failed: diverged at step 1." in done.stdout + done.stderr
+    mended = sweep("fail_at=1,null", "curve.rate=0.5,0.9")
+    assert [row["state"] for row in table(project)].count("finished") == 2, mended.stderr
+
+
+def test_a_value_that_no_job_returned_is_named_with_those_that_were_measured(sweep, project):
+    source = project / "descent" / "__main__.py"
+    source.write_text(source.read_text().replace("    return loss\n", ""))
+    done = sweep("curve.rate=0.5,0.9", "hydra.sweeper.metric=accuracy")
+    assert "No value of accuracy came from job(s) 0, 1" in done.stdout + done.stderr
+    assert "they measured loss" in done.stdout + done.stderr
+
+
+def test_each_finished_job_is_one_line_with_its_value_and_place(sweep):
+    done = sweep("curve.rate=0.5,0.1")
+    said = done.stdout + done.stderr
+    assert re.search(r"job 0 finished: loss [\d.e-]+ \(the best so far\), 0\.\d min; 1 of 2 job\(s\) ended\.", said)
+    assert re.search(r"job 1 finished: loss [\d.e-]+ \(best so far [\d.e-]+\)", said)
+
+
+def test_two_sweeps_at_a_time_in_one_folder_are_refused(descent, project, tmp_path):
+    home = str(tmp_path / "home")
+    command = [*SEARCH, "curve.rate=0.1,0.5", "steps=1000", "seconds_per_step=0.1"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "descent", *command], cwd=project, env=environment(LAUNCHERS_HOME=home),
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as first:  # fmt: skip
+        try:
+            assert first.stdout is not None
+            assert any("starts at step 0" in line for line in first.stdout)
+            done = descent(*command, LAUNCHERS_HOME=home)
+        finally:
+            first.kill()
+    assert done.returncode == 1
+    assert "Another process runs a sweep in" in done.stderr
 
 
 @pytest.mark.slow
