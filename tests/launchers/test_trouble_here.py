@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.launchers.conftest import UserEnv, on_every_market
+from tests.launchers.conftest import UserEnv, on_every_market, steps_in
 
 pytestmark = [pytest.mark.slow, pytest.mark.turns(3)]
 
@@ -127,4 +127,16 @@ def test_ctrl_c_in_attach_leaves_a_detached_job_running(user_env: UserEnv):
     assert "the jobs keep running without this client" in "".join(lines)
     assert len(user_env.market.billed()) == 1
     assert user_env.launchers("stop", launch, "--yes").returncode == 0
+    assert user_env.market.billed() == []
+
+
+def test_a_reader_that_leaves_costs_nothing_of_the_log(user_env: UserEnv):
+    """As `| head -8` does, while the job goes on."""
+    process = user_env.start("steps=30", "seconds_per_step=0.1")
+    assert process.stdout
+    for _ in range(8):
+        process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(120) == 0
+    assert steps_in((user_env.output() / "remote.log").read_text()) == list(range(1, 31))
     assert user_env.market.billed() == []
