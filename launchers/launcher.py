@@ -27,7 +27,7 @@ from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.errors import MendInput, StillBilled
 from launchers.formats import short_id
 from launchers.local import failed, finished
-from launchers.registry import Capacity, Descriptor, descriptors
+from launchers.registry import CapacityKind, Descriptor, descriptors
 from launchers.settings import RentalSettings, Timing, typed
 from launchers.text import shown
 
@@ -115,7 +115,7 @@ class RemoteLauncher(DispatchingLauncher):
                 f"provider.nodes={settings.nodes}: machines of {self.descriptor.title} share no network, so that a job runs on one. "
                 f"Ask for more cards on it, or use a cluster ({able})."
             )
-        needs_client = self.descriptor.capacity is Capacity.machines
+        needs_client = self.descriptor.capacity is CapacityKind.machines
         if needs_client and settings.detach and jobs > settings.machines:
             raise MendInput(
                 f"provider.detach with {jobs} jobs on {settings.machines} machine(s) leaves no client to start the next job: "
@@ -148,7 +148,7 @@ class RemoteLauncher(DispatchingLauncher):
         with counted_stops() as stops, claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [task.job for task in tasks], _now())
             log.info(RECONNECT, launch, short_id(launch))
-            log.info("at most $%.2f: %s", *self._most(jobs))
+            self._say_most(jobs)
             scheduler = Scheduler(tasks, self._settings(jobs[0]).machines, prefixed=len(jobs) > 1, stops=stops)
             try:
                 scheduler.run()
@@ -238,6 +238,12 @@ class RemoteLauncher(DispatchingLauncher):
             if jobs.sweep.settings.searches:
                 return
 
+    def _say_most(self, jobs: Sequence[ComposedJob]) -> None:
+        """Nothing where nothing is billed."""
+        dollars, why = self._most(jobs)
+        if dollars > 0:
+            log.info("at most $%.2f: %s", dollars, why)
+
     def _most(self, jobs: Sequence[ComposedJob]) -> tuple[float, str]:
         """$ that these jobs can cost at most, and why."""
         from launchers.planning import most, reserve
@@ -319,7 +325,7 @@ class RemoteLauncher(DispatchingLauncher):
                 log.info("%s", note)
             if plan.candidates:
                 log.info("%s", plan.expectation(plan.candidates[0]))
-            log.info("at most $%.2f: %s", *self._most([job]))
+            self._say_most([job])
             plan.require(settings.max_cost, balance)
             return finished(job, JobStatus.COMPLETED, None)
         hardware, name = _choice(job, "hardware"), self.descriptor.name

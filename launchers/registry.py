@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 GROUP = "launchers.providers"
 
 
-class Capacity(StrEnum):
+class CapacityKind(StrEnum):
     """What a provider hands out."""
 
     machines = "machines"
@@ -63,7 +63,7 @@ class Descriptor:
     sign_up: Callable[[], SignUp]
     stop: str
     """Shell command that destroys `{instance}` without this package."""
-    capacity: Capacity
+    capacity: CapacityKind
     charging: Charging
     key_variables: tuple[str, ...]
     """Environment variables that hold its key."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from launchers.capacity.base import Excluded, Lease
 from launchers.capacity.market import balance_of, plan_for
 from launchers.errors import LaunchError, MendInput, NoOffer, OfferTaken, RetryLater, StillBilled
-from launchers.job import Offer
+from launchers.job import Charging, Offer
 from launchers.ledger import MachineRecord
 from launchers.lifecycle.after_error import Act, Facts, Stage, after_error
 from launchers.lifecycle.deadlines import Phase, check_caps
@@ -111,7 +111,9 @@ def _rent_offer(task: Task, record: MachineRecord, renter: Renter) -> Lease:
 
             context.clock.start(ssh.preload, "preload")
         what, price = offer.gpu or "a machine", f"${offer.price:.3f}/h"
-        if not offer.charging.while_idle:
+        if offer.charging is Charging.nothing:
+            context.say(label, f"jobs wait in the queue of {offer.provider} under the name {instance}")
+        elif not offer.charging.while_idle:
             context.say(label, f"{offer.provider} application {instance}: {what}, about {price} for each running job")
         else:
             context.say(label, f"rented {what} as {offer.provider} instance {instance} at {price}")

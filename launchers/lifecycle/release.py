@@ -165,10 +165,9 @@ def _mark_gone(context: LaunchContext, record: MachineRecord, ended: float | Non
     _write(context, record.label, partial(context.ledger.machine_gone, record.label, now))
     try_to_write_receipts(context.ledger, record.launch, now, record.label)
     if record.instance is not None:
-        context.say(
-            record.label,
-            f"machine destroyed (confirmed by the provider; {(now - record.created) / 60:.1f} min, ${record.cost(now):.4f})",
-        )
+        what = "machine destroyed" if record.bills_idle else "ended"
+        cost = f"; {(now - record.created) / 60:.1f} min, ${record.cost(now):.4f}" if record.bills_idle else ""
+        context.say(record.label, f"{what} (confirmed by {record.provider}{cost})")
 
 
 def _write(context: LaunchContext, label: str, write: partial[None]) -> None:

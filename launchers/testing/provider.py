@@ -108,6 +108,8 @@ class FakeProvider:
 
     name = "fake"
     account = "fake-account"
+    knows_ends = True
+    """Whether it says of a machine that is gone when it ended."""
 
     def __init__(self, clock: Clock, faults: Faults, offers: list[Offer] | None = None) -> None:
         self.clock, self.faults = clock, faults
@@ -145,7 +147,7 @@ class FakeProvider:
         self.living()  # those whose own watchdogs have ended them are gone
         machine = next((m for m in self.machines if m.id == instance), None)
         if machine is None or machine.ended is not None:
-            ended = machine.ended if machine is not None else None
+            ended = machine.ended if machine is not None and self.knows_ends else None
             return MachineStatus(instance, "", MachineState.gone, "not known", 0.0, False, None, "", ended=ended)
         return self._status(machine)
 

@@ -251,7 +251,7 @@ CLUSTER = """
 from launchers.errors import LaunchError
 from launchers.providers.base import SignUp
 from launchers.job import Charging
-from launchers.registry import Capacity, Descriptor
+from launchers.registry import CapacityKind, Descriptor
 from launchers.settings import RentalSettings
 
 class Cluster:
@@ -263,7 +263,7 @@ class Cluster:
 DESCRIPTOR = Descriptor(
     name="queue", title="Queue", settings=RentalSettings, open=lambda url: Cluster(),
     sign_up=lambda: SignUp("Queue", "own nodes", "-", "-", "-", "-", "none", "-"),
-    stop="scancel {instance}", capacity=Capacity.serverless, charging=Charging.nothing, key_variables=(),
+    stop="scancel {instance}", capacity=CapacityKind.serverless, charging=Charging.nothing, key_variables=(),
 )
 """
 

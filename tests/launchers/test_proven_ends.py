@@ -14,6 +14,7 @@ from launchers.testing.clock import VirtualClock
 from launchers.testing.faults import CallFault, TimedFault
 from launchers.testing.jobs import Script
 from launchers.testing.launch import FakeLaunch, Schedule
+from launchers.testing.provider import FakeProvider
 from launchers.testing.settings import TIMING
 
 Make = Callable[..., FakeLaunch]
@@ -113,7 +114,10 @@ def left_alone(make: Make, hours_later: float, **fields: Any) -> FakeLaunch:
     return launch.attach(later=hours_later * 3600)
 
 
-def test_a_machine_that_ended_itself_is_charged_to_the_end_of_its_lease_and_no_longer(make: Make):
+def test_a_machine_that_ended_itself_is_charged_to_the_end_of_its_lease_and_no_longer(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(FakeProvider, "knows_ends", False)
     launch = left_alone(make, 3.0, script=Script(steps=600))
     machine, record = launch.provider.machines[0], launch.ledger.machines()[0]
     assert machine.ended is not None
@@ -125,24 +129,7 @@ def test_a_machine_that_ended_itself_is_charged_to_the_end_of_its_lease_and_no_l
     assert job.seconds < 300
 
 
-def test_a_provider_that_says_when_a_machine_ended_is_believed_within_the_lease(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-):
-    from dataclasses import replace
-
-    from launchers.testing.provider import FakeProvider
-
-    launch = make(
-        timed=(TimedFault("client killed", 20.0),), script=Script(steps=600), settings={"max_hours": 60 / 3600}
-    )
-    status = FakeProvider.status
-
-    def status_with_end(self: FakeProvider, instance: str) -> Any:
-        ended = next((m.ended for m in self.machines if m.id == instance), None)
-        return replace(status(self, instance), ended=ended)
-
-    monkeypatch.setattr(FakeProvider, "status", status_with_end)
-    launch.run()
-    launch.attach(later=3 * 3600)
+def test_a_provider_that_says_when_a_machine_ended_is_believed_within_the_lease(make: Make):
+    launch = left_alone(make, 3.0, script=Script(steps=600))
     machine, record = launch.provider.machines[0], launch.ledger.machines()[0]
     assert record.ended == machine.ended

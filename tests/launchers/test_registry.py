@@ -11,7 +11,7 @@ import pytest
 
 from launchers.errors import MendInput
 from launchers.providers import descriptor, stop_command
-from launchers.registry import Capacity, Charging, Descriptor, descriptors
+from launchers.registry import CapacityKind, Charging, Descriptor, descriptors
 from launchers.settings import RentalSettings
 from tests.launchers.conftest import environment
 
@@ -19,7 +19,7 @@ ACME = """
 from dataclasses import dataclass
 from launchers.errors import NoKey
 from launchers.job import Charging
-from launchers.registry import Capacity, Descriptor
+from launchers.registry import CapacityKind, Descriptor
 from launchers.settings import RentalSettings, bounded
 
 @dataclass
@@ -31,7 +31,7 @@ def _open(api_url):
 
 DESCRIPTOR = Descriptor(
     name="acme", title="Acme", settings=AcmeSettings, open=_open, sign_up=lambda: None, stop="acme end {instance}",
-    capacity=Capacity.machines, charging=Charging.machine, key_variables=("ACME_API_KEY",),
+    capacity=CapacityKind.machines, charging=Charging.machine, key_variables=("ACME_API_KEY",),
 )
 """
 
@@ -98,7 +98,7 @@ def test_a_descriptor_is_whole(found: Descriptor):
     assert found.charging is Charging.nothing or found.key_variables[0] in steps.key
     assert found.name in steps.try_it
     assert "i-1" in found.stop_command("i-1")
-    assert found.capacity in Capacity
+    assert found.capacity in CapacityKind
     common = {field.name for field in fields(RentalSettings)}
     own = [field for field in fields(found.settings) if field.name not in common]
     assert all(field.default is not MISSING or field.default_factory is not MISSING for field in own)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from launchers.job import Charging
 from launchers.providers.jarvis.settings import JarvisSettings
-from launchers.registry import Capacity, Descriptor, PriceList
+from launchers.registry import CapacityKind, Descriptor, PriceList
 
 if TYPE_CHECKING:
     from launchers.providers.base import Need, Provider, SignUp
@@ -37,7 +37,7 @@ DESCRIPTOR = Descriptor(
     open=_open,
     sign_up=_sign_up,
     stop="jl destroy {instance}",
-    capacity=Capacity.machines,
+    capacity=CapacityKind.machines,
     charging=Charging.machine,
     key_variables=("JL_API_KEY",),
     packages=("jarvislabs",),

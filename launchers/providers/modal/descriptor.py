@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from launchers.job import Charging
 from launchers.providers.modal.settings import ModalSettings
-from launchers.registry import Capacity, Descriptor, PriceList
+from launchers.registry import CapacityKind, Descriptor, PriceList
 from launchers.settings import RentalSettings
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ DESCRIPTOR = Descriptor(
     open=_open,
     sign_up=_sign_up,
     stop="modal app stop {instance}",
-    capacity=Capacity.serverless,
+    capacity=CapacityKind.serverless,
     charging=Charging.job,
     key_variables=("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"),
     packages=("modal",),

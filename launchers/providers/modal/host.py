@@ -17,10 +17,11 @@ from launchers.errors import BadMachine, RetryLater, Unreachable
 from launchers.host import JobStatus, Manifest, Probe, Refused, RemoteFile, RemoteLink
 from launchers.job import JobPaths, JobSpec
 from launchers.providers.base import JobHandles
-from launchers.providers.modal import prices, worker
+from launchers.providers.modal import worker
 from launchers.providers.modal.calls import CallEnd, end_of_call
 from launchers.providers.modal.exceptions import translated
 from launchers.providers.modal.logs import LogPieces
+from launchers.providers.modal.prices import cap_of
 from launchers.providers.modal.settings import ModalSettings
 from launchers.remote.checked import MAX_ROWS
 from launchers.remote.messages import Attempt
@@ -107,7 +108,7 @@ class ModalHost:
         if self._call_id(job) is not None:
             return
         settings, paths = self.settings, JobPaths(PurePosixPath(self.settings.mount_path), job.id)
-        max_seconds, cap = self._cap(job)
+        max_seconds, cap = cap_of(settings, job)
         slice_s = settings.timeout_s - min(MARGIN_S + settings.grace_s, settings.timeout_s / 2)
         payload = {
             "job": job.id, "application": self.instance, "root": settings.mount_path,
@@ -146,14 +147,6 @@ class ModalHost:
         if time.time() - asked < REPEAT_S:
             raise Unreachable(f"Modal has not answered the request to start job {job.id}: waiting whether it starts")
         return False
-
-    def _cap(self, job: JobSpec) -> tuple[float, str]:
-        """Seconds after which the container ends the job by itself, and why: it may have no client that looks at the meter."""
-        hours, cost = float(job.settings["max_hours"]), job.settings["max_cost"]
-        price = prices.hourly(self.settings.gpu, self.settings.num_gpus, self.settings.region)
-        if cost is not None and cost / price < hours:
-            return cost / price * 3600, worker.MAX_COST
-        return hours * 3600, worker.MAX_HOURS
 
     def job_status(self, job: JobSpec) -> JobStatus:
         call_id = self._call_id(job) or self._adopted(job)

@@ -7,8 +7,10 @@ were found published in May and June 2026; the others were not checked. Look the
 from __future__ import annotations
 
 from launchers.gpus import CARDS, find_card
-from launchers.job import Charging, Offer
+from launchers.job import Charging, JobSpec, Offer
 from launchers.providers.base import Need
+from launchers.providers.modal import worker
+from launchers.providers.modal.settings import ModalSettings
 
 DATED = "May 2026"
 SOURCE = "https://modal.com/pricing"
@@ -87,3 +89,12 @@ def offers(need: Need) -> list[Offer]:
                 )
             )
     return found
+
+
+def cap_of(settings: ModalSettings, job: JobSpec) -> tuple[float, str]:
+    """Seconds after which the container ends a job by itself, and why: it may have no client that looks at the meter."""
+    hours, cost = float(job.settings["max_hours"]), job.settings["max_cost"]
+    price = hourly(settings.gpu, settings.num_gpus, settings.region)
+    if cost is not None and cost / price < hours:
+        return cost / price * 3600, worker.MAX_COST
+    return hours * 3600, worker.MAX_HOURS

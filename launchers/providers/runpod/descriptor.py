@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from launchers.job import Charging
 from launchers.providers.runpod.settings import RunpodSettings
-from launchers.registry import Capacity, Descriptor
+from launchers.registry import CapacityKind, Descriptor
 from launchers.settings import RentalSettings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ DESCRIPTOR = Descriptor(
     open=_open,
     sign_up=_sign_up,
     stop="runpodctl pod delete {instance}",
-    capacity=Capacity.machines,
+    capacity=CapacityKind.machines,
     charging=Charging.machine,
     key_variables=("RUNPOD_API_KEY",),
     packages=("requests",),

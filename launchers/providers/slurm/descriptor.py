@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from launchers.job import Charging
 from launchers.providers.slurm.settings import SlurmSettings
-from launchers.registry import Capacity, Descriptor
+from launchers.registry import CapacityKind, Descriptor
 from launchers.settings import RentalSettings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ DESCRIPTOR = Descriptor(
     open=_open,
     sign_up=_sign_up,
     stop="scancel --name={instance}",
-    capacity=Capacity.serverless,
+    capacity=CapacityKind.serverless,
     charging=Charging.nothing,
     key_variables=(),
     several_nodes=True,

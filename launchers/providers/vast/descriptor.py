@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from launchers.job import Charging
 from launchers.providers.vast.settings import VastSettings
-from launchers.registry import Capacity, Descriptor
+from launchers.registry import CapacityKind, Descriptor
 
 if TYPE_CHECKING:
     from launchers.providers.base import Provider, SignUp
@@ -31,7 +31,7 @@ DESCRIPTOR = Descriptor(
     open=_open,
     sign_up=_sign_up,
     stop="vastai destroy instance {instance}",
-    capacity=Capacity.machines,
+    capacity=CapacityKind.machines,
     charging=Charging.machine,
     key_variables=("VAST_API_KEY",),
     packages=("vastai",),
