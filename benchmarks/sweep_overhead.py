@@ -1,9 +1,11 @@
 """What a sweep costs beside its jobs: seconds and memory per job of a grid of trivial jobs, on this machine.
 
-    PYTHONPATH=.:launchers python benchmarks/sweep_overhead.py [--jobs 100 1000]
+    pip install hydra-joblib-launcher hydra-submitit-launcher    # for the comparison only: the project does not depend on them
+    PYTHONPATH=.:launchers python benchmarks/sweep_overhead.py [--jobs 100 1000] [--ways ours hydra joblib submitit]
 
-Runs the example app of `tests/launchers` with `steps=0` over a grid, by our sweeper and launcher and by Hydra's own (BasicSweeper,
-BasicLauncher), by turns in the same run. Prints one JSON line per way and size: seconds per job and peak memory in MB.
+Runs the example app of `tests/launchers` with `steps=0` over a grid, by our sweeper and launcher, by Hydra's own (BasicSweeper,
+BasicLauncher), by hydra-joblib-launcher with two processes and by hydra-submitit-launcher's local executor, by turns in the same run.
+Memory is that of the largest process. Prints one JSON line per way and size: seconds per job and peak memory in MB.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 WAYS = {
     "ours": ["hydra/sweeper=search"],
     "hydra": ["hydra/sweeper=basic", "provider=foreign"],
+    "joblib": ["hydra/sweeper=basic", "provider=foreign", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    "submitit": ["hydra/sweeper=basic", "provider=foreign", "hydra/launcher=submitit_local"],
 }
 
 
@@ -49,8 +53,10 @@ def measure(way: str, jobs: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, nargs="+", default=[100, 1000])
-    for jobs in parser.parse_args().jobs:
-        for way in WAYS:
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=["ours", "hydra"])
+    arguments = parser.parse_args()
+    for jobs in arguments.jobs:
+        for way in arguments.ways:
             print(json.dumps(measure(way, jobs)), flush=True)
 
 

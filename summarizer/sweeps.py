@@ -28,6 +28,8 @@ MULTIRUN = "hydra.mode=MULTIRUN"
 RECORD = "multirun.yaml"
 """Hydra's sweepers write it before they compose the first job."""
 
+HUB_TIMEOUT_S = 10.0
+
 TABLE = "sweep.json"
 """What a sweep leaves: its jobs, best first."""
 
@@ -132,7 +134,12 @@ def best_job(folder: Path) -> Best | None:
 
 
 def data_digest(config: DictConfig) -> str:
-    """What a job's data is, as far as the config alone does not say it: the content of its files."""
+    """What a job's data is, as far as the config alone does not say it: the content of its files, or the hub's commit.
+
+    Empty where nothing is known: no network, and no copy in the hub's cache.
+    """
+    if config.data.kind == "hub":
+        return _hub_commit(str(config.data.hub_id), config.data.revision)
     if config.data.kind != "files":
         return ""
     digest = hashlib.sha256()
@@ -143,6 +150,22 @@ def data_digest(config: DictConfig) -> str:
             stat = file.stat()
             digest.update(_content(str(file), stat.st_size, stat.st_mtime_ns).encode())
     return digest.hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=64)
+def _hub_commit(name: str, revision: str | None) -> str:
+    """The commit at which a data set of the hub stands, asked once a command; that of the copy in the cache if no hub answers."""
+    from huggingface_hub import HfApi, constants
+
+    try:
+        return str(HfApi().dataset_info(name, revision=revision, timeout=HUB_TIMEOUT_S).sha or "")[:16]
+    except Exception as error:  # requests', httpx's and the hub's own: the job itself says what is wrong with its data
+        log.debug("the hub does not say where %s stands (%s)", name, type(error).__name__)
+    ref = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / (revision or "main")
+    try:
+        return ref.read_text().strip()[:16]
+    except OSError:
+        return ""
 
 
 @functools.lru_cache(maxsize=64)

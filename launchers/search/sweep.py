@@ -142,7 +142,8 @@ class Sweep(Generic[Composed]):
         for what, now in (("code", prepared.code), ("data", prepared.data)):
             others = [trial for trial in results if getattr(trial, what) != now]
             if what == "data":
-                others = [t for t in others if self.prepare(t.params, t.seed).fingerprint.data != t.data]
+                digests = [(t, self.prepare(t.params, t.seed).fingerprint.data) for t in others]
+                others = [t for t, digest in digests if t.data and digest and digest != t.data]  # "" is not known
             if others:
                 raise MendInput(
                     f"The {what} has changed since {len(others)} job(s) of {self.folder} ended: their results would be mixed with "

@@ -195,6 +195,18 @@ def test_changed_code_asks_before_results_are_mixed(sweep, project):
     assert done.stdout.count("starts at step 0") == 1
 
 
+def test_changed_data_asks_and_data_that_is_not_known_now_does_not(sweep, project):
+    (project / "descent" / "data.py").write_text(
+        "import os\n\ndef digest(config): return os.environ.get('DIGEST', '')\n"
+    )
+    command = ["curve.rate=0.1,0.9", "hydra.sweeper.data_digest=descent.data.digest"]
+    assert sweep(*command, DIGEST="one").returncode == 0
+    assert sweep(*command).returncode == 0  # such as a hub that does not answer
+    done = sweep(*command, DIGEST="two")
+    assert done.returncode == 1
+    assert "The data has changed since 2 job(s)" in done.stderr
+
+
 def test_a_sweep_goes_on_where_the_ledger_does_not_know_it(descent, project, tmp_path):
     descent(*SEARCH, "curve.rate=0.1,0.9", LAUNCHERS_HOME=str(tmp_path / "one"))
     done = descent(*SEARCH, "curve.rate=0.1,0.9,0.5", LAUNCHERS_HOME=str(tmp_path / "two"))
