@@ -12,6 +12,7 @@ from launchers.capacity.base import Excluded, Lease, machine_kind
 from launchers.capacity.inspection import check_machine
 from launchers.capacity.market import balance_of
 from launchers.capacity.renting import rent
+from launchers.clock import pauses
 from launchers.errors import (
     BadMachine,
     Cancelled,
@@ -249,13 +250,7 @@ class MachineCapacity:
             left = balance_of(context)
             if left is not None and left <= 0:
                 return None
-            try:
-                new = context.retry(lambda: provider.resume(instance, record.offer.spot))
-            except (OfferTaken, RetryLater):
-                found = find_by_label(context, label, LOOKS)
-                if found is None or found.state is MachineState.stopped:
-                    raise
-                new = found.instance
+            new = _ask_to_resume(context, provider, record)
             # Another container of the same disk: it has other host keys, and most likely another address.
             context.ledger.machine_replaced(label, new)
             context.say(label, f"resumed as instance {new}")
@@ -267,6 +262,27 @@ class MachineCapacity:
             if isinstance(error, BadMachine):
                 excluded.hosts.add(record.offer.host)
             return None
+
+
+def _ask_to_resume(context: LaunchContext, provider: Resumes, record: MachineRecord) -> str:
+    """The machine's id once it is resumed, which may be a new one. An unanswered request is never repeated before its label was
+    looked for: it may have been carried out, and then the old id means nothing any more.
+
+    Raises:
+        LaunchError: it is still paused, or gone.
+    """
+    instance, problem = str(record.instance), RetryLater("no time was left to ask")
+    for _ in pauses(context.clock, context.timing.retry_first, context.timing.retry_total):
+        try:
+            return provider.resume(instance, record.offer.spot)
+        except (OfferTaken, RetryLater) as error:
+            found = find_by_label(context, record.label, LOOKS)
+            if found is None or (found.state is MachineState.stopped and isinstance(error, OfferTaken)):
+                raise
+            if found.state is not MachineState.stopped:
+                return found.instance
+            instance, problem = found.instance, error
+    raise problem
 
 
 def _wait_until_running(context: LaunchContext, instance: str, guard: MachineDeadline) -> MachineStatus:

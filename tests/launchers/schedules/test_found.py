@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers.testing.faults import TimedFault
+from launchers.testing.faults import CallFault, TimedFault
 from launchers.testing.jobs import Script
 from launchers.testing.launch import Schedule
 from tests.launchers.schedules.trials import try_schedule
@@ -15,6 +15,9 @@ FOUND = {
     "the ledger refuses the id of a machine that was just created": Schedule(
         market="machines", jobs=1, machines=1, timed=(TimedFault(kind="ledger refuses", after=4.0, seconds=2.0),),
         script=Script(steps=6, step_s=2.0, checkpoint_every=2),
+    ),
+    "the answer to a resume call is lost, and the machine has another id": Schedule(
+        market="pausing", calls=(CallFault("resume", "lost"),), timed=(TimedFault("preempted", 7.0, 2.0),)
     ),
     "a kept machine ends by itself before attach comes for it": Schedule(
         jobs=3, machines=2, timed=(TimedFault("disk full", 2.0, 40.0), TimedFault("cancel", 0.5)),
