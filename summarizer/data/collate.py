@@ -20,28 +20,28 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 def counts(pairs: Sequence[Pair], slots: int) -> dict[str, Any]:
     """Plain numbers about a batch, counted here because reading them off the device would stall it."""
-    source, target = (lengths_of([pair[side] for pair in pairs]) for side in (0, 1))
-    sums = source.sum(), target.sum(), source @ source, target @ target, source @ target
+    source, target = ([len(pair[side]) for pair in pairs] for side in (0, 1))
     return {
         "documents": len(pairs),
-        "tokens": int(sums[0] + sums[1]),
+        "tokens": sum(source) + sum(target),
         "slots": slots,
-        "length_sums": tuple(int(part) for part in sums),
-    }
-
-
-def lengths_of(rows: Sequence[np.ndarray]) -> np.ndarray:
-    return np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        "length_sums": (
+            sum(source), sum(target), sum(s * s for s in source), sum(t * t for t in target),
+            sum(s * t for s, t in zip(source, target, strict=True)),
+        ),
+    }  # fmt: skip
 
 
 def padded(rows: Sequence[np.ndarray], value: int, *, left: bool = False, multiple: int = 1) -> torch.Tensor:
     """Rows of ids as one [B, longest] int64 tensor, filled up with `value`."""
-    lengths = lengths_of(rows)
-    width = -(-int(lengths.max()) // multiple) * multiple
+    width = max(map(len, rows))
+    width = -(-width // multiple) * multiple
     out = np.full((len(rows), width), value, dtype=np.int64)
-    places = np.arange(width)
-    inside = places >= width - lengths[:, None] if left else places < lengths[:, None]
-    out[inside] = np.concatenate(rows)
+    for i, row in enumerate(rows):
+        if left:
+            out[i, width - len(row) :] = row
+        else:
+            out[i, : len(row)] = row
     return torch.from_numpy(out)
 
 

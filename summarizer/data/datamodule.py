@@ -34,10 +34,6 @@ class Pairs(Dataset[Pair]):
     def __getitem__(self, index: int) -> Pair:
         return self.split.source(index), self.split.target(index)
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Pair]:
-        """What a loader asks for a batch."""
-        return self.split.pairs(indices)
-
 
 class FixedBatches:
     """A list of batches as a batch sampler."""

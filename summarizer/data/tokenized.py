@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,19 +180,6 @@ class TokenizedSplit:
         values, offsets = chunks[chunk]
         row = int(index - self._starts[chunk])
         return values[offsets[row] : offsets[row + 1]]
-
-    def pairs(self, indices: Sequence[int]) -> list[tuple[Ids, Ids]]:
-        """Source and target of several rows: where they lie is looked up for all of them at once."""
-        rows = np.asarray(indices)
-        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
-            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
-        chunks = np.searchsorted(self._starts, rows, side="right") - 1
-        found: list[tuple[Ids, Ids]] = []
-        for chunk, row in zip(chunks.tolist(), (rows - self._starts[chunks]).tolist(), strict=True):
-            (sources, starts), (targets, target_starts) = self._source[chunk], self._target[chunk]
-            pair = sources[starts[row] : starts[row + 1]], targets[target_starts[row] : target_starts[row + 1]]
-            found.append(pair)
-        return found
 
     def id(self, index: int) -> str:
         return str(self.rows[int(index)]["id"])

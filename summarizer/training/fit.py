@@ -164,7 +164,7 @@ def fit(
     data = SummarizationData(
         splits, collator_for(config, tokenizer, model), limits,
         epochs=config.trainer.max_epochs, seed=config.seed, validation_samples=config.trainer.validation_samples,
-        workers=loader_processes(config, model), pin_memory=on_gpu,
+        workers=min(config.hardware.workers, 4) if on_gpu else 0, pin_memory=on_gpu,
     )  # fmt: skip
     packs = choose_packing(config, splits["train"], model, tokenizer)
     data.packing = packs
@@ -279,12 +279,6 @@ def records(config: DictConfig, model: Any) -> bool:
     in its loss waits for the device. Seconds of recording do more for a small model than half a minute of compiling."""
     alone = config.hardware.accelerator == "cuda" and config.trainer.devices == 1 and config.trainer.strategy != "fsdp"
     return alone and bool(config.hardware.compile) and getattr(model, "waits_for_nothing", False)
-
-
-def loader_processes(config: DictConfig, model: Any) -> int:
-    """None for steps of some milliseconds: a batch is made in one, and handed over by another process in three."""
-    on_gpu = config.hardware.accelerator == "cuda"
-    return min(config.hardware.workers, 4) if on_gpu and not records(config, model) else 0
 
 
 def measured_throughput(model: Any, config: DictConfig) -> Throughput:

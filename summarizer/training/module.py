@@ -53,7 +53,6 @@ class SummarizationModule(pl.LightningModule):
         self.packing, self.in_parts, self.recorded = packing, in_parts, recorded
         self.special_loss: PackedLoss | PartedLoss | RecordedLoss | None = None
         self.step_mean: StepMean | None = None
-        self.clipped: list[torch.nn.Parameter] | None = None
         self.validated: list[Tensor] = []
         self.model = model
         self.optim, self.scheduler, self.total_steps = optim, scheduler, total_steps
@@ -132,9 +131,7 @@ class SummarizationModule(pl.LightningModule):
     ) -> None:
         """Clip to the global norm and log what it was before."""
         limit = self.optim.gradient_clip_norm
-        if self.clipped is None:  # walked through once: a step of a small model takes little longer than that
-            self.clipped = list(self.model.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(self.clipped, float("inf") if limit is None else limit)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), float("inf") if limit is None else limit)
         if isinstance(norm, DTensor):
             norm = norm.full_tensor()
         if self.logs_this_step:
