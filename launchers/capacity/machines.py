@@ -271,7 +271,8 @@ def _ask_to_resume(context: LaunchContext, provider: Resumes, record: MachineRec
     Raises:
         LaunchError: it is still paused, or gone.
     """
-    instance, problem = str(record.instance), RetryLater("no time was left to ask")
+    instance = str(record.instance)
+    problem: LaunchError = RetryLater("no time was left to ask")
     for _ in pauses(context.clock, context.timing.retry_first, context.timing.retry_total):
         try:
             return provider.resume(instance, record.offer.spot)
