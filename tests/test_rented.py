@@ -23,6 +23,8 @@ from tests.summarizer.jobs import ROOT, TINY, environment, job_folder, start, su
 from tests.summarizer.storage.test_whole import stored_steps
 from tests.summarizer.training.test_resume import same_result
 
+pytestmark = pytest.mark.turns(3)
+
 SHORT = [
     *(option for option in TINY if not option.startswith(("hardware=", "trainer.threads="))), "trainer.max_steps=20",
     "hardware.accelerator=cpu", "hardware.precision=32-true", "hardware.compile=false", f"provider.python={sys.executable}",

@@ -20,7 +20,7 @@ from tests.launchers.conftest import (
     steps_in,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(3)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 SLOW = ("steps=60", "seconds_per_step=0.1")
 
