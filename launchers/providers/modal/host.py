@@ -40,7 +40,7 @@ READERS = 8
 """Files of a Volume that are read at a time."""
 MARGIN_S = 30.0
 """An attempt ends itself this much before Modal would."""
-REPEAT_S = 10.0
+REPEAT_S = 3.0
 """After a start that was not answered: how long its container may take to be seen before it is asked for again."""
 
 

@@ -16,7 +16,13 @@ from tests.emulators.s3 import BUCKET, client, s3_server
 from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
 
 pytestmark = pytest.mark.slow
-JOB = [*TINY, "trainer.max_epochs=40", "trainer.checkpoint_every_n_steps=8", "model.dropout=0.1", "optim.ema_decay=0.9"]
+JOB = [
+    *TINY,
+    "trainer.max_epochs=50",
+    "trainer.checkpoint_every_n_steps=40",
+    "model.dropout=0.1",
+    "optim.ema_decay=0.9",
+]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +57,7 @@ def test_a_job_that_is_killed_goes_on_from_the_bucket_on_a_machine_that_knows_no
     undisturbed = job_folder(summarizer(*JOB, *corpus, cwd=tmp_path / "whole"))
     job = start(*JOB, *corpus, "storage=s3://runs/killed", cwd=tmp_path / "first", **server)
     while job.running() and not stored_steps(server, "killed/0"):
-        time.sleep(0.05)
+        time.sleep(0.3)  # each question takes its time of the server, which runs in this process
     job.signal(signal.SIGKILL)
     job.wait()
     assert (steps := stored_steps(server, "killed/0")), job.output
