@@ -54,6 +54,12 @@ def utilization_in(stage: str) -> str:
     return f"{UTILIZATION}/{stage}"
 
 
+def measured_at_validation() -> set[str]:
+    """All that a training logs of a validation."""
+    rules = {scored("validation", BASELINE_MEASURE, rule) for rule in BASELINES}
+    return {*VALIDATION, *rules, scored("validation", WORDS), scored("validation", NOVEL)}
+
+
 def minutes(stage: str) -> str:
     """Minutes that a job spent in a stage."""
     return f"minutes/{stage}"

@@ -38,6 +38,10 @@ REPORT = "report.html"
 BILL = "rental.json"
 """Machines and their cost, written at home by what rented them; absent for a job that ran here."""
 LOCKS: list[Any] = []
+DECIDING = ("model", "data", "optim", "scheduler", "seed", "generation")
+"""Groups of the config that make another run."""
+PLACES = ("data.train_file", "data.validation_file", "data.test_file", "data.cache_dir")
+"""Keys that may name another place for the same content."""
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 
 

@@ -12,12 +12,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePosixPath
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from summarizer.errors import ConfigError, OutputError
-from summarizer.run import FINISHED, Run
+from summarizer.run import DECIDING, FINISHED, PLACES, Run
 from summarizer.storage.manifest import MANIFEST, OWNER, local_step
 from summarizer.storage.place import Place, open_place
 from summarizer.storage.restore import restore, stored_manifest
@@ -25,10 +26,6 @@ from summarizer.storage.upload import Replaced, Uploader
 
 log = logging.getLogger(__name__)
 
-DECIDING = ("model", "data", "optim", "scheduler", "seed")
-"""Groups that make another run."""
-PLACES = ("train_file", "validation_file", "test_file", "cache_dir")
-"""Of `data`: another place for the same content."""
 LOOK_S = 1.0
 LAST_TRIES_S = 60.0
 """How long the last upload is tried again."""
@@ -73,7 +70,7 @@ def claim(place: Place, config: DictConfig, writer: str) -> None:
     settings = digest(config)
     content = place.read(OWNER)
     if content is None:
-        names = place.names()
+        names = [name for name in place.names() if not PurePosixPath(name).name.startswith(".")]  # half-written
         if names and MANIFEST not in names:
             raise ConfigError(f"storage={place.address} holds other files ({names[0]}): name an empty prefix.")
     else:
@@ -101,7 +98,7 @@ def digest(config: DictConfig) -> dict[str, str]:
         if OmegaConf.is_config(content):
             content = OmegaConf.to_container(content, resolve=True)
         if group == "data":
-            content = {key: value for key, value in content.items() if key not in PLACES}
+            content = {key: value for key, value in content.items() if f"data.{key}" not in PLACES}
         text = json.dumps(content, sort_keys=True, default=str)
         found[group] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found
@@ -113,8 +110,8 @@ def fetch_newer(place: Place, run: Run) -> None:
     if manifest is None:
         return
     here = run.status().get("state")
-    is_further = manifest.step > local_step(run.folder)
-    if here == FINISHED or not (is_further or manifest.state == FINISHED):
+    step = local_step(run.folder)
+    if here == FINISHED or not (manifest.step > step or (manifest.state == FINISHED and manifest.step == step)):
         return
     size = sum(entry.size for entry in manifest.files.values())
     log.info("%s is further than this folder: downloading %.1f MB ...", place.address, size / 1e6)

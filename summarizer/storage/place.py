@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,12 +72,17 @@ class Place:
             os.replace(file.name, path)
 
     def upload(self, name: str, source: Path) -> None:
-        """A file of any size. One that is cut off leaves nothing under this name in a bucket, and a part in a folder."""
+        """A file of any size, whole or not at all, also in a folder."""
         with saying(self.address):
             path = f"{self.root}/{name}"
-            if self._is_local:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self.filesystem.put_file(str(source), path)
+            if not self._is_local:
+                self.filesystem.put_file(str(source), path)
+                return
+            target = Path(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".{target.name}.part")
+            shutil.copyfile(source, partial)
+            os.replace(partial, target)
 
     def download(self, name: str, target: Path) -> None:
         """A file of any size, to be checked by the caller."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from contextlib import suppress
@@ -38,11 +39,13 @@ class Uploader:
             Replaced: another process has become the owner.
             OutputError: the storage does not take it; the manifest is the one before.
         """
-        entries: dict[str, Entry] = {}
-        for path in files_of(self._run.folder):
-            entry = self._store(path)
-            if entry is not None:
-                entries[path] = entry
+        try:
+            found = {path: self._store(path) for path in files_of(self._run.folder)}
+        except OSError as error:  # a disk that is full or broken here is no end of a job that trains
+            raise OutputError(
+                f"storage={self._place.address}: {self._run.folder} cannot be read ({error.strerror or error})."
+            ) from error
+        entries = {path: entry for path, entry in found.items() if entry is not None}
         self._check_owner()
         state = str(self._run.status().get("state", ""))
         self._place.write(MANIFEST, Manifest(state, time.time(), self._writer, entries).dump())
@@ -59,7 +62,7 @@ class Uploader:
             )
 
     def _store(self, path: str) -> Entry | None:
-        """None where the file went away, or still changes: the next upload has it."""
+        """None where the file went away. One that changes while it is sent stays as it was stored before, if it was."""
         source = self._run.folder / path
         with suppress(FileNotFoundError):
             mark = mark_of(source)
@@ -68,9 +71,8 @@ class Uploader:
                 return known[1]
             entry = self._put(path, source, mark)
             if entry is None:
-                return None
+                return known[1] if known is not None else None
             self._stored[path] = mark, entry
-            self._objects.add(entry.object)
             return entry
         return None
 
@@ -80,16 +82,23 @@ class Uploader:
             entry = entry_of(path, hashlib.sha256(content).hexdigest(), len(content))
             if entry.object not in self._objects:
                 self._place.write(entry.object, content)
+                self._objects.add(entry.object)
             return entry
         # A link of its own: a checkpoint that is pruned or replaced meanwhile stays whole under it.
         with tempfile.TemporaryDirectory(dir=self._run.folder, prefix=".storing-") as folder:
             held = Path(folder) / source.name
-            os.link(source, held)
+            try:
+                os.link(source, held)
+            except FileNotFoundError:
+                raise
+            except OSError:  # a file system without links
+                shutil.copy2(source, held)
             with held.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             entry = entry_of(path, digest, held.stat().st_size)
             if entry.object not in self._objects:
                 self._place.upload(entry.object, held)
+                self._objects.add(entry.object)  # also of a file that grew meanwhile: the next manifest ends it
             return entry if mark_of(held)[:2] == mark[:2] else None
 
 

@@ -23,7 +23,18 @@ from summarizer.config import Task
 from summarizer.errors import ConfigError, DataError, Interrupted, OutputError, SummarizerError
 from summarizer.objective import objective
 from summarizer.preconditions import check_machine
-from summarizer.run import FAILED, FINISHED, INTERRUPTED, RUNNING, Run, changed_settings, flat, read_json
+from summarizer.run import (
+    DECIDING,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    PLACES,
+    RUNNING,
+    Run,
+    changed_settings,
+    flat,
+    read_json,
+)
 from summarizer.storage.job import stored
 
 log = logging.getLogger(__name__)
@@ -244,11 +255,6 @@ def refuse_foreign_provider(config: DictConfig) -> None:
             f"this job belongs to provider={provider}, but was started on this machine: start it without hydra.mode=RUN and "
             "hydra/launcher=, so that the provider's own launcher takes it."
         )
-
-
-DECIDING = ("model", "data", "optim", "scheduler", "seed", "generation")
-PLACES = ("data.train_file", "data.validation_file", "data.test_file", "data.cache_dir")
-"""Keys that may name another place for the same content."""
 
 
 def already_finished(run: Run, config: DictConfig) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from summarizer.data.store import built_once
 from summarizer.errors import CheckpointError, ConfigError, OutputError
 from summarizer.run import FINISHED, RUNNING, Run
 from summarizer.storage import job
+from summarizer.storage.conditions import preflight
 from summarizer.storage.job import claim, fetch_newer, stored
 from summarizer.storage.manifest import MANIFEST, OWNER
 from summarizer.storage.place import Place, open_place, what_failed
@@ -168,7 +170,73 @@ def test_a_folder_that_is_further_is_left_alone_and_one_that_is_behind_is_brough
     run.set_status(FINISHED)
     Uploader(place, run, "a").upload()
     fetch_newer(place, further)
-    assert further.status()["state"] == FINISHED
+    assert list(contents(further.folder)) == ["checkpoints/step-00000012.ckpt"]
+    fetch_newer(place, behind)
+    assert behind.status()["state"] == FINISHED
+
+
+def test_a_file_that_grows_while_it_is_sent_stays_as_it_was_stored_before(
+    run: Run, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploader = Uploader(place, run, "a")
+    uploader.upload()
+    before, plain = contents(run.folder), Place.upload
+
+    def growing(self: Place, name: str, source: Path) -> None:
+        plain(self, name, source)
+        with source.open("ab") as file:  # a link of the job's own file
+            file.write(b"more")
+
+    with (run.checkpoints / "step-00000008.ckpt").open("ab") as file:
+        file.write(b"more")
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "upload", growing)
+        uploader.upload()
+    assert restored(place, tmp_path / "between") == before
+    uploader.upload()
+    assert restored(place, tmp_path / "after") == contents(run.folder)
+
+
+@pytest.mark.parametrize("verb", ["link", "walk"])
+def test_trouble_of_this_computers_disk_never_ends_a_job(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, verb: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(job, "LAST_TRIES_S", 0.0)
+    with monkeypatch.context() as patch, stored(run, composed(f"storage={tmp_path}/bucket"), 0):
+        patch.setattr(os, verb, broken)
+        patch.setattr("shutil.copy2", broken)
+    assert "Input/output error" in caplog.text
+    assert "The results are only in" in caplog.text
+
+
+def test_an_upload_to_a_folder_that_is_cut_off_is_not_taken_for_whole(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"8")
+        raise OSError(28, "No space left on device")
+
+    place = open_place(str(tmp_path / "bucket"))
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", cut_off)
+        with pytest.raises(OutputError):
+            Uploader(place, run, "a").upload()
+    Uploader(place, run, "b").upload()
+    assert restored(place, tmp_path / "there") == contents(run.folder)
+    assert not [name for name in place.names() if name.endswith(".part")]
+
+
+def test_a_rented_job_probes_its_storage_before_anything_is_rented(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Place, name: str, content: bytes) -> None:
+        raise OutputError("storage=memory://a is forbidden to this key.")
+
+    monkeypatch.setattr(Place, "write", refused)
+    preflight(composed("storage=memory://a/b"))
+    with pytest.raises(OutputError, match="forbidden"):
+        preflight(composed("storage=memory://a/b", "provider=vast", "hardware=4090"))
 
 
 def test_a_place_of_another_run_or_of_something_else_is_refused(place: Place) -> None:
@@ -218,7 +286,7 @@ def test_a_storage_that_fails_in_the_middle_is_a_warning_and_is_tried_again(
         monkeypatch.setattr(Place, "write", broken)
         (run.checkpoints / "step-00000012.ckpt").write_bytes(b"twelve")
         while fails:
-            pass
+            time.sleep(0.01)
     assert "does not answer. Training goes on" in caplog.text
     assert restored(open_place(f"{tmp_path}/bucket/0"), tmp_path / "there") == contents(run.folder)
 
