@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from summarizer.data.file_formats import FORMATS, Record, format_of
 from summarizer.data.store import built_once
 from summarizer.errors import DataError
+from summarizer.storage.place import PACKAGES
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -30,7 +31,6 @@ NEEDED_FOR = {
     "validation": "to choose the best checkpoint by",
     "test": "to score the finished model on",
 }
-EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "summarizer[gcs]", "gcs": "summarizer[gcs]"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def find(pattern: str, key: str) -> list[SourceFile]:
         infos = [filesystem.info(found) for found in paths]
     except ImportError as error:
         raise DataError(
-            f"{key}={pattern}: reading {protocol}:// needs `pip install '{EXTRAS.get(protocol, protocol)}'`."
+            f"{key}={pattern}: reading {protocol}:// needs `pip install '{PACKAGES.get(protocol, protocol)}'`."
         ) from error
     except ValueError as error:
         raise DataError(

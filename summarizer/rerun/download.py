@@ -11,11 +11,11 @@ from typing import Any
 from summarizer.errors import CheckpointError
 from summarizer.provenance import NEW_FILE_BYTES, NEW_FILES
 from summarizer.storage.manifest import MANIFEST, read_manifest
+from summarizer.storage.place import PACKAGES
 
 FILES = (
     "config.yaml", "overrides.yaml", "provenance.json", "changes.diff", "data.json", "status.json", "metrics.json",
 )  # fmt: skip
-EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "summarizer[gcs]", "gcs": "summarizer[gcs]"}
 LARGEST = 100_000_000
 """Bytes of one file; a model or a checkpoint is never read."""
 
@@ -43,7 +43,7 @@ def downloaded(address: str) -> Iterator[Path]:
             found = fetch(filesystem, root, folder)
         except ImportError as error:
             raise CheckpointError(
-                f"rerun={address}: reading {protocol}:// needs `pip install '{EXTRAS.get(protocol, protocol)}'`."
+                f"rerun={address}: reading {protocol}:// needs `pip install '{PACKAGES.get(protocol, protocol)}'`."
             ) from error
         except CheckpointError:
             raise

@@ -13,7 +13,7 @@ from typing import Any
 
 from summarizer.errors import ConfigError, OutputError, SummarizerError
 
-PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "'summarizer[gcs]'", "gcs": "'summarizer[gcs]'"}
+PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "summarizer[gcs]", "gcs": "summarizer[gcs]"}
 """Protocol -> what pip installs for it."""
 NETWORK = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 4}}}
 """Of the S3 client, whose own patience is minutes."""
@@ -123,8 +123,7 @@ def open_place(address: str) -> Place:
     try:
         filesystem, root = fsspec.core.url_to_fs(target, **options)
     except ImportError as error:
-        package = PACKAGES.get(protocol, f"the fsspec client of {protocol}")
-        raise ConfigError(f"storage={shown} needs `pip install {package}`.") from error
+        raise ConfigError(f"storage={shown} needs `pip install '{PACKAGES.get(protocol, protocol)}'`.") from error
     except ValueError as error:
         raise ConfigError(
             f"storage={shown} is no address that can be used: name s3://bucket/prefix or a folder."
