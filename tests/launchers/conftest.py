@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
@@ -175,14 +175,18 @@ def assert_only_needed_variables(user_env: UserEnv) -> None:
     assert [re.findall("^has ?(.*)$", text, re.MULTILINE) for text in said] == [[""], ["CANARY_TOKEN"]]
 
 
-def readable(paths: Iterable[Path]) -> Iterator[Path]:
-    """Those that are still there, and that we may read."""
+def contents(paths: Iterable[Path]) -> dict[Path, bytes]:
+    """What stands in those that are still there and that we may read: a machine may be on its way out."""
+    found = {}
     for path in paths:
-        try:
-            path.read_bytes()
-        except OSError:
-            continue
-        yield path
+        with suppress(OSError):
+            found[path] = path.read_bytes()
+    return found
+
+
+def contents_below(*places: Path) -> dict[Path, bytes]:
+    below = (Path(folder, name) for place in places for folder, _, names in os.walk(place) for name in names)
+    return contents(path for path in below if path.is_file())
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -24,7 +24,7 @@ from launchers.testing.clock import VirtualClock
 from launchers.testing.host import FakeHost
 from launchers.testing.launch import FakeLaunch, Schedule
 from launchers.testing.provider import FakeProvider
-from tests.launchers.conftest import KEY_VARIABLES, environment
+from tests.launchers.conftest import KEY_VARIABLES, contents_below, environment
 
 PROVIDERS = sorted(KEY_VARIABLES)
 ANSWERS = {
@@ -90,7 +90,7 @@ def gossip(key: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def files_with(key: str, folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
+    return [path for path, held in contents_below(folder).items() if key.encode() in held]
 
 
 @pytest.mark.parametrize("said", list(ANSWERS))

@@ -15,8 +15,9 @@ from tests.launchers.conftest import (
     CANARIES,
     UserEnv,
     assert_only_needed_variables,
+    contents,
+    contents_below,
     on_every_market,
-    readable,
     steps_in,
 )
 
@@ -245,17 +246,15 @@ def test_the_machine_ends_itself_when_nobody_comes_for_the_results(user_env: Use
 def test_no_secret_reaches_any_file_or_argument(user_env: UserEnv):
     process = user_env.start("steps=20", "seconds_per_step=0.1")
     user_env.wait_for_step(5)
-    arguments = b"".join(path.read_bytes() for path in readable(Path("/proc").glob("[0-9]*/cmdline")))
+    arguments = b"".join(contents(Path("/proc").glob("[0-9]*/cmdline")).values())
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
-    places = [user_env.folder / "home", user_env.project, user_env.market.folder]
-    files = [path for place in places for path in place.rglob("*") if path.is_file()]
+    files = contents_below(user_env.folder / "home", user_env.project, user_env.market.folder)
     assert len(files) > 50
     for secret in [*CANARIES.values(), user_env.market.key]:
         assert secret.encode() not in arguments
         assert secret not in output
-        holding = [str(path) for path in files if secret.encode() in path.read_bytes()]
-        assert holding == []
+        assert [str(path) for path, held in files.items() if secret.encode() in held] == []
 
 
 def test_the_job_gets_the_variables_that_it_needs(user_env: UserEnv):

@@ -123,7 +123,8 @@ class Calls(Schedule):
         seen = int(request.last_entry_id.partition("-")[0] or 0)
         if len(call.outputs) <= seen:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(call.news.wait(), max(request.timeout, 0.001))
+                async with asyncio.timeout(max(request.timeout, 0.001)):
+                    await call.news.wait()
         return api_pb2.FunctionGetOutputsResponse(
             outputs=call.outputs[seen:], num_unfinished_inputs=len(call.inputs) - len(call.outputs),
             last_entry_id=f"{len(call.outputs)}-0",

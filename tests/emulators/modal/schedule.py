@@ -52,8 +52,10 @@ class Schedule:
                 self._start_ready(function)
             self._end_overdue()
             self._miss_clients()
+            # Not wait_for: Python 3.11's loses a cancellation that comes together with what it waits for.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), 0.05)
+                async with asyncio.timeout(0.05):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def end(self) -> None:
@@ -220,7 +222,8 @@ class Schedule:
     async def ContainerHeartbeat(self, request: Any, task: str) -> Any:
         found = self.tasks[task]
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(found.cancelled.wait(), HEARTBEAT_HELD_S)
+            async with asyncio.timeout(HEARTBEAT_HELD_S):
+                await found.cancelled.wait()
         response = api_pb2.ContainerHeartbeatResponse()
         if found.cancels:
             response.cancel_input_event.input_ids.extend(found.cancels)

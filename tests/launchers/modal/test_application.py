@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launchers.conftest import CANARIES, assert_only_needed_variables, readable
+from tests.launchers.conftest import CANARIES, assert_only_needed_variables, contents, contents_below
 from tests.launchers.modal.user_env import ModalUserEnv
 
 pytestmark = [pytest.mark.slow, pytest.mark.turns(3)]
@@ -90,23 +90,18 @@ def test_no_secret_reaches_any_file_or_request(user_env: ModalUserEnv):
     source.write_text(source.read_text().replace("    loss =", added))
     process = user_env.start("steps=20", "seconds_per_step=0.1")
     user_env.wait_for_step(5)
-    arguments = b"".join(path.read_bytes() for path in readable(Path("/proc").glob("[0-9]*/cmdline")))
+    arguments = b"".join(contents(Path("/proc").glob("[0-9]*/cmdline")).values())
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert f"token {len(CANARIES['CANARY_TOKEN'])}" in output  # it came to the job all the same
     requests = "\n".join(str(request) for _, request in user_env.modal.requests)
-    files = [
-        path
-        for place in (user_env.home, user_env.project, user_env.modal.folder)
-        for path in place.rglob("*")
-        if path.is_file()
-    ]
+    files = contents_below(user_env.home, user_env.project, user_env.modal.folder)
     assert len(files) > 50
     for secret in [*CANARIES.values(), user_env.modal.token_id, user_env.modal.token_secret]:
         assert secret.encode() not in arguments
         assert secret not in output
         assert secret not in requests
-        assert [str(path) for path in files if secret.encode() in path.read_bytes()] == []
+        assert [str(path) for path, held in files.items() if secret.encode() in held] == []
 
 
 def test_a_job_gets_the_variables_that_the_app_says_it_needs_and_no_others(user_env: ModalUserEnv):
