@@ -131,6 +131,7 @@ class SummarizationData(pl.LightningDataModule):
             "persistent_workers": workers > 0,
         }
         self.position = 0
+        self._loaders: list[DataLoader[Any]] = []
 
     def epoch_size(self, rank: int, world_size: int) -> tuple[int, float]:
         """Batches of this rank in one epoch (for a stream, more than anyone counts), and mean documents of one on all ranks.
@@ -206,7 +207,7 @@ class SummarizationData(pl.LightningDataModule):
     def _loader(self, split: str, batches: Any, collator: Any = None) -> DataLoader[Any]:
         import torch
 
-        return DataLoader(
+        loader = DataLoader(
             Pairs(self._stored(split)),
             batch_sampler=batches,
             collate_fn=collator or self.collator,
@@ -214,3 +215,16 @@ class SummarizationData(pl.LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),
             **self.loader_options,
         )
+        self._loaders.append(loader)
+        return loader
+
+    def end_workers(self) -> None:
+        """End the processes that make batches, however the training ended.
+
+        Lightning ends those of the loop that it was in. The others would wait for the garbage collector, which may take their
+        queues before them: then each is waited for 5 seconds, in the middle of the sweep's next job.
+        """
+        while self._loaders:
+            iterator = self._loaders.pop()._iterator
+            if iterator is not None and self.loader_options["num_workers"]:
+                iterator._shutdown_workers()  # type: ignore[attr-defined]

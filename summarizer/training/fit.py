@@ -222,7 +222,10 @@ def fit(
             set_up_device(trainer, module)
             throughput.load_state_dict(found.callbacks[throughput.state_key])
         else:
-            trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None, weights_only=True)
+            try:
+                trainer.fit(module, datamodule=data, ckpt_path=str(found.path) if found else None, weights_only=True)
+            finally:
+                data.end_workers()
     # a run that was killed after its last step has measured all before: the checkpoint remembers
     measured = {**(found.metrics if found else {}), **trainer.callback_metrics}
     metrics = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 
 import pytest
 import pytorch_lightning as pl
@@ -257,3 +258,19 @@ def test_each_process_of_several_cards_makes_the_settings_of_one(prepared, tmp_p
     monkeypatch.setattr(task, "train_prepared", lambda *arguments, **options: done.append("training"))
     task.worker(str(tmp_path))
     assert done == ["plans", "memory", "training"]
+
+
+def test_a_training_that_ends_early_leaves_no_process_that_makes_batches(prepared, tmp_path, monkeypatch):
+    class WithWorkers(module.SummarizationData):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options | {"workers": 1})
+
+    def stop(*_):
+        assert multiprocessing.active_children()
+        raise RuntimeError("asked to stop")
+
+    monkeypatch.setattr(module, "SummarizationData", WithWorkers)
+    monkeypatch.setattr(module.SummarizationModule, "on_validation_end", stop)
+    with pytest.raises(RuntimeError, match="asked to stop"):
+        fitted(prepared, tmp_path)
+    assert multiprocessing.active_children() == []
