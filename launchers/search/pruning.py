@@ -7,7 +7,7 @@ paused, and resumed when others have made it one of the best (ASHA, Li et al. 20
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 
 Curves = Mapping[int, Sequence[float]]
@@ -81,6 +81,12 @@ def to_resume(curves: Curves, paused: Sequence[int], least: int, factor: int) ->
             if trial in by_rung[rung]:
                 return trial
     return None
+
+
+def to_finish(values: Mapping[int, float], paused: Collection[int]) -> int | None:
+    """The paused trial that is the best of all: a search ends with its best job run to its end, not with a part of it."""
+    best = max(values, key=lambda trial: (values[trial], -trial), default=None)
+    return best if best in paused else None
 
 
 def resumed_at(validations: int, least: int, factor: int) -> int:

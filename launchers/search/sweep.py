@@ -18,6 +18,7 @@ from launchers.search.budget import Budget, Spent
 from launchers.search.fingerprint import Fingerprint
 from launchers.search.points import Points
 from launchers.search.pruning import Verdict
+from launchers.search.sentences import price_text, said_finished
 from launchers.search.settings import PrunerName, SweepSettings
 from launchers.search.trials import Trial, Trials, TrialState
 
@@ -68,6 +69,7 @@ class Sweep(Generic[Composed]):
         self._began = self.now()
         self._queue: deque[Assigned[Composed]] = deque()
         self._verdicts: dict[int, Verdict] = {}
+        self._to_the_end: set[int] = set()
         self._next_point = 0
         self._duplicates = 0
         self._told_why: str | None = None
@@ -166,7 +168,7 @@ class Sweep(Generic[Composed]):
                     self._told_why = why
                     log.info("No further job begins: %s.", why)
                 return None
-            assigned = self._queued(accepts) or self._resumed() or self._new()
+            assigned = self._queued(accepts) or self._resumed() or self._new() or self._best_paused()
             if assigned is None:
                 return None
             prepared, _ = self.place(assigned.trial.number, assigned.prepared)
@@ -189,26 +191,29 @@ class Sweep(Generic[Composed]):
         """The paused job that deserves a machine most, and what its next rung costs."""
         if not self._pauses:
             return None
-        paused = [trial.number for trial in self.known.values() if trial.state is TrialState.paused]
-        least, factor = self.settings.min_resource, self.settings.reduction_factor
-        number = pruning.to_resume(self._curves(), paused, least, factor)
+        number = self._to_resume()
         if number is None:
             return None
         trial = self.known[number]
-        more = pruning.resumed_at(len(trial.reports), least, factor)
+        settings = self.settings
+        more = pruning.resumed_at(len(trial.reports), settings.min_resource, settings.reduction_factor)
         log.info(
             "job %d resumes: it is among the best of its rung; up to %d more validations, %s.",
             number,
             more,
-            self._price(more),
+            price_text(more, self.known.values()),
         )
         return Assigned(trial, self.prepare(trial.params, trial.seed))
 
-    def _price(self, validations: int) -> str:
-        done = sum(len(trial.reports) for trial in self.known.values())
-        dollars, seconds = sum(t.cost for t in self.known.values()), sum(t.seconds for t in self.known.values())
-        text = f"about {validations * seconds / max(done, 1) / 60:.1f} min"
-        return f"{text} and ${validations * dollars / max(done, 1):.2f}" if dollars else text
+    def _best_paused(self) -> Assigned[Composed] | None:
+        """The best job of a search that has come to its end, which then runs to its own."""
+        number = self._to_finish()
+        if number is None or any(trial.state is TrialState.running for trial in self.known.values()):
+            return None
+        trial = self.known[number]
+        self._to_the_end.add(number)
+        log.info("job %d resumes: it is the best of all, and runs to its end.", number)
+        return Assigned(trial, self.prepare(trial.params, trial.seed))
 
     def _new(self) -> Assigned[Composed] | None:
         while not self._queue and self._next_point < self.points.total and self._duplicates < DUPLICATES:
@@ -285,6 +290,8 @@ class Sweep(Generic[Composed]):
     def _verdict(self, number: int) -> Verdict:
         curves, settings = self._curves(), self.settings
         least, factor = settings.min_resource, settings.reduction_factor
+        if number in self._to_the_end:
+            return Verdict.go_on
         if settings.pruner == PrunerName.asha and not pruning.halving(curves, number, least, factor):
             return Verdict.pause
         if settings.pruner == PrunerName.halving and not pruning.halving_or_first(curves, number, least, factor):
@@ -312,21 +319,8 @@ class Sweep(Generic[Composed]):
             )  # fmt: skip
             self._tell(trial.point)
             if trial.state is TrialState.finished:
-                self._say_finished(trial)
+                log.info(said_finished(trial, self.known.values(), self.settings))
             return trial
-
-    def _say_finished(self, trial: Trial) -> None:
-        """One line on the console for a job that ran to its end: its value, and where it stands."""
-        ended = sum(1 for other in self.known.values() if other.state.ended)
-        words = [f"{trial.seconds / 60:.1f} min", *([f"${trial.cost:.2f}"] if trial.cost else [])]
-        if trial.value is not None:
-            whole = [t.value for t in self.known.values() if t.state is TrialState.finished and t.value is not None]
-            better = self.settings.better
-            best = max(whole, key=lambda value: better * value)
-            place = "the best so far" if trial.value == best else f"best so far {best:.4g}"
-            words.insert(0, f"{self.settings.metric or 'value'} {trial.value:.4g} ({place})")
-        total = f" of {len(self.known)}" if not self.settings.searches else ""
-        log.info("job %d finished: %s; %d%s job(s) ended.", trial.number, ", ".join(words), ended, total)
 
     def _tell(self, point: int) -> None:
         """Tell the study once all seeds of a point have ended; a paused one is worth what it has shown."""
@@ -357,13 +351,20 @@ class Sweep(Generic[Composed]):
                 return True
             if self._queue or (self._next_point < self.points.total and self._duplicates < DUPLICATES):
                 return False
-            states = {trial.state for trial in self.known.values()}
-            return not (self._pauses and TrialState.running in states) and self._none_to_resume()
+            running = any(trial.state is TrialState.running for trial in self.known.values())
+            return not (self._pauses and running) and self._to_resume() is None and self._to_finish() is None
 
-    def _none_to_resume(self) -> bool:
-        paused = [t.number for t in self.known.values() if t.state is TrialState.paused]
+    def _paused(self) -> list[int]:
+        return [trial.number for trial in self.known.values() if trial.state is TrialState.paused]
+
+    def _to_resume(self) -> int | None:
         settings = self.settings
-        return pruning.to_resume(self._curves(), paused, settings.min_resource, settings.reduction_factor) is None
+        return pruning.to_resume(self._curves(), self._paused(), settings.min_resource, settings.reduction_factor)
+
+    def _to_finish(self) -> int | None:
+        better = self.settings.better
+        values = {number: better * trial.value for number, trial in self.known.items() if trial.value is not None}
+        return pruning.to_finish(values, self._paused()) if self._pauses else None
 
     def close(self) -> list[Trial]:
         """The end of this start: what was never resumed counts as pruned, unless the budget ended the sweep."""

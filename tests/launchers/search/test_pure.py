@@ -21,6 +21,7 @@ from launchers.search.pruning import (
     reached,
     resumed_at,
     rung_of,
+    to_finish,
     to_resume,
 )
 from launchers.search.reports import ReportsFile, parse_report
@@ -133,6 +134,14 @@ def test_the_highest_rung_that_promotes_a_paused_job_resumes_it():
     assert to_resume(curves, [0, 1, 2, 3, 4, 5], 1, 3) == 5
     assert to_resume(curves, [0, 1, 2], 1, 3) is None
     assert to_resume(curves, [3, 4], 1, 3) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "paused", "finishes"),
+    [({}, [], None), ({0: 3.0, 1: 4.0}, [0, 1], 1), ({0: 4.0, 1: 4.0}, [0, 1], 0), ({0: 5.0, 1: 4.0}, [1], None)],
+)
+def test_a_search_ends_with_its_best_job_run_to_the_end(values, paused, finishes):
+    assert to_finish(values, paused) == finishes
     assert resumed_at(1, 1, 3) == 2
     assert resumed_at(3, 1, 3) == 6
 
