@@ -71,10 +71,13 @@ def refuse(config: DictConfig) -> None:
     own = config.hydra.runtime.choices.get("hydra/sweeper") == "search"
     searches = config.sweep.sampler != "grid" if own else not str(sweeper._target_).endswith(".BasicSweeper")
     if MULTIRUN not in config.hydra.overrides.hydra:
-        if named := [*config.sweep.params, *(sweeper.get("params") or {})]:
-            keys = ", ".join(map(str, named))
+        fixed = {str(override).partition("=")[0] for override in config.hydra.overrides.task}
+        named = [str(key) for key in (*config.sweep.params, *(sweeper.get("params") or {}))]
+        if several := [key for key in named if key not in fixed]:
+            keys = ", ".join(several)
             raise ConfigError(f"sweep.params names several values of {keys}, one job each: add -m to run them all.")
-        if searches or config.sweep.seeds > 1:
+        one_point = bool(named) and not any(key.partition(".")[0] == "sweep" for key in fixed)
+        if (searches and not one_point) or config.sweep.seeds > 1:
             what = (
                 f"sweep.seeds={config.sweep.seeds}"
                 if not searches

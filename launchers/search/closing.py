@@ -116,7 +116,8 @@ def _short(folder: str) -> str:
 
 def command_of(trial: Trial, space: Space, settings: SweepSettings) -> str:
     """The command that runs one job of the sweep alone."""
-    own = [o for o in space.overrides(trial.params) if not o.startswith(("hydra.sweep.dir=", "hydra.mode="))]
+    left_out = {"hydra.sweep.dir", "hydra.mode", *settings.only_in_sweeps}
+    own = [o for o in space.overrides(trial.params) if o.partition("=")[0] not in left_out]
     seed = [f"{settings.seed_key}={trial.seed}"] if trial.seed is not None else []
     return shlex.join([*program(), *own, *seed])
 

@@ -66,6 +66,8 @@ class SweepSettings:
     """Mix results of changed code or data with those that are here."""
     ignore: list[str] = field(default_factory=lambda: ["provider"])
     """Keys that no result depends on: a job stays the same job when they change."""
+    only_in_sweeps: list[str] = field(default_factory=list)
+    """Keys of the command line that make many jobs of one: left out of the command that runs a single job again."""
     figures: list[str] = field(default_factory=list)
     """Names in a job's metrics.json that the closing table shows beside the objective."""
     data_digest: str | None = None

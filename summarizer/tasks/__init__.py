@@ -51,7 +51,7 @@ def run_task(config: DictConfig) -> float | None:
     """
     hydra_config = HydraConfig.get()
     run = Run(Path(hydra_config.runtime.output_dir).resolve())
-    overrides = list(hydra_config.overrides.task)
+    overrides = of_one_job(hydra_config)
     config = settle(config, overrides)
     check(config, settled=True)
     refuse_foreign_provider(config)
@@ -73,6 +73,12 @@ def run_task(config: DictConfig) -> float | None:
         value = claimed(run, config, overrides)
     name_folder(run)
     return value
+
+
+def of_one_job(hydra_config: DictConfig) -> list[str]:
+    """The overrides that make this job alone, for its folder: without those that make it one of many."""
+    left_out = hydra_config.sweeper.get("only_in_sweeps") or ()
+    return [str(o) for o in hydra_config.overrides.task if str(o).partition("=")[0] not in left_out]
 
 
 def claimed(run: Run, config: DictConfig, overrides: list[str]) -> float | None:

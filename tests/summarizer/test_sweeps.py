@@ -15,9 +15,11 @@ from pytorch_lightning.demos.boring_classes import BoringModel
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from summarizer.application import job
+from summarizer.errors import ConfigError
 from summarizer.metric_names import OBJECTIVE, TRAINING, measured_at_validation
 from summarizer.objective import direction_of
 from summarizer.paths import config_dir
+from summarizer.sweeps import refuse
 from tests.summarizer.composition import composed
 from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
 from tests.summarizer.training.test_resume import wait_for_step
@@ -104,6 +106,15 @@ def refused(*arguments: str, cwd: Path) -> str:
 )
 def test_several_values_without_m_are_refused_before_anything_starts(arguments, tmp_path):
     assert "add -m" in refused(*arguments, cwd=tmp_path)
+
+
+def test_a_search_whose_keys_are_all_given_one_value_is_one_job():
+    one = ["optim.lr=0.001", "model.dropout=0.1", "generation.num_beams=4", "generation.length_penalty=0.8"]
+    refuse(composed("experiment=tune_tiny", *one, hydra=True))
+    with pytest.raises(ConfigError, match="length_penalty, one job each: add -m"):
+        refuse(composed("experiment=tune_tiny", *one[:3], hydra=True))
+    with pytest.raises(ConfigError, match="sweep=tpe runs many jobs: add -m"):
+        refuse(composed("experiment=tune_tiny", "sweep=tpe", *one, hydra=True))
 
 
 def test_a_list_in_brackets_is_one_value():
@@ -215,13 +226,18 @@ def test_what_is_said_of_validation_is_said_of_the_best_checkpoint(corpus, tmp_p
 def test_a_search_finds_the_job_with_the_best_validation_score(corpus, tmp_path):
     settings = ["trainer.max_steps=4", "evaluation.splits=[]", f"hydra.sweep.dir={tmp_path / 'out'}"]
     search = ["sweep=tpe", "sweep.n_trials=3", "optim.lr=choice(1e-7,3e-3,1e-6)"]
-    summarizer("-m", *TINY, *corpus, *settings, *search, cwd=tmp_path)
+    output = summarizer("-m", *TINY, *corpus, *settings, *search, cwd=tmp_path).stdout
     rows = list(csv.DictReader((tmp_path / "out" / "sweep.csv").open()))
     values = [metrics_of(Path(row["folder"]))["validation/rougeL"] for row in rows]
     assert [float(row["validation/rougeL"]) for row in rows] == pytest.approx(values)
     assert values == sorted(values, reverse=True)
     best = OmegaConf.load(tmp_path / "out" / "best" / "config.yaml").run
     assert best == rows[0]["folder"]
+    # the command that is printed for it runs it again, alone
+    command = shlex.split(output.partition("Best: job ")[2].splitlines()[1])
+    assert command[3:] == OmegaConf.load(Path(rows[0]["folder"]) / "overrides.yaml")
+    again = metrics_of(job_folder(summarizer(*command[3:], cwd=tmp_path)))
+    assert again["validation/rougeL"] == values[0]
 
 
 @pytest.mark.slow
