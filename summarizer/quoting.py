@@ -23,7 +23,8 @@ WHOLE = (
     "runs",
     "output",
     "storage",
-)  # one path each, commas included: no sweep goes over these
+    "report.title",
+)  # one text each, commas included: no sweep goes over these
 OF_HYDRA = ("hydra.sweep.dir", "hydra.sweep.subdir", "hydra.run.dir")
 
 

@@ -25,9 +25,13 @@ class Scale:
     def ticks(self) -> list[float]:
         """Round values inside the range: 3 to 7 of them."""
         if self.log:
-            decades = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
-            ticks = [10.0**d for d in decades]
-            return ticks if len(ticks) > 1 else [self.low, self.high]
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            for mantissas in ((1,), (1, 2, 5)):
+                ticks = [float(f"{m}e{d}") for d in decades for m in mantissas]
+                inside = [tick for tick in ticks if self.low * (1 - 1e-9) <= tick <= self.high * (1 + 1e-9)]
+                if len(inside) > 2:
+                    return inside
+            return inside if len(inside) > 1 else [self.low, self.high]
         span = self.high - self.low
         rough = span / 5
         power = 10.0 ** math.floor(math.log10(rough))
@@ -65,8 +69,13 @@ def scale_for(values: Sequence[float], start: float, end: float, *, zero: bool =
 
 
 def spans_decades(values: Sequence[float]) -> bool:
-    """Whether a logarithmic scale reads better: all above 0, and the largest at least 20 times the smallest."""
-    return bool(values) and min(values) > 0 and max(values) / min(values) >= 20
+    """Whether a logarithmic scale reads better: all above 0, and the largest at least 10 times the smallest."""
+    return bool(values) and min(values) > 0 and max(values) / min(values) >= 10
+
+
+def figure(value: float) -> str:
+    """A measured figure, as exact as it is told on the terminal: four significant digits."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def number(value: float) -> str:

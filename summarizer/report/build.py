@@ -27,7 +27,7 @@ def write_run_report(folder: Path) -> Path:
 
 
 def compared(patterns: Sequence[str], metric: str, maximize: bool) -> Comparison:
-    """Runs that have the metric, best first; the others are left out by name.
+    """Runs that have the metric, best first and those that their sweep pruned last; the others are left out by name.
 
     Raises:
         ConfigError: no run is there, or none has the metric (the ones there are named).
@@ -40,7 +40,8 @@ def compared(patterns: Sequence[str], metric: str, maximize: bool) -> Comparison
             f"no run has the metric {metric}; there are {', '.join(known[:20])}: choose one with sweep.metric=."
         )
     left_out += [(str(run.folder), f"it has no {metric}") for run in runs if metric not in run.metrics]
-    ordered = sorted(having, key=lambda run: -run.metrics[metric] if maximize else run.metrics[metric])
+    better = 1.0 if maximize else -1.0
+    ordered = sorted(having, key=lambda run: (run.pruned, -better * run.metrics[metric]))
     return Comparison(ordered, metric, maximize, differing(having), left_out)
 
 

@@ -241,7 +241,7 @@ def histogram(title: str, values: Sequence[float], x_label: str, bins: int = 20)
 
 
 def parallel(title: str, axes: Sequence[str], rows: Sequence[tuple[str, Sequence[object]]]) -> Markup:
-    """Parallel coordinates: one line per row, the last axis is the objective; the best fifth of the rows is marked."""
+    """Parallel coordinates: one line per row, best first, the last axis is the objective; the best fifth of the rows is marked."""
     gap = (WIDTH - 90) / max(1, len(axes) - 1)
     xs = [45 + gap * i for i in range(len(axes))]
     canvas = Canvas(title, f"{len(rows)} runs over {', '.join(axes)}")
@@ -253,11 +253,14 @@ def parallel(title: str, axes: Sequence[str], rows: Sequence[tuple[str, Sequence
         canvas.add(
             '<line class="axisline" x1="{x}" x2="{x}" y1="{a}" y2="{b}"/>', x=xs[i], a=TOP + 16, b=HEIGHT - BOTTOM
         )
-        canvas.text(xs[i], TOP + 6, shortened(name), kind="axis")
+        # the outer names grow inwards, or the edge would cut them
+        anchor, x = (
+            ("start", xs[i] - 40) if i == 0 else ("end", xs[i] + 40) if i == len(axes) - 1 else ("middle", xs[i])
+        )
+        canvas.text(x, TOP + 6, shortened(name), anchor, "axis")
         for y, label in ticks:
             canvas.text(xs[i], y + 4, shortened(label), kind="note halo")
-    objective = [float(values[-1]) for _, values in rows]  # type: ignore[arg-type]
-    best = set(sorted(range(len(rows)), key=lambda i: -objective[i])[: max(1, len(rows) // 5)])
+    best = range(max(1, len(rows) // 5))
     for i in sorted(range(len(rows)), key=lambda i: i in best):
         points = " ".join(f"{x:.1f},{placed[axis][i]:.1f}" for axis, x in enumerate(xs))
         canvas.add(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from summarizer.report import charts
-from summarizer.report.axes import number
+from summarizer.report.axes import figure, number
 from summarizer.report.differences import show, value_of, version_notes
 from summarizer.report.marking import marked
 from summarizer.report.page import Block, Cell, Code, Figure, Page, Sample, Samples, Section, Table, Text
@@ -23,12 +23,14 @@ MATRIX_RUNS = 12
 SIDE_BY_SIDE_RUNS = 4
 SIDE_BY_SIDE_ROWS = 5
 CURVES = 8
+NOT_EVALUATED = "No run was evaluated on the test split, so there is no paired comparison: evaluate them with evaluation.splits=[test]."
+NOT_THE_SAME_ROWS = "The runs were not evaluated on the same rows, so there is no paired comparison."
 SCATTERS = 6
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs, best first, and what they are compared by.
+    """Runs, best first and pruned ones last, and what they are compared by.
 
     Attributes:
         metric: key of metrics.json; every run in `runs` has it.
@@ -48,6 +50,11 @@ class Comparison:
     def best(self) -> RunRecord:
         return self.runs[0]
 
+    @property
+    def whole(self) -> list[RunRecord]:
+        """Those that ran to their end."""
+        return [run for run in self.runs if not run.pruned]
+
 
 def comparison_page(c: Comparison, title: str) -> Page:
     """The page of a comparison."""
@@ -60,7 +67,9 @@ def comparison_page(c: Comparison, title: str) -> Page:
         Section("Are the differences real?", significance(c)),
         Section("Summaries side by side", side_by_side(c)),
     ]
-    return Page(title, f"{len(c.runs)} runs by {c.metric}", [section for section in sections if section.blocks])
+    return Page(
+        title, f"{counted(len(c.runs), 'run')} by {c.metric}", [section for section in sections if section.blocks]
+    )
 
 
 def names(c: Comparison, run: RunRecord) -> str:
@@ -76,15 +85,17 @@ def answer(c: Comparison) -> list[Block]:
     """The best run, its command line, and the front in words."""
     best = c.best
     blocks: list[Block] = [
-        Text(f"Best by {c.metric}: {names(c, best)} with {number(c.value(best))}." + test_words(best)),
+        Text(f"Best by {c.metric}: {names(c, best)} with {figure(c.value(best))}." + test_words(best)),
         Code(shlex.join(["python", "-m", "summarizer", *best.overrides])),
     ]
-    scores = same_rows(c.runs)
+    runs = c.whole
+    scores = same_rows(runs)
     if scores is None:
-        blocks.append(Text("The runs were not evaluated on the same rows, so that no paired comparison is possible."))
+        if len(runs) > 1:
+            blocks.append(Text(NOT_THE_SAME_ROWS if any(run.splits for run in runs) else NOT_EVALUATED))
         return blocks
-    costs, unit = training_costs(c.runs)
-    quality = [float(np.mean(scores[:, i])) for i in range(len(c.runs))]
+    costs, unit = training_costs(runs)
+    quality = [float(np.mean(scores[:, i])) for i in range(len(runs))]
     known = [i for i, cost in enumerate(costs) if cost is not None and cost > 0]
     chosen = [known[i] for i in front([(float(costs[j] or 0), quality[j]) for j in known])]
     means = resampled_means(scores)
@@ -92,20 +103,22 @@ def answer(c: Comparison) -> list[Block]:
         ratio = float(costs[costly] or 0) / float(costs[cheap] or 1)
         blocks.append(
             Text(
-                in_words(
-                    names(c, c.runs[cheap]), names(c, c.runs[costly]), ratio, compare(means, scores, costly, cheap)
-                )
+                in_words(names(c, runs[cheap]), names(c, runs[costly]), ratio, compare(means, scores, costly, cheap))
                 + f" (cost: {unit})."
             )
         )
-    if len(c.runs) > 1 and len(chosen) < 2:
+    if len(runs) > 1 and len(chosen) < 2:
         blocks.append(
             Text(
                 "No run buys more ROUGE-L on the test rows than the cheapest of the front, "
-                f"{names(c, c.runs[chosen[0]] if chosen else best)} (cost: {unit})."
+                f"{names(c, runs[chosen[0]] if chosen else best)} (cost: {unit})."
             )
         )
     return blocks
+
+
+def counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def test_words(run: RunRecord) -> str:
@@ -121,16 +134,32 @@ def table(c: Comparison) -> Table:
     """One row per run, best first."""
     header = [*c.keys, c.metric]
     with_test = c.metric != "test/rougeL" and any("test/rougeL" in run.metrics for run in c.runs)
-    header += ["test/rougeL"] * with_test + ["minutes", "$", "folder"]
+    with_state = any(run.pruned for run in c.runs)
+    header += ["test/rougeL"] * with_test + ["state"] * with_state + ["minutes", "$", "folder"]
+    short = len({run.folder.parent.parent for run in c.runs}) == 1
     rows = []
     for i, run in enumerate(c.runs):
         cells = [setting_cell(value_of(run, key)) for key in c.keys]
-        cells.append(Cell(number(c.value(run)), c.value(run), strong=i == 0))
+        cells.append(Cell(figure(c.value(run)), c.value(run), strong=i == 0))
         if with_test:
             cells.append(figure_cell(run.metrics.get("test/rougeL"), 2))
-        cells += [figure_cell(run.minutes, 1), figure_cell(run.dollars, 2), Cell(str(run.folder))]
+        if with_state:
+            cells.append(Cell(state_words(run)))
+        cells += [
+            figure_cell(run.minutes, 1),
+            figure_cell(run.dollars, 2),
+            Cell(run.label if short else str(run.folder)),
+        ]
         rows.append(cells)
-    return Table(header, rows, "Best first; press a head to sort")
+    order = "Best first, those that the sweep pruned last" if with_state else "Best first"
+    return Table(header, rows, f"{order}; press a head to sort")
+
+
+def state_words(run: RunRecord) -> str:
+    if not run.pruned:
+        return "whole"
+    steps = [curve[-1][0] for key, curve in run.curves.items() if key.startswith("validation/") and curve]
+    return f"pruned at step {max(steps):,.0f}" if steps else "pruned"
 
 
 def versions(c: Comparison) -> list[Block]:
@@ -154,7 +183,7 @@ def left_out(c: Comparison) -> list[Block]:
     if not c.left_out:
         return []
     rows = [[Cell(path), Cell(reason)] for path, reason in c.left_out]
-    return [Table(["left out", "why"], rows, f"{len(rows)} folders were left out")]
+    return [Table(["left out", "why"], rows, f"{counted(len(rows), 'folder')} left out")]
 
 
 def training_costs(runs: Sequence[RunRecord]) -> tuple[list[float | None], str]:

@@ -16,8 +16,11 @@ import yaml
 
 from summarizer.errors import ConfigError
 from summarizer.run import BILL
+from summarizer.sweeps import TABLE
 
 Curve = list[tuple[float, float]]
+PRUNED = "pruned"
+"""In a sweep's table: a job that was stopped before its end, since others promised more."""
 MARKS = ("config.yaml", "metrics.json", "status.json")
 """Files by which a folder is taken for a run, whole or broken."""
 
@@ -46,6 +49,8 @@ class RunRecord:
         metrics: numbers of metrics.json; `texts` holds its other values.
         curves: metric name -> (optimizer step, value) in step order, from logs/metrics.csv.
         rental: machines and their bill, from rental.json; empty for a job that ran here.
+        in_sweep: the job's row in the table of its sweep; empty for a job that is not of one.
+        pruned: its sweep stopped it on the way; its figures are those of its last validation.
     """
 
     folder: Path
@@ -57,6 +62,8 @@ class RunRecord:
     provenance: dict[str, Any]
     rental: dict[str, Any]
     curves: dict[str, Curve] = field(repr=False)
+    in_sweep: dict[str, Any] = field(default_factory=dict, repr=False)
+    pruned: bool = False
 
     @property
     def label(self) -> str:
@@ -69,6 +76,9 @@ class RunRecord:
 
     @property
     def minutes(self) -> float | None:
+        """Of all its starts where a sweep has counted them, else of the last one."""
+        if isinstance(counted := self.in_sweep.get("minutes"), int | float):
+            return float(counted)
         seconds = self.status.get("seconds")
         return float(seconds) / 60 if isinstance(seconds, int | float) else None
 
@@ -130,6 +140,10 @@ def read_run(folder: Path) -> RunRecord:
     if not isinstance(config, dict) or "model" not in config or "data" not in config:
         raise Unreadable("its config.yaml is not one of this project")
     measured = _json(folder / "metrics.json")
+    curves = read_curves(folder / "logs" / "metrics.csv")
+    in_sweep = _row_of_sweep(folder)
+    if pruned := not measured and in_sweep.get("state") == PRUNED:
+        measured = {key: curve[-1][1] for key, curve in curves.items() if key.startswith("validation/")}
     if not measured:
         state = status.get("state", "unknown")
         raise Unreadable(f"it has no figures in metrics.json (state: {state})")
@@ -143,7 +157,7 @@ def read_run(folder: Path) -> RunRecord:
     texts = {k: v for k, v in measured.items() if isinstance(v, str)}
     return RunRecord(
         folder, config, [str(o) for o in overrides] if isinstance(overrides, list) else [], numbers, texts, status,
-        _json(folder / "provenance.json"), _json(folder / BILL), read_curves(folder / "logs" / "metrics.csv"),
+        _json(folder / "provenance.json"), _json(folder / BILL), curves, in_sweep, pruned,
     )  # fmt: skip
 
 
@@ -223,6 +237,13 @@ def _candidates(pattern: str) -> Iterable[Path]:
             if run.name not in ("model", "tokenizer"):
                 seen.add(run)
                 yield run
+
+
+def _row_of_sweep(folder: Path) -> dict[str, Any]:
+    """What the sweep that the folder stands in says of its job."""
+    jobs = _json(folder.parent / TABLE).get("jobs")
+    rows = jobs if isinstance(jobs, list) else []
+    return next((row for row in rows if isinstance(row, dict) and str(row.get("job")) == folder.name), {})
 
 
 def _json(path: Path) -> dict[str, Any]:

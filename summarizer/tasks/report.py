@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import statistics
 import webbrowser
 from collections.abc import Sequence
@@ -12,9 +13,9 @@ import numpy as np
 from omegaconf import DictConfig
 
 from summarizer.evaluation.report import print_table
-from summarizer.report.axes import number
+from summarizer.report.axes import figure, number
 from summarizer.report.build import compared, write_comparison
-from summarizer.report.comparison_page import Comparison
+from summarizer.report.comparison_page import Comparison, state_words
 from summarizer.report.differences import show, value_of, version_notes
 from summarizer.report.records import RunRecord
 from summarizer.report.significance import compare as compare_pair
@@ -45,7 +46,7 @@ def report(config: DictConfig) -> Path:
         OutputError: the page cannot be written.
     """
     c = comparison_of(config)
-    first = Path(patterns_of(config.runs)[0].split("*")[0]).expanduser()
+    first = Path(re.split(r"[*?\[]", patterns_of(config.runs)[0])[0]).expanduser()
     target = Path(config.output).expanduser() if config.output else (first if first.is_dir() else Path()) / REPORT
     if target.is_dir():
         target = target / REPORT
@@ -76,7 +77,8 @@ def show_comparison(c: Comparison) -> None:
     """The table on the terminal: what differs, the metric, test figures, minutes, dollars, folder."""
     keys = c.keys[:KEYS_SHOWN]
     others = [key for key in ("test/rouge1", "test/rouge2", "test/rougeL") if key != c.metric]
-    header = [*keys, c.metric, *others, "minutes", "$", "folder"]
+    state = ["state"] if any(run.pruned for run in c.runs) else []
+    header = [*keys, c.metric, *others, *state, "minutes", "$", "folder"]
     rows = []
     for run in c.runs:
         figures = [f"{run.metrics[key]:.2f}" if key in run.metrics else "-" for key in others]
@@ -85,8 +87,9 @@ def show_comparison(c: Comparison) -> None:
         rows.append(
             [
                 *(show(value_of(run, key)) for key in keys),
-                number(c.value(run)),
+                figure(c.value(run)),
                 *figures,
+                *(state_words(run) for _ in state),
                 minutes,
                 dollars,
                 short(run.folder),
@@ -96,11 +99,11 @@ def show_comparison(c: Comparison) -> None:
     if len(c.keys) > KEYS_SHOWN:
         print(f"  {len(c.keys) - KEYS_SHOWN} more settings differ: {', '.join(c.keys[KEYS_SHOWN:][:8])}")
     groups = by_setting(c)
-    if len(groups) < len(c.runs):
+    if len(groups) < len(c.whole):
         show_groups(c, groups)
-    if 1 < len(groups) < len(c.runs):
+    if 1 < len(groups) < len(c.whole):
         print(f"  {paired_groups(*groups[:2])}")
-    elif len(c.runs) > 1:
+    elif len(c.whole) > 1:
         print(f"  {paired_words(c)}")
 
 
@@ -108,7 +111,7 @@ def by_setting(c: Comparison) -> list[list[RunRecord]]:
     """Runs that differ in nothing but their seed stand together; the group with the best mean comes first."""
     keys = [key for key in c.keys if key != SEED]
     groups: dict[str, list[RunRecord]] = {}
-    for run in c.runs:
+    for run in c.whole:
         groups.setdefault(repr([value_of(run, key) for key in keys]), []).append(run)
     better = 1.0 if c.maximize else -1.0
     return sorted(groups.values(), key=lambda group: -better * statistics.fmean(map(c.value, group)))
@@ -137,7 +140,7 @@ def paired_groups(first: Sequence[RunRecord], second: Sequence[RunRecord]) -> st
 
 def paired_words(c: Comparison) -> str:
     """Whether the best run beats the next one on the same test rows."""
-    first, second = c.runs[:2]
+    first, second = c.whole[:2]
     scores = same_rows([first, second])
     if scores is None:
         return "no paired test: the best two runs were not evaluated on the same rows"

@@ -13,6 +13,7 @@ import pytest
 from summarizer.command_line import shape
 from summarizer.composition import composed
 from summarizer.errors import ConfigError
+from summarizer.report import charts
 from summarizer.report.axes import Scale, number, scale_for
 from summarizer.report.build import compared, write_comparison, write_run_report
 from summarizer.tasks.report import compare, report
@@ -199,3 +200,15 @@ def test_tick_labels_tell_neighbors_apart() -> None:
     labels = [label for _, label in Scale(20.14, 20.27, 0, 100).labeled]
     assert len(set(labels)) == len(labels)
     assert number(1234567) == "1,234,567"
+
+
+def test_parallel_coordinates_color_the_best_runs_of_a_loss_too() -> None:
+    rows = [(f"run {i}", [float(i), 1.0 + i]) for i in range(5)]  # best first, as a comparison has them
+    drawn = str(charts.parallel("", ["optim.lr", "validation/loss"], rows))
+    assert re.findall(r'class="line c0 best"[^>]*><title>([^<]*)', drawn) == ["run 0"]
+
+
+def test_a_logarithmic_scale_of_one_decade_has_ticks_inside() -> None:
+    scale = scale_for([5.1e-4, 5.6e-3], 0, 100, log=True)
+    assert [label for _, label in scale.labeled] == ["1.0e-3", "2.0e-3", "5.0e-3"]
+    assert scale_for([1e-5, 1e-1], 0, 100, log=True).ticks == [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]

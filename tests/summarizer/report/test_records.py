@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from summarizer.errors import ConfigError
+from summarizer.report.build import compared
+from summarizer.report.comparison_page import comparison_page
 from summarizer.report.differences import differing
+from summarizer.report.page import render
 from summarizer.report.records import find_runs, read_curves, read_run
+from summarizer.tasks.report import show_comparison
 from tests.summarizer.report.folders import make_run
 
 
@@ -75,3 +79,29 @@ def test_what_command_lines_name_explains_what_differs(tmp_path: Path) -> None:
     assert differing(runs) == ["optim.lr"], "model.recipe.lr follows from it"
     runs.append(read_run(make_run(tmp_path / "other", seed=5)))
     assert differing(runs) == ["optim.lr", "seed"]
+
+
+def test_a_job_that_its_sweep_pruned_counts_with_its_last_validation_and_after_those_that_ran_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "sweep"
+    make_run(sweep / "0", lr=1e-3, quality=0.3)
+    make_run(sweep / "1", lr=2e-3, quality=0.28)
+    for number, quality in (("2", 0.5), ("3", 0.2)):
+        folder = make_run(sweep / number, lr=int(number) * 3e-3, quality=quality, steps=50)
+        (folder / "metrics.json").unlink()
+        (folder / "predictions.parquet").unlink()
+        (folder / "status.json").write_text(json.dumps({"state": "interrupted"}))
+    rows = [{"job": 0, "state": "finished", "minutes": 7.5}, {"job": 2, "state": "pruned", "minutes": 2.5}]
+    (sweep / "sweep.json").write_text(json.dumps({"jobs": rows}))
+    c = compared([str(sweep)], "validation/rougeL", maximize=True)
+    assert [(run.folder.name, run.pruned, run.minutes) for run in c.runs] == [
+        ("0", False, 7.5), ("1", False, 1.5), ("2", True, 2.5),
+    ]  # fmt: skip
+    assert c.runs[2].metrics["validation/rougeL"] == pytest.approx(25.0 * 0.98, rel=0.02)
+    assert [path for path, _ in c.left_out] == [str(sweep / "3")], "the sweep does not say that it pruned it"
+    page = render(comparison_page(c, "a sweep"))
+    assert "pruned at step 50" in page
+    assert "paired" in page, "the whole ones are still compared on their rows"
+    show_comparison(c)
+    assert "pruned at step 50" in capsys.readouterr().out
