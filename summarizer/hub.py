@@ -73,8 +73,10 @@ def _ask(endpoint: str, kind: Kind, repository: str, revision: str | None) -> No
     from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 
     info = HfApi(endpoint=endpoint).repo_info(repository, repo_type=kind, revision=revision, timeout=TIMEOUT_SECONDS)
-    for file in (getattr(info, "siblings", None) or [])[:1]:
-        url = hf_hub_url(repository, file.rfilename, repo_type=kind, revision=revision, endpoint=endpoint)
+    files = [file.rfilename for file in getattr(info, "siblings", None) or []]
+    open_to_all = (".gitattributes", "README.md")
+    for name in [name for name in files if name not in open_to_all][:1]:
+        url = hf_hub_url(repository, name, repo_type=kind, revision=revision, endpoint=endpoint)
         get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS)
 
 
@@ -150,3 +152,8 @@ def _wait(kinds: tuple[BaseException, ...]) -> str:
         if asked.isdecimal():
             return f"{asked} s"
     return "some minutes"
+
+
+def forget() -> None:
+    """Ask anew from now on: a process that lives long may see another network."""
+    _asked.cache_clear()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from summarizer.config import DataConfig
 
-READER = "3"  # of this module's rows; another value reads files anew
+READER = "4"  # of this module's rows; another value reads files anew
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 NEEDED_FOR = {
     "train": "to learn from",
@@ -208,12 +208,21 @@ def text_of(record: Record, role: str, column: str, name: str) -> str:
     value = record.values[column]
     if value is None:
         raise DataError(f"{place}: {column} is null; fill it in or leave the row out.")
-    if not isinstance(value, (str, int)) or isinstance(value, bool):
-        raise DataError(f"{place}: {column} is a {type(value).__name__}, not text; name another column or convert it.")
+    if not isinstance(value, str) and not (role == "id" and type(value) is int):
+        raise DataError(
+            f"{place}: {column} is a {kind_of(value)}, not text ({str(value)[:40]}); name another column with "
+            f"data.{role}_column, or convert it."
+        )
     text = str(value)
     if not text.strip():
         raise DataError(f"{place}: {column} is empty; fill it in or leave the row out.")
     return LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def kind_of(value: Any) -> str:
+    """What a value of a row is, in words that are not Python's."""
+    kinds = {bool: "truth value", int: "number", float: "number", dict: "table of named values", bytes: "binary value"}
+    return kinds.get(type(value), type(value).__name__)
 
 
 def _features() -> Any:

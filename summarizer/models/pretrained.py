@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 POINTER = b"version https://git-lfs"
 NAMES_SHOWN = 3
+LOCAL_COPY = "A local folder that holds the model can be named as model.hub_id."
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,23 @@ class Source:
         """Why nothing of it can be downloaded; None for a folder."""
         return None if self.local else hub.refusal("model", self.place, self.revision)
 
+    def where(self) -> str:
+        """What `from_pretrained` is given: the hub's cache while the hub does not answer, so that no file is asked for six times.
+
+        Raises:
+            HubError: the hub gives nothing of it, and the cache holds nothing.
+        """
+        sentence = self.refusal()
+        if sentence is None:
+            return self.place
+        folder = self.folder()
+        if folder is None:
+            raise HubError(f"{sentence} {LOCAL_COPY}")
+        return str(folder)
+
     def options(self) -> dict[str, Any]:
-        """Options of every `from_pretrained`. Where the hub does not answer, the hub's cache alone is looked at."""
-        options: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
-        if self.local or self.refusal():
-            options["local_files_only"] = True
-        return options
+        """Options of every `from_pretrained`."""
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
     def folder(self) -> Path | None:
         """Where its files lie on this machine; None where there are none."""
@@ -93,7 +105,7 @@ def load_config(source: Source) -> Any:
     from transformers import AutoConfig
 
     with translated(source, "model"):
-        return AutoConfig.from_pretrained(source.place, **source.options())
+        return AutoConfig.from_pretrained(source.where(), **source.options())
 
 
 def load_pretrained_tokenizer(source: Source) -> PreTrainedTokenizerBase:
@@ -105,7 +117,7 @@ def load_pretrained_tokenizer(source: Source) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     with translated(source, "tokenizer"):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source.place, **source.options())
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source.where(), **source.options())
         return tokenizer
 
 
@@ -124,7 +136,7 @@ def load_weights(auto: Any, source: Source, **options: Any) -> PreTrainedModel:
         options["use_safetensors"] = True
     with translated(source, "model"):
         model, loaded = auto.from_pretrained(
-            source.place, **source.options(), **options, output_loading_info=True, ignore_mismatched_sizes=True
+            source.where(), **source.options(), **options, output_loading_info=True, ignore_mismatched_sizes=True
         )
     refuse_other_shapes(source, loaded["mismatched_keys"])
     refuse_missing(source, model, loaded["missing_keys"])
@@ -213,9 +225,6 @@ def translated(source: Source, what: str) -> Iterator[None]:
     except (
         Exception
     ) as error:  # transformers, tokenizers and safetensors raise a dozen kinds, `Exception` itself among them
-        sentence = source.refusal()
-        if sentence is not None and (source.folder() is None or hub.said_by_hub(error)):
-            raise HubError(f"{sentence} A local folder that holds the model can be named as model.hub_id.") from error
         raise problem(source, what, error) from error
 
 
@@ -231,6 +240,8 @@ def problem(source: Source, what: str, error: Exception) -> SummarizerError:
     found = damage(folder, source.mend) or unknown_type(folder) if folder is not None else None
     if found is not None:
         return ModelError(f"{named}: {found}")
+    if (sentence := source.refusal()) is not None:  # and the cache does not hold all of it
+        return HubError(f"{sentence} {LOCAL_COPY}")
     if isinstance(error, ImportError):
         return ModelError(
             f"{named} needs a package that is not installed ({one_line(error)}): pip install it, or choose another model."
