@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from summarizer.data.signatures import decompressed, not_utf8, signature_of
+from summarizer.data.signatures import COMPRESSED, decompressed, not_utf8, seekable, signature_of
 from summarizer.errors import DataError
 
 log = logging.getLogger(__name__)
 
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+PLAIN_TEXT = ("txt", "text", "md", "markdown", "rst")
 BATCH_ROWS = 256  # of Parquet: few, because a document may be megabytes
 
 
@@ -48,6 +48,11 @@ def format_of(address: str, key: str | None = None) -> str:
     ending = {"ndjson": "jsonl"}.get(ending, ending)
     if ending not in FORMATS:
         named = f"{key}={address}" if key else address
+        if ending in PLAIN_TEXT:
+            raise DataError(
+                f"{named} is a plain text, with no summary beside it: write pairs of document and summary as a .csv, .tsv, .jsonl, "
+                ".json or .parquet file; task=predict reads plain texts."
+            )
         raise DataError(f"{named} has an ending that is not known: give a .csv, .tsv, .jsonl, .json or .parquet file.")
     return ending
 
@@ -202,14 +207,18 @@ def _object(values: Any, address: str, place: str) -> dict[str, Any]:
 
 
 def parquet_rows(address: str, name: str | None = None) -> Iterator[Record]:
-    """Rows of a Parquet file, a small batch at a time."""
-    import fsspec
+    """Rows of a Parquet file, a small batch at a time; of a compressed one, from a copy on the disk: its table stands at its end."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     name, number = name or address, 0
     try:
-        with fsspec.open(address, "rb") as opened:
+        with seekable(address) as opened:
+            beginning = opened.read(4096)
+            if not beginning.startswith(b"PAR1"):
+                kind = signature_of(beginning) or "text: give it the ending of its format, such as .csv or .jsonl"
+                raise DataError(f"{name} is no Parquet file, but {kind}.")
+            opened.seek(0)
             file = pq.ParquetFile(opened)
             refuse_doubles(file.schema_arrow.names, name)
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
@@ -220,7 +229,7 @@ def parquet_rows(address: str, name: str | None = None) -> Iterator[Record]:
         raise DataError(
             f"{name} holds text that is not UTF-8 (after row {number}): write its columns as UTF-8 strings."
         ) from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, EOFError, OSError) as error:
         raise DataError(
             f"{name} is no whole Parquet file ({str(error).splitlines()[0][:160]}): write it again."
         ) from error

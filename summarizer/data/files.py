@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from summarizer.data.file_formats import FORMATS, Record, format_of
+from summarizer.data.file_formats import FORMATS, PLAIN_TEXT, Record, ending_of, format_of
+from summarizer.data.signatures import signature_of
 from summarizer.data.store import built_once
 from summarizer.errors import DataError
 from summarizer.storage.place import PACKAGES
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from summarizer.config import DataConfig
 
-READER = "3"  # of this module's rows; another value reads files anew
+READER = "4"  # of this module's rows; another value reads files anew
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 NEEDED_FOR = {
     "train": "to learn from",
@@ -95,8 +97,50 @@ def find_rows(pattern: str, key: str) -> list[SourceFile]:
     Raises:
         DataError: as `find`, or the ending is of no format that holds rows.
     """
-    format_of(pattern, key)
+    refuse_folder(pattern, key)
+    try:
+        format_of(pattern, key)
+    except DataError:
+        for file in find(pattern, key)[:1]:  # what it is says more than what its name is not
+            refuse_signature(file.address)
+        raise
     return find(pattern, key)
+
+
+def refuse_folder(pattern: str, key: str) -> None:
+    """Refuse a folder; what lies in it is named, and whether a pattern would do.
+
+    Raises:
+        DataError: it is one.
+    """
+    folder = Path(pattern).expanduser()
+    if not folder.is_dir():
+        return
+    endings = Counter(ending_of(path.name) for path in folder.iterdir() if path.is_file())
+    held = ", ".join(f"{count:,} .{ending}" for ending, count in endings.most_common(3) if ending) or "no files"
+    rows = next((ending for ending, _ in endings.most_common() if ending in FORMATS), None)
+    if rows is None and any(ending in PLAIN_TEXT for ending in endings):
+        raise DataError(
+            f"{key}={pattern} is a folder of plain texts ({held}), with no summaries beside them: write pairs of document and summary "
+            "into one .csv or .jsonl file; task=predict reads such a folder."
+        )
+    raise DataError(
+        f"{key}={pattern} is a folder ({held}): name a file, or files by a pattern such as {pattern.rstrip('/')}/*.{rows or 'jsonl'}."
+    )
+
+
+def refuse_signature(address: str) -> None:
+    """Refuse a file that is no text by its first bytes.
+
+    Raises:
+        DataError: it is one, and what it is.
+    """
+    import fsspec
+
+    with fsspec.open(address, "rb") as file:
+        kind = signature_of(file.read(4096))
+    if kind is not None:
+        raise DataError(f"{readable(address)} is {kind}.")
 
 
 def find(pattern: str, key: str) -> list[SourceFile]:
@@ -208,12 +252,21 @@ def text_of(record: Record, role: str, column: str, name: str) -> str:
     value = record.values[column]
     if value is None:
         raise DataError(f"{place}: {column} is null; fill it in or leave the row out.")
-    if not isinstance(value, (str, int)) or isinstance(value, bool):
-        raise DataError(f"{place}: {column} is a {type(value).__name__}, not text; name another column or convert it.")
+    if not isinstance(value, str) and not (role == "id" and type(value) is int):
+        raise DataError(
+            f"{place}: {column} is a {kind_of(value)}, not text ({str(value)[:40]}); name another column with "
+            f"data.{role}_column, or convert it."
+        )
     text = str(value)
     if not text.strip():
         raise DataError(f"{place}: {column} is empty; fill it in or leave the row out.")
     return LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def kind_of(value: Any) -> str:
+    """What a value of a row is, in words that are not Python's."""
+    kinds = {bool: "truth value", int: "number", float: "number", dict: "table of named values", bytes: "binary value"}
+    return kinds.get(type(value), type(value).__name__)
 
 
 def _features() -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +30,9 @@ SIGNATURES = (  # first bytes -> what the file is, and what to do
     (b"\xff\xd8\xff", "an image, not text"),
 )
 
+COMPRESSION = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}  # ending -> as fsspec calls it
+COMPRESSED = tuple(COMPRESSION)
+
 
 def signature_of(beginning: bytes) -> str | None:
     """What a file that begins like this is, with what to do, where it is no UTF-8 text."""
@@ -48,7 +53,7 @@ def decompressed(address: str) -> Iterator[Any]:
     import fsspec
 
     compression = None
-    for ending, name in {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}.items():
+    for ending, name in COMPRESSION.items():
         if address.lower().endswith(ending):
             compression = name
     if compression != "zstd":
@@ -59,3 +64,19 @@ def decompressed(address: str) -> Iterator[Any]:
 
     with fsspec.open(address, "rb") as file, pa.CompressedInputStream(file, "zstd") as stream:
         yield io.BufferedReader(stream)
+
+
+@contextmanager
+def seekable(address: str) -> Iterator[Any]:
+    """The bytes of a file at any place; a compressed one is decompressed to the disk."""
+    import fsspec
+
+    if not address.lower().endswith(COMPRESSED):
+        with fsspec.open(address, "rb") as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as whole:
+        with decompressed(address) as file:
+            shutil.copyfileobj(file, whole)
+        whole.seek(0)
+        yield whole

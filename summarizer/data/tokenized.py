@@ -20,9 +20,11 @@ import numpy as np
 from summarizer.data.carried import carried
 from summarizer.data.corpus import Corpus, fingerprint_of
 from summarizer.data.encoding import Encoding, encode
+from summarizer.data.files import first_line
 from summarizer.data.progress import quiet_datasets
 from summarizer.data.store import built_once, cache_root
-from summarizer.errors import DataError
+from summarizer.errors import DataError, SummarizerError
+from summarizer.hub import causes
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -208,7 +210,27 @@ class TokenizedStream:
 
     def __iter__(self) -> Iterator[tuple[Ids, Ids]]:
         """Source and target of one row after the other, [tokens] int32."""
-        for batch in self.rows.iter(batch_size=ROWS_PER_BATCH):
+        for batch in self._batches():
             ids = encode(batch, tokenizer=self.tokenizer, encoding=self.encoding)
             for source, target in zip(ids["source"], ids["target"], strict=True):
                 yield np.asarray(source, dtype=np.int32), np.asarray(target, dtype=np.int32)
+
+    def _batches(self) -> Iterator[dict[str, list[str]]]:
+        """Rows as they come; what ends them early is one sentence, whichever library says it.
+
+        Raises:
+            DataError: a row that is no pair, a file that breaks off, a hub or storage that went away.
+        """
+        read = 0
+        try:
+            for batch in self.rows.iter(batch_size=ROWS_PER_BATCH):
+                yield batch
+                read += len(batch["document"])
+        except (SummarizerError, GeneratorExit):
+            raise
+        except Exception as error:
+            cause = first_line(list(causes(error))[-1]).rstrip(".: ")
+            raise DataError(
+                f"the stream of training pairs broke off after {read:,} rows ({cause}): check its file there and the network, or "
+                "store the pairs first with data.streaming=false."
+            ) from error

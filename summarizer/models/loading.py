@@ -1,4 +1,4 @@
-"""Tokenizers and models by config: our own, a hub's, or a trained job's. The only module that calls `from_pretrained`."""
+"""Tokenizers and models by config: our own, a hub's, or a trained job's. How they are read is in `pretrained`."""
 
 from __future__ import annotations
 
@@ -6,83 +6,54 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from summarizer.config import Architecture
-from summarizer.errors import HubError, ModelError, OutputError
+from summarizer.errors import ModelError, OutputError
+from summarizer.models.adapters import target_modules, with_adapter
+from summarizer.models.pretrained import Source, load_config, load_pretrained_tokenizer, load_weights, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from omegaconf import DictConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-@contextmanager
-def hub_errors(what: str) -> Iterator[None]:
-    """Turn what transformers raises about a hub id or folder into one sentence.
+def source_of(model: DictConfig) -> Source:
+    """Where a configured model comes from."""
+    return Source(model.hub_id, model.revision, bool(model.trust_remote_code))
+
+
+def check_model(model: DictConfig, *, download: bool) -> None:
+    """Ask of a configured model what building it will ask, without reading a weight: before any data is prepared for it.
+
+    Args:
+        download: whether weights that are not on this machine are fetched for that. What builds the model needs them anyway.
 
     Raises:
-        HubError: the hub does not answer, or has no such repository or file.
-        ModelError: something is there, but it is no model or tokenizer.
+        HubError, ModelError: as `build_model`.
     """
-    try:
-        yield
-    except (OSError, ValueError, KeyError) as error:
-        text = str(error)
-        if "trust_remote_code" in text:
-            raise ModelError(
-                f"{what} comes with Python code of its own, which is not run: use another model, or set "
-                "model.trust_remote_code=true if you have read that code."
-            ) from error
-        if any(
-            sign in text
-            for sign in ("couldn't connect", "offline mode", "ConnectionError", "Max retries", "Connection")
-        ):
-            raise HubError(
-                f"{what}: the hub cannot be reached; try again, or set model.hub_id to a local folder that holds the model."
-            ) from error
-        if any(
-            sign in text
-            for sign in ("is not a local folder", "Repository Not Found", "404", "gated", "does not appear to have")
-        ):
-            raise HubError(
-                f"{what}: neither the hub nor this machine has it; check model.hub_id and model.revision."
-            ) from error
-        raise ModelError(f"{what} cannot be loaded ({' '.join(text.split())[:200]}): check model.hub_id.") from error
+    if model.architecture == Architecture.copy_transformer:
+        return
+    import torch
+
+    auto, source = auto_class(model), source_of(model)
+    config = load_config(source)
+    refuse_missing_positions(model, config)
+    if model.pretrained and (download or source.local):
+        built = load_weights(auto, source, config=config, device_map="meta")
+    else:
+        with translated(source, "model"), torch.device("meta"):
+            built = auto.from_config(config, trust_remote_code=source.trust_remote_code)
+    if model.architecture == Architecture.causal_lora:
+        target_modules(built, model.lora.target_modules)
 
 
-def source_options(model: DictConfig) -> dict[str, Any]:
-    """Options of every `from_pretrained` of a configured model: its revision, whose code may run, and where it is looked for.
+def auto_class(model: DictConfig) -> Any:
+    """transformers' class for a configured model's kind."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    Left out, `trust_remote_code` makes transformers ask on the terminal, in the middle of something else.
-    """
-    return {"revision": model.revision, "trust_remote_code": bool(model.trust_remote_code), **where(model)}
-
-
-def where(model: DictConfig) -> dict[str, bool]:
-    """Options of `from_pretrained` that look at this machine's files alone where the hub does not answer.
-
-    Without them huggingface_hub tries each file six times, 23 seconds long.
-    """
-    return {} if Path(model.hub_id).is_dir() or hub_answers() else {"local_files_only": True}
-
-
-@cache
-def hub_answers() -> bool:
-    """Whether the hub's address takes connections; asked once in a process."""
-    from huggingface_hub import constants, get_session, is_offline_mode
-
-    if is_offline_mode():
-        return False
-    try:
-        get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception:  # the HTTP library below has changed twice; any failure to connect means the same here
-        return False
-    return True
+    return AutoModelForCausalLM if model.architecture == Architecture.causal_lora else AutoModelForSeq2SeqLM
 
 
 def load_tokenizer(model: DictConfig, training_texts: Callable[[], Iterable[str]]) -> PreTrainedTokenizerBase:
@@ -92,16 +63,13 @@ def load_tokenizer(model: DictConfig, training_texts: Callable[[], Iterable[str]
         training_texts: called only when a tokenizer has to be trained.
 
     Raises:
-        HubError, ModelError: see `hub_errors`.
+        HubError, ModelError: see `pretrained.translated`.
     """
     if model.architecture == Architecture.copy_transformer:
         from summarizer.models.copy_transformer.tokenizer import train_tokenizer
 
         return train_tokenizer(training_texts(), model.shape.vocab_size)
-    from transformers import AutoTokenizer
-
-    with hub_errors(f"tokenizer {model.hub_id}"):
-        tokenizer = AutoTokenizer.from_pretrained(model.hub_id, **source_options(model))
+    tokenizer = load_pretrained_tokenizer(source_of(model))
     if tokenizer.pad_token_id is None:
         # decoder-only models often come without: padding is masked, so the end token serves
         tokenizer.pad_token = tokenizer.eos_token
@@ -132,22 +100,15 @@ def load_saved_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: the folder holds none, or a damaged one.
     """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers and tokenizers raise a dozen kinds for a damaged folder
-        raise ModelError(
-            f"the tokenizer in {folder} cannot be loaded ({' '.join(str(error).split())[:160]}): remove that folder to have it "
-            "made again, which gives the same tokenizer from the same data."
-        ) from error
+    advice = f"remove {folder} to have it made again, which gives the same tokenizer from the same data"
+    return load_pretrained_tokenizer(Source(str(folder), advice=advice))
 
 
 def build_model(model: DictConfig, tokenizer: PreTrainedTokenizerBase, attention: str = "sdpa") -> PreTrainedModel:
     """The model to train, in float32, on the CPU.
 
     Raises:
-        HubError, ModelError: see `hub_errors`; also a tokenizer with more ids than the model has embeddings.
+        HubError, ModelError: see `pretrained.translated`; also a tokenizer with more ids than the model has embeddings.
     """
     if model.architecture == Architecture.copy_transformer:
         built = build_copy_transformer(model, tokenizer)
@@ -186,23 +147,21 @@ def build_copy_transformer(model: DictConfig, tokenizer: PreTrainedTokenizerBase
 
 def build_hub_model(model: DictConfig, attention: str) -> PreTrainedModel:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    auto: Any = AutoModelForCausalLM if model.architecture == Architecture.causal_lora else AutoModelForSeq2SeqLM
-    with hub_errors(f"model {model.hub_id}"):
-        config = AutoConfig.from_pretrained(model.hub_id, **source_options(model))
-        refuse_missing_positions(model, config)
-        if model.dropout is not None:
-            for key in ("dropout", "dropout_rate"):
-                if hasattr(config, key):
-                    setattr(config, key, model.dropout)
-        options: dict[str, Any] = {"config": config, "dtype": torch.float32}
-        if config.model_type != "led":  # Longformer's windowed attention is its own
-            options["attn_implementation"] = attention
-        if model.pretrained:
-            return auto.from_pretrained(model.hub_id, **source_options(model), **options)
-        options["trust_remote_code"] = model.trust_remote_code
-        fresh = auto.from_config(options.pop("config"), **options)
+    auto, source = auto_class(model), source_of(model)
+    config = load_config(source)
+    refuse_missing_positions(model, config)
+    if model.dropout is not None:
+        for key in ("dropout", "dropout_rate"):
+            if hasattr(config, key):
+                setattr(config, key, model.dropout)
+    options: dict[str, Any] = {"dtype": torch.float32}
+    if config.model_type != "led":  # Longformer's windowed attention is its own
+        options["attn_implementation"] = attention
+    if model.pretrained:
+        return load_weights(auto, source, config=config, **options)
+    with translated(source, "model"):
+        fresh = auto.from_config(config, trust_remote_code=source.trust_remote_code, **options)
     if config.model_type == "t5" and not config.scale_decoder_outputs:
         untie_head(fresh)
     return fresh
@@ -263,20 +222,6 @@ def untie_head(model: Any) -> None:
     model.all_tied_weights_keys.pop("lm_head.weight", None)
 
 
-def with_adapter(base: PreTrainedModel, lora: DictConfig) -> Any:
-    """`base` frozen, with a trainable low-rank adapter."""
-    from peft import LoraConfig, TaskType, get_peft_model
-
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type=TaskType.CAUSAL_LM,
-    )
-    return get_peft_model(base, config)
-
-
 def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A finished model folder, as training wrote it.
 
@@ -284,7 +229,7 @@ def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
         ModelError: the folder holds no model, or not all of one.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     import summarizer.models.copy_transformer  # noqa: F401  registers our own class with the Auto classes
 
@@ -296,13 +241,11 @@ def load_trained(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
             f"resume={folder.parent}."
         ) from error
     auto: Any = AutoModelForCausalLM if "CausalLM" in model_type else AutoModelForSeq2SeqLM
-    try:
-        # A folder may come from a rented machine: no code of its own runs, no pickle is read. In float32 whatever the files
-        # hold: half precision is for storing, and slow or wrong on a CPU.
-        model = auto.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
-        return model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # transformers and safetensors raise a dozen kinds for a damaged folder
-        raise ModelError(f"the model in {folder} cannot be loaded ({' '.join(str(error).split())[:160]}).") from error
+    # A folder may come from a rented machine: no code of its own runs, no pickle is read. In float32 whatever the files
+    # hold: half precision is for storing, and slow or wrong on a CPU.
+    source = Source(str(folder), safetensors_only=True, advice="download or export the job's model again")
+    model = load_weights(auto, source, dtype=torch.float32)
+    return model.eval(), load_pretrained_tokenizer(source)
 
 
 def finished_model(trained: Any) -> PreTrainedModel:

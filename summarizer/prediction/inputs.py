@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from summarizer.data.file_formats import FORMATS, Record, ending_of, format_of, text_lines
+from summarizer.data.file_formats import FORMATS, PLAIN_TEXT, Record, ending_of, format_of, text_lines
 from summarizer.data.files import LONE_SURROGATE, find, readable, text_of
 from summarizer.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
-TEXT_ENDINGS = ("txt", "text", "md", "markdown", "rst", "ndjson", *FORMATS)  # of the files that a folder is read for
+TEXT_ENDINGS = (*PLAIN_TEXT, "ndjson", *FORMATS)  # of the files that a folder is read for
 NAMED = 8  # skipped files that are named one by one
 JSON_LINES = ("jsonl", "ndjson", "json")
 

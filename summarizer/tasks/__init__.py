@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -180,8 +181,15 @@ def is_ours_or_a_warning(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] in OWN_LOGGERS
 
 
+FOR_PROGRAMMERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+
+
 def quiet_libraries() -> None:
-    """Keep libraries' INFO records out of the console and job.log, whatever their loggers are called."""
+    """Keep out of the console and job.log what is not for the person who runs a job, by what it is, whoever says it: libraries'
+    INFO records, and warnings to programmers that a call will change, unless `python -W` asks for warnings."""
+    if not sys.warnoptions:
+        for category in FOR_PROGRAMMERS:
+            warnings.simplefilter("ignore", category)
     for handler in logging.getLogger().handlers:
         handler.addFilter(is_ours_or_a_warning)  # the same function is added once
 

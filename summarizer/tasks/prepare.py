@@ -20,7 +20,7 @@ from summarizer.data.store import built_once, cache_root
 from summarizer.data.tokenized import TokenizedSplit, TokenizedStream, tokenize_corpus
 from summarizer.errors import DataError
 from summarizer.hardware import resolve, set_threads, usable_cores
-from summarizer.models.loading import load_saved_tokenizer, load_tokenizer, save_tokenizer
+from summarizer.models.loading import check_model, load_saved_tokenizer, load_tokenizer, save_tokenizer
 from summarizer.preconditions import needed_splits
 from summarizer.run import Run
 from summarizer.storage.prepared import get_prepared, put_prepared
@@ -60,6 +60,8 @@ def prepare_data(
     splits = needed_splits(config) if splits is None else splits
     if config.storage is not None and config.task != Task.prepare:
         get_prepared(config)
+    if config.task in (Task.train, Task.prepare):
+        check_model(config.model, download=config.task == Task.train)
     corpus = load_corpus(config.data, splits)
     if corpus.notice:
         log.info("%s", corpus.notice)

@@ -38,6 +38,17 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     lfs: dict[str, bytes] = field(default_factory=dict)
     address: str = ""
+    fault: int | str | None = (
+        None  # the status of every answer, "gated" for files of a gated repository, "cut" for no answer
+    )
+    left: int | None = None  # requests that the fault is for; None is all
+
+    def failing(self) -> int | str | None:
+        """The fault of this request."""
+        if self.left is None or self.fault is None:
+            return self.fault
+        self.left -= 1
+        return self.fault if self.left >= 0 else None
 
     def repository(self, kind: str, name: str) -> Path:
         return self.root / kind / name
@@ -94,6 +105,21 @@ class Handler(BaseHTTPRequestHandler):
         """The error codes that the client library turns into its exceptions."""
         self.answer(404, json.dumps({"error": code}).encode(), X_Error_Code=code, X_Error_Message=code)
 
+    def failed(self) -> bool:
+        """Whether this request ends in the fault that a test asked for."""
+        fault = self.hub.failing()
+        if fault == "cut":
+            self.close_connection = True
+        elif fault == "gated" and "/resolve/" in self.path:
+            self.answer(401, X_Error_Code="GatedRepo", X_Error_Message="Access to it is restricted")
+        elif fault == 429:
+            self.answer(429, Retry_After="7")
+        elif isinstance(fault, int):
+            self.answer(fault)
+        else:
+            return False
+        return True
+
     # ------------------------------------------------------------------ requests
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -101,6 +127,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         self.hub.requests.append(f"{self.command} {self.path}")
+        if self.failed():
+            return
         if url.path == "/api/whoami-v2":
             return self.who()
         if match := RESOLVE.match(url.path):

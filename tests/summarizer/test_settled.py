@@ -2,6 +2,7 @@
 
 import io
 import logging
+import warnings
 
 import pytest
 from omegaconf import OmegaConf
@@ -71,3 +72,25 @@ def test_what_libraries_do_is_not_shown_and_their_warnings_are(library):
         root.removeHandler(handler)
         root.setLevel(before)
     assert shown.getvalue().splitlines() == ["certificate expired", "tokenizing", "job 0"]
+
+
+@pytest.mark.parametrize(
+    ("category", "shown"),
+    [(FutureWarning, False), (DeprecationWarning, False), (PendingDeprecationWarning, False), (UserWarning, True)],
+)
+def test_what_libraries_tell_programmers_is_not_shown_and_what_they_tell_users_is(category, shown, monkeypatch):
+    monkeypatch.setattr("sys.warnoptions", [])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        quiet_libraries()
+        warnings.warn("it will change", category, stacklevel=1)
+    assert bool(caught) == shown
+
+
+def test_warnings_that_are_asked_for_are_shown(monkeypatch):
+    monkeypatch.setattr("sys.warnoptions", ["always"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        quiet_libraries()
+        warnings.warn("it will change", FutureWarning, stacklevel=1)
+    assert caught

@@ -1,7 +1,9 @@
 """A user's own files: every format, names of columns, and rows that are no pairs."""
 
+import bz2
 import gzip
 import json
+import lzma
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -54,6 +56,24 @@ def test_every_format_gives_the_same_rows(name, tmp_path):
     found = load(write(tmp_path / name, ROWS), tmp_path)
     assert found.column_names == ["id", "document", "summary"]
     assert [(row["document"], row["summary"]) for row in found] == [(row["document"], row["summary"]) for row in ROWS]
+
+
+PACKED = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda content: pa.Codec("zstd").compress(content, asbytes=True),
+}
+
+
+@pytest.mark.parametrize("ending", PACKED)
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.ndjson", "a.json", "a.parquet"])
+def test_every_format_is_read_from_every_compression(name, ending, tmp_path):
+    rows = [{"document": f"text {n}", "summary": f"sum {n}"} for n in range(3)]
+    path = write(tmp_path / name, rows)
+    for packed in (path.with_name(name + ending), path.with_name((name + ending).upper())):
+        packed.write_bytes(PACKED[ending](path.read_bytes()))
+        assert [{"document": row["document"], "summary": row["summary"]} for row in load(packed, tmp_path)] == rows
 
 
 def test_a_quote_in_a_tsv_file_is_text(tmp_path):
@@ -145,6 +165,15 @@ def test_streamed_rows_are_those_of_the_file(tmp_path):
         ),
         ("zeros.csv", b"a\x00b\n", "a binary file"),
         ("text.docx", b"x", "ending that is not known"),
+        ("report.pdf", b"%PDF-1.7\n", "is a PDF file"),
+        ("book.docx", b"PK\x03\x04\x14", r"Office document \(docx, xlsx"),
+        ("table.data", b"PAR1 and so on", "a Parquet file: give it the ending .parquet"),
+        ("rows.parquet", b"document,summary\na,b\n", "no Parquet file, but text: give it the ending"),
+        ("more.parquet", b"PK\x03\x04\x14", "no Parquet file, but a zip archive"),
+        ("cut.parquet.xz", lzma.compress(b"PAR1" * 9999)[:-9], "no whole Parquet file"),
+        ("a.txt", b"a text", "plain text, with no summary beside it: write pairs"),
+        ("a.MD", b"a text", "plain text, with no summary beside it"),
+        ("number.json", b'[{"document": 5, "summary": "b"}]', r"row 1: document is a number, not text \(5\)"),
     ],
 )
 def test_a_file_that_cannot_be_used_ends_in_one_sentence_with_its_place(name, content, words, tmp_path):
@@ -162,12 +191,29 @@ def test_a_file_that_cannot_be_used_ends_in_one_sentence_with_its_place(name, co
         ("missing.csv", "does not exist"),
         ("*.csv", "matches no file"),
         ("ftpx://a/b.csv", "no address"),
-        (".", "ending"),
+        (".", "is a folder"),
     ],
 )
 def test_a_path_that_names_nothing_ends_in_one_sentence(pattern, words, tmp_path):
     with pytest.raises(DataError, match=words):
         load(tmp_path / pattern if "://" not in pattern else pattern, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a.txt", "b.md", "c.md"], r"plain texts \(2 \.md, 1 \.txt\), with no summaries beside them: write pairs"),
+        (["a.csv", "b.csv"], r"a folder \(2 \.csv\): name a file, or files by a pattern such as .*\*\.csv"),
+        ([], r"a folder \(no files\)"),
+    ],
+)
+def test_a_folder_is_refused_with_what_lies_in_it(names, words, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text("text")
+    with pytest.raises(DataError, match=words):
+        load(folder, tmp_path)
 
 
 def test_a_split_without_a_file_is_named_with_what_it_is_for(tmp_path):
