@@ -55,6 +55,10 @@ class SplitReport:
     language: str | None
     table: dict[str, Any]
 
+    @property
+    def rouge_tokenizer(self) -> str:
+        return self.facts[f"{self.name}/rouge_tokenizer"]
+
     def write(self, path: Path) -> None:
         """Write the table as Parquet, all of it or nothing.
 
