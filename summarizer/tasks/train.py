@@ -89,7 +89,7 @@ def refuse_foreign_checkpoints(run: Run, config: DictConfig, prepared: Prepared)
 
     key = checkpoint_key(config, prepared.splits, prepared.tokenizer)
     files = {split: config.data[f"{split}_file"] for split in prepared.splits}
-    newest_good_checkpoint(run, key, world_size_of(config), files)
+    newest_good_checkpoint(run, key, world_size_of(config), files, told=True)
 
 
 def train_prepared(run: Run, config: DictConfig, prepared: Prepared, stages: Stages, rank: int = 0) -> dict[str, float]:
