@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from summarizer.errors import HubError, OutputError
+from summarizer.evaluation.report import TITLES
 from summarizer.evaluation.words import PUBLISHED
 from summarizer.run import Run
 from summarizer.usage import usage
@@ -34,7 +35,7 @@ A summarizer trained by `python -m summarizer` on **{data}**.
 
 ## Results
 
-ROUGE F1 x 100 on {measured_on}. Written with the settings of `generation:`
+ROUGE F1 and chrF x 100 on {measured_on}. Written with the settings of `generation:`
 below, as the code above does.
 
 {table}
@@ -107,11 +108,11 @@ def search_defaults(model: Any, config: DictConfig, tokenizer: PreTrainedTokeniz
 
 def results_table(metrics: Mapping[str, float], split: str) -> str:
     """The model and every baseline of one split as a Markdown table."""
-    lines = ["| system | ROUGE-1 | ROUGE-2 | ROUGE-L | ROUGE-Lsum |", "| --- | --- | --- | --- | --- |"]
+    lines = [f"| system | {' | '.join(TITLES.values())} |", "| --- " * (len(TITLES) + 1) + "|"]
     systems = {key.split("/")[1] for key in metrics if key.startswith(f"{split}/") and key.count("/") == 2}
     for system in ["", *sorted(systems)]:
         prefix = f"{split}/{system}/" if system else f"{split}/"
-        values = [metrics.get(prefix + rouge) for rouge in ("rouge1", "rouge2", "rougeL", "rougeLsum")]
+        values = [metrics.get(prefix + measure) for measure in TITLES]
         if values[2] is None:
             continue
         low, high = metrics.get(f"{split}/rougeL_low"), metrics.get(f"{split}/rougeL_high")
