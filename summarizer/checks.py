@@ -6,51 +6,16 @@ import difflib
 import os
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from summarizer import preconditions
-from summarizer.config import Config, DataConfig, Task
+from summarizer.config import Config, Task
 from summarizer.errors import ConfigError
+from summarizer.fields import check_read, check_texts, plain_values, value_of
 from summarizer.objective import objective_is_possible
 from summarizer.ranges import check_numbers
 from summarizer.storage.conditions import storage_can_be_meant
-
-SCHEDULERS = ("linear", "cosine", "constant", "inverse_sqrt")
-CHOICES = {
-    "hardware.accelerator": ("auto", "cpu", "mps", "cuda"),
-    "hardware.scale": ("local", "cloud"),
-    "hardware.precision": ("auto", "32-true", "bf16-mixed", "bf16-true"),
-    "scheduler.name": SCHEDULERS,
-    "optim.name": ("adamw", "adafactor"),
-    "trainer.packing": ("auto", "always", "never"),
-    "generation.packing": ("auto", "always", "never"),
-    "generation.reranking": ("none", "mbr"),
-    "generation.precision": ("32-true", "bf16-mixed"),
-    "trainer.strategy": ("auto", "ddp", "fsdp"),
-    "callbacks.mode": ("min", "max"),
-    "data.kind": ("auto", "debsum", "docstrings", "hub", "files"),
-    "predict.output_format": ("auto", "text", "jsonl"),
-    "predict.long_input": ("truncate", "windows"),
-    "sweep.sampler": ("grid", "random", "tpe", "cmaes"),
-    "sweep.pruner": ("none", "median", "halving", "asha"),
-    "task": tuple(task.value for task in Task),
-}
-# what one kind of model or data reads and the others do not, with the value that says nothing
-UNREAD_BY_MODEL: dict[str, dict[str, Any]] = {
-    "copy_transformer": {
-        "pretrained": False, "hub_id": None, "revision": None, "lora": None, "gradient_checkpointing": False,
-    },
-    "seq2seq": {"shape": None, "lora": None},
-    "causal_lora": {"shape": None},
-}  # fmt: skip
-READ_BY_DATA = {
-    "files": ("train_file", "validation_file", "test_file"),
-    "hub": ("hub_id", "config_name", "revision", "train_split", "validation_split", "test_split"),
-    "debsum": ("mirror",),
-    "auto": ("mirror",),
-}
 
 
 def check(config: DictConfig, *, settled: bool = False) -> None:
@@ -68,13 +33,6 @@ def check(config: DictConfig, *, settled: bool = False) -> None:
     if settled or not (config.resume or config.run):
         for rule in RULES_OF_A_WHOLE_JOB:
             rule(config)
-
-
-def value(config: DictConfig, key: str) -> Any:
-    node: Any = config
-    for part in key.split("."):
-        node = node[part]
-    return node
 
 
 def keys_are_known(config: DictConfig) -> None:
@@ -95,21 +53,10 @@ def keys_are_known(config: DictConfig) -> None:
                 nodes.append((f"{prefix}{key}.", node[key]))
 
 
-def choices_are_known(config: DictConfig) -> None:
-    for key, valid in CHOICES.items():
-        chosen = str(value(config, key))
-        if key == "hardware.precision" and chosen.startswith(("16", "fp16")):
-            raise ConfigError(
-                "hardware.precision=16: fp16 overflows in T5; use bf16-mixed, or 32-true on a card without bf16."
-            )
-        if chosen not in valid:
-            close = difflib.get_close_matches(chosen, valid, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"valid are {', '.join(valid)}."
-            raise ConfigError(f"{key}={chosen} is not known; {hint}")
-
-
-def numbers_are_in_range(config: DictConfig) -> None:
-    check_numbers(Config, config)
+def fields_hold_what_they_may(config: DictConfig) -> None:
+    values = plain_values(config)
+    check_texts(Config, values)
+    check_numbers(Config, values)
 
 
 def lengths_fit(config: DictConfig) -> None:
@@ -133,9 +80,9 @@ def lengths_fit(config: DictConfig) -> None:
             f"generation.min_new_tokens={config.generation.min_new_tokens} is above generation.max_new_tokens={most}."
         )
     for key in ("model.max_target_tokens", "generation.max_new_tokens"):
-        if positions is not None and (value(config, key) or 0) > positions:
+        if positions is not None and (value_of(config, key) or 0) > positions:
             raise ConfigError(
-                f"{key}={value(config, key)} is above the model.positions={positions} of {config.model.name}: lower it."
+                f"{key}={value_of(config, key)} is above the model.positions={positions} of {config.model.name}: lower it."
             )
     steps, warmup = config.trainer.max_steps, config.scheduler.warmup_steps
     if warmup is not None and 0 < steps <= warmup:
@@ -160,28 +107,7 @@ def model_is_complete(config: DictConfig) -> None:
 
 
 def settings_are_read(config: DictConfig) -> None:
-    """A key that this model or this data does not read was meant for another one."""
-    model, data = config.model, config.data
-    for key, nothing in UNREAD_BY_MODEL[model.architecture.value].items():
-        if model[key] != nothing:
-            raise ConfigError(
-                f"model.{key} is unused with model={model.name} ({model.architecture.value}): leave it out, or choose "
-                "another model (`--help` lists them)."
-            )
-    defaults = {field.name: field.default for field in fields(DataConfig)}
-    for kind, keys in READ_BY_DATA.items():
-        for key in keys:
-            if key not in READ_BY_DATA.get(data.kind, ()) and data[key] != defaults[key]:
-                option = (
-                    "data=debsum"
-                    if kind in ("debsum", "auto")
-                    else f"data={kind}"
-                    if kind == "files"
-                    else "a hub data set"
-                )
-                raise ConfigError(
-                    f"data.{key}={data[key]} is unused with data={data.name}: leave it out, or choose {option}."
-                )
+    check_read(Config, config)
 
 
 def data_is_complete(config: DictConfig) -> None:
@@ -253,8 +179,7 @@ def provider_and_hardware_agree(config: DictConfig) -> None:
 
 RULES: tuple[Callable[[DictConfig], None], ...] = (
     keys_are_known,
-    choices_are_known,
-    numbers_are_in_range,
+    fields_hold_what_they_may,
     task_has_what_it_needs,
     provider_and_hardware_agree,
     objective_is_possible,

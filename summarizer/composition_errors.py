@@ -12,6 +12,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf.errors import OmegaConfBaseException
 
 from summarizer import config as schema
+from summarizer.fields import fields_of
 from summarizer.paths import config_dir
 
 HELP = "`python -m summarizer --help` lists the groups, `--cfg job` every key"
@@ -57,13 +58,15 @@ def sentence(error: BaseException, arguments: Sequence[str] = ()) -> str | None:
     if wrong_type:
         full_key = re.search(r"full_key: (\S+)", text)
         where = f" for {full_key.group(1)}" if full_key else ""
-        return f"{wrong_type.group(1).strip()}{where}: give a value of that type ({HELP})."
+        return f"{shortened(wrong_type.group(1).strip())}{where}: give a value of that type ({HELP})."
     if no_match:
         return unknown_key(no_match.group(1), None)
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing:
         return f"{missing.group(1)} has no value: set it on the command line ({HELP})."
-    said = " ".join(first_line(chain[-1]).split())
+    said = shortened(" ".join(first_line(chain[-1]).split()))
+    if (full_key := re.search(r"full_key: (\S+)", text)) and full_key.group(1) not in said:
+        said = f"{full_key.group(1)}: {said}"
     return said if said.endswith(".") else f"{said} ({HELP})."  # a whole sentence needs no help
 
 
@@ -129,11 +132,10 @@ def unknown_key(full_key: str, class_name: str | None) -> str:
             close = difflib.get_close_matches(part, valid, n=1, cutoff=0.5)
             hint = f"; did you mean {prefix}{close[0]}?" if close else f" (valid: {', '.join(valid)})."
             return f"{full_key}: {holder}{hint}"
-        node = field_class(fields[part])
+        node = next((f.group for f in fields_of(schema.Config) if f.key == ".".join(parts[: depth + 1])), None)
     return f"{full_key}: there is no such key{f' in {class_name}' if class_name else ''} ({HELP})."
 
 
-def field_class(field: dataclasses.Field[Any]) -> Any:
-    """The dataclass a field holds, or None; annotations are strings in the schema module."""
-    name = str(field.type).split("|")[0].strip()
-    return getattr(schema, name, None)
+def shortened(text: str) -> str:
+    """A library's words without the middle of a value that fills pages."""
+    return text if len(text) <= 300 else f"{text[:120]} ... {text[-120:]}"

@@ -2,7 +2,7 @@
 
 `conf/` gives the values and is the only place a default stands; what is `MISSING` here must come from an option file.
 Hydra merges every option onto these classes, so that a misspelt key or a wrong type fails while composing. Every number has
-its range here, which `checks.py` asks before anything is prepared.
+its range here, every text its choices, and what only some models or data read says so: `checks.py` asks before anything is prepared.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 from omegaconf import MISSING
 
+from summarizer.fields import PROSE, Choice, ReadBy
 from summarizer.ranges import Range
 
-# What each number may be stands with its field; upper bounds are far above what anybody means, and below what hangs a job.
+# What each field may be stands with it; upper bounds are far above what anybody means, and below what hangs a job.
 MANY = 10**9
 COUNT = Range(1, MANY)
 FEW = Range(1, 1024)
@@ -30,6 +31,13 @@ SHARE = Range(0, 1, below=True)
 DECAY = Range(0, 1, above=True, below=True)
 RATE = Range(0, 1e6, above=True)
 WEIGHT = Range(0, 1)
+RERANKING = Choice("none", "mbr")
+FP16 = dict.fromkeys(("16", "fp16"), "fp16 overflows in T5; use bf16-mixed, or 32-true on a card without bf16.")
+HUB_MODEL = ReadBy(("seq2seq", "causal_lora"))
+HUB_MODEL_FLAG = ReadBy(("seq2seq", "causal_lora"), False)
+A_HUB_SET = "a hub data set"
+HUB_DATA = ReadBy(("hub",), None, A_HUB_SET)
+FILES = ReadBy(("files",), None, "data=files")
 
 
 class Architecture(StrEnum):
@@ -98,7 +106,7 @@ class RecipeConfig:
     ema_decay: Annotated[float | None, DECAY] = None
     """Decay of the exponential moving average of the weights, per optimizer step; null trains without."""
     num_beams: Annotated[int, FEW] = MISSING
-    reranking: str = MISSING
+    reranking: Annotated[str, RERANKING] = MISSING
     length_penalty: Annotated[float, Range(-10, 10)] = MISSING
     no_repeat_ngram_size: Annotated[int, Range(0, 1000)] = MISSING
 
@@ -107,16 +115,16 @@ class RecipeConfig:
 class ModelConfig:
     name: str = MISSING
     architecture: Architecture = MISSING
-    hub_id: str | None = None
+    hub_id: Annotated[str | None, HUB_MODEL] = None
     """Id on the hub, or a local folder in the same format."""
-    revision: str | None = None
-    trust_remote_code: bool = False
+    revision: Annotated[str | None, HUB_MODEL] = None
+    trust_remote_code: Annotated[bool, HUB_MODEL_FLAG] = False
     """Run Python code that comes with a hub model; the own class needs none."""
-    pretrained: bool = MISSING
+    pretrained: Annotated[bool, HUB_MODEL_FLAG] = MISSING
     """false builds the same shape with fresh weights (the tokenizer stays the hub's)."""
-    source_prefix: str = MISSING
+    source_prefix: Annotated[str, PROSE] = MISSING
     """Text put before each document, such as T5's "summarize: "."""
-    source_suffix: str = ""
+    source_suffix: Annotated[str, PROSE] = ""
     """Text put after each document, which cutting never removes: a decoder-only model's cue that the summary begins."""
     max_source_tokens: Annotated[int, SOURCE] = MISSING
     max_target_tokens: Annotated[int, TARGET] = MISSING
@@ -124,9 +132,9 @@ class ModelConfig:
     """Tokens that it has learned positions for, so that no document may be longer; null where nothing limits it."""
     dropout: Annotated[float | None, SHARE] = None
     """null keeps the model's own."""
-    gradient_checkpointing: bool = MISSING
-    shape: CopyTransformerShape | None = None
-    lora: LoraConfig | None = None
+    gradient_checkpointing: Annotated[bool, HUB_MODEL_FLAG] = MISSING
+    shape: Annotated[CopyTransformerShape | None, ReadBy(("copy_transformer",))] = None
+    lora: Annotated[LoraConfig | None, ReadBy(("causal_lora",))] = None
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
 
 
@@ -144,18 +152,17 @@ class DataSize:
 @dataclass
 class DataConfig:
     name: str = MISSING
-    kind: str = MISSING
-    """Where the pairs come from: auto, debsum, docstrings, hub or files."""
-    hub_id: str | None = None
-    config_name: str | None = None
-    revision: str | None = None
+    kind: Annotated[str, Choice("auto", "debsum", "docstrings", "hub", "files")] = MISSING
+    hub_id: Annotated[str | None, HUB_DATA] = None
+    config_name: Annotated[str | None, HUB_DATA] = None
+    revision: Annotated[str | None, HUB_DATA] = None
     """Branch or commit on the hub; `refs/convert/parquet` for sets whose main branch is a loading script."""
-    train_split: str | None = "train"
-    validation_split: str | None = "validation"
-    test_split: str | None = "test"
-    train_file: str | None = None
-    validation_file: str | None = None
-    test_file: str | None = None
+    train_split: Annotated[str | None, ReadBy(("hub",), "train", A_HUB_SET)] = "train"
+    validation_split: Annotated[str | None, ReadBy(("hub",), "validation", A_HUB_SET)] = "validation"
+    test_split: Annotated[str | None, ReadBy(("hub",), "test", A_HUB_SET)] = "test"
+    train_file: Annotated[str | None, FILES] = None
+    validation_file: Annotated[str | None, FILES] = None
+    test_file: Annotated[str | None, FILES] = None
     document_column: str = "document"
     summary_column: str = "summary"
     id_column: str | None = None
@@ -164,21 +171,20 @@ class DataConfig:
     max_test_samples: Annotated[int | None, ROWS] = None
     streaming: bool = False
     """Read the training pairs as they come instead of storing them: for data larger than the disk."""
-    mirror: str | None = None
+    mirror: Annotated[str | None, ReadBy(("debsum", "auto"), None, "data=debsum")] = None
     """debsum only: address of a Debian archive to read in place of apt's."""
     cache_dir: str | None = None
     """null: the user's cache folder."""
-    source: str = MISSING
-    license: str = MISSING
-    citation: str = MISSING
+    source: Annotated[str, PROSE] = MISSING
+    license: Annotated[str, PROSE] = MISSING
+    citation: Annotated[str, PROSE] = MISSING
     expected: DataSize = field(default_factory=DataSize)
 
 
 @dataclass
 class HardwareConfig:
     name: str = MISSING
-    accelerator: str = MISSING
-    """auto, cpu, mps or cuda."""
+    accelerator: Annotated[str, Choice("auto", "cpu", "mps", "cuda")] = MISSING
     gpu: str | None = None
     """The canonical card name that launchers look up; null where there is no card to rent."""
     memory_gib: Annotated[float | None, Range(0, 100_000, above=True)] = None
@@ -187,10 +193,9 @@ class HardwareConfig:
     """Cards of one machine."""
     nodes: Annotated[int, FEW] = 1
     """Machines that train one model together, each with as many cards: only where the provider starts them as one job."""
-    precision: str = MISSING
-    """A precision name of Lightning, 32-true or bf16-mixed; auto: bf16-mixed where the device multiplies it. fp16 is refused: T5
-    overflows in it."""
-    scale: str = MISSING
+    precision: Annotated[str, Choice("auto", "32-true", "bf16-mixed", "bf16-true", hints=FP16)] = MISSING
+    """A precision name of Lightning; auto: bf16-mixed where the device multiplies it."""
+    scale: Annotated[str, Choice("local", "cloud")] = MISSING
     """local or cloud: `${scaled:a,b}` in an option file means a on local and b on cloud hardware."""
     batch_size: Annotated[int, COUNT] = MISSING
     """Documents of a base-size pretrained model (some 220 M parameters) in one forward pass."""
@@ -203,13 +208,13 @@ class HardwareConfig:
     workers: Annotated[int, Range(-1, 1024)] = MISSING
     """Processes that tokenize and load; 0 loads in the training process, -1 takes every core."""
     compile: bool = MISSING
-    attention: str = MISSING
-    """An attention implementation of transformers: sdpa or eager."""
+    attention: Annotated[str, Choice("sdpa", "eager")] = MISSING
+    """An attention implementation of transformers."""
 
 
 @dataclass
 class OptimConfig:
-    name: str = MISSING
+    name: Annotated[str, Choice("adamw", "adafactor")] = MISSING
     lr: Annotated[float, RATE] = MISSING
     weight_decay: Annotated[float, WEIGHT] = MISSING
     betas: Annotated[list[float], Range(0, 1, below=True, items=2)] = MISSING
@@ -224,8 +229,8 @@ class OptimConfig:
 
 @dataclass
 class SchedulerConfig:
-    name: str = MISSING
-    """linear, cosine, constant or inverse_sqrt, as named in transformers' optimization module."""
+    name: Annotated[str, Choice("linear", "cosine", "constant", "inverse_sqrt")] = MISSING
+    """As named in transformers' optimization module."""
     warmup_steps: Annotated[int | None, Range(0, MANY)] = None
     """Optimizer steps; null takes `warmup_ratio` of all steps."""
     warmup_ratio: Annotated[float, SHARE] = MISSING
@@ -238,10 +243,9 @@ class TrainerConfig:
     """Optimizer steps, at most: training ends with `max_epochs` where that is sooner, and -1 leaves the end to it alone. The
     learning rate decays over the steps that are taken."""
     batch_size: Annotated[int, COUNT] = MISSING
-    packing: str = MISSING
+    packing: Annotated[str, Choice("auto", "always", "never")] = MISSING
     """auto, always or never: documents laid end to end in place of padded (training only)."""
-    strategy: str = MISSING
-    """auto, ddp or fsdp."""
+    strategy: Annotated[str, Choice("auto", "ddp", "fsdp")] = MISSING
     devices: Annotated[int, FEW] = MISSING
     """Processes on each machine."""
     validations: Annotated[int, Range(1, 100_000)] = MISSING
@@ -258,16 +262,16 @@ class TrainerConfig:
 @dataclass
 class GenerationConfig:
     num_beams: Annotated[int, FEW] = MISSING
-    reranking: str = MISSING
+    reranking: Annotated[str, RERANKING] = MISSING
     """none: the most probable beam; mbr: the beam that agrees best with the others (minimum Bayes risk)."""
     length_penalty: Annotated[float, Range(-10, 10)] = MISSING
     no_repeat_ngram_size: Annotated[int, Range(0, 1000)] = MISSING
     min_new_tokens: Annotated[int, Range(0, 1_000_000)] = MISSING
     max_new_tokens: Annotated[int | None, LENGTH] = None
     """null: the model's max_target_tokens."""
-    packing: str = MISSING
+    packing: Annotated[str, Choice("auto", "always", "never")] = MISSING
     """auto: a packed search on CUDA where it can do it, which writes generate()'s tokens sooner; always; never."""
-    precision: str = MISSING
+    precision: Annotated[str, Choice("32-true", "bf16-mixed")] = MISSING
     """32-true: in the weights' own type; bf16-mixed: products in bfloat16, faster, and a token may differ now and then."""
 
 
@@ -287,7 +291,7 @@ class LoggerConfig:
 @dataclass
 class CallbacksConfig:
     monitor: str = MISSING
-    mode: str = MISSING
+    mode: Annotated[str, Choice("min", "max")] = MISSING
     early_stopping_patience: Annotated[int | None, COUNT] = None
     """Validations without a better `monitor` before the run stops; null never stops early."""
     progress: bool = MISSING
@@ -312,9 +316,8 @@ class EvaluationConfig:
 class PredictConfig:
     output: str = MISSING
     """File to write, - for standard output."""
-    output_format: str = MISSING
-    """auto, text or jsonl."""
-    long_input: str = MISSING
+    output_format: Annotated[str, Choice("auto", "text", "jsonl")] = MISSING
+    long_input: Annotated[str, Choice("truncate", "windows")] = MISSING
     """truncate (with a notice) or windows (each window summarized, the parts joined)."""
 
 
@@ -322,7 +325,7 @@ class PredictConfig:
 class ReportConfig:
     open: bool = MISSING
     """Show the page in the desktop's browser."""
-    title: str | None = None
+    title: Annotated[str | None, PROSE] = None
     """null: the name of the compared folder."""
 
 
@@ -330,10 +333,8 @@ class ReportConfig:
 class SweepConfig:
     metric: str = MISSING
     """A name in metrics.json: what a task returns, so what jobs are compared by and a search optimizes."""
-    direction: str = MISSING
-    """minimize or maximize."""
-    sampler: str = MISSING
-    """grid, random, tpe or cmaes."""
+    direction: Annotated[str, Choice("minimize", "maximize")] = MISSING
+    sampler: Annotated[str, Choice("grid", "random", "tpe", "cmaes")] = MISSING
     params: dict[str, str] = field(default_factory=dict)
     """Key -> values, in the grammar of the command line."""
     n_trials: Annotated[int, COUNT] = MISSING
@@ -341,8 +342,7 @@ class SweepConfig:
     """A search begins with the config's own values."""
     seeds: Annotated[int, FEW] = MISSING
     """Jobs per point."""
-    pruner: str = MISSING
-    """none, median, halving or asha."""
+    pruner: Annotated[str, Choice("none", "median", "halving", "asha")] = MISSING
     min_resource: Annotated[int, COUNT] = MISSING
     """Validations that every job gets."""
     reduction_factor: Annotated[int, Range(2, 1000)] = MISSING
@@ -359,8 +359,7 @@ class Config:
 
     name: str = MISSING
     seed: Annotated[int, Range(0, 2**32 - 1)] = MISSING
-    task: Any = MISSING
-    """train, evaluate, predict, prepare, report, compare or dashboard."""
+    task: Annotated[Any, Choice(*Task)] = MISSING
     run: str | None = None
     """Folder of a finished job (evaluate, predict)."""
     resume: str | None = None

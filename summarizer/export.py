@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from summarizer.errors import HubError, OutputError
+from summarizer.evaluation.report import TITLES
+from summarizer.evaluation.words import PUBLISHED
 from summarizer.run import Run
+from summarizer.usage import usage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,14 +31,12 @@ A summarizer trained by `python -m summarizer` on **{data}**.
 
 ## Use
 
-```python
 {usage}
-```
 
 ## Results
 
-ROUGE F1 x 100 on {measured_on}. Written with the settings of `generation:`
-below{reranked}.
+ROUGE F1 and chrF x 100 on {measured_on}. Written with the settings of `generation:`
+below, as the code above does.
 
 {table}
 
@@ -51,9 +52,6 @@ below{reranked}.
 ```
 """
 
-RERANKED = """: of the beams the one that agrees best with the others (minimum Bayes risk), which
-`task=predict` of the project chooses; `generate()` alone writes the most probable beam"""
-
 
 def finish_model_folder(
     run: Run,
@@ -64,11 +62,13 @@ def finish_model_folder(
     corpus_name: str,
     *,
     language: str | None = None,
+    rouge_tokenizer: str = PUBLISHED,
 ) -> None:
     """Write `<run>/model`, all of it or nothing.
 
     Args:
         language: of the data, for the card; None says nothing of it.
+        rouge_tokenizer: by which the job chose among beams, see `evaluation.words`.
 
     Raises:
         OutputError: the folder cannot be written; the checkpoints are untouched.
@@ -83,7 +83,10 @@ def finish_model_folder(
     try:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        (temporary / "README.md").write_text(model_card(run, config, metrics, corpus_name, language))
+        (temporary / "README.md").write_text(
+            model_card(run, config, metrics, corpus_name, usage(config, model, tokenizer, rouge_tokenizer), language),
+            encoding="utf-8",
+        )
         shutil.rmtree(run.model, ignore_errors=True)
         temporary.rename(run.model)
     except OSError as error:
@@ -103,25 +106,13 @@ def search_defaults(model: Any, config: DictConfig, tokenizer: PreTrainedTokeniz
     return options
 
 
-def usage(model_type: str, folder: str = ".") -> str:
-    own = model_type == "copy_transformer"
-    trust = ", trust_remote_code=True" if own else ""
-    return (
-        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n\n"
-        f'model = AutoModelForSeq2SeqLM.from_pretrained("{folder}"{trust})\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'
-        'inputs = tokenizer("A document ...", return_tensors="pt")\n'
-        "print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"
-    )
-
-
 def results_table(metrics: Mapping[str, float], split: str) -> str:
     """The model and every baseline of one split as a Markdown table."""
-    lines = ["| system | ROUGE-1 | ROUGE-2 | ROUGE-L | ROUGE-Lsum |", "| --- | --- | --- | --- | --- |"]
+    lines = [f"| system | {' | '.join(TITLES.values())} |", "| --- " * (len(TITLES) + 1) + "|"]
     systems = {key.split("/")[1] for key in metrics if key.startswith(f"{split}/") and key.count("/") == 2}
     for system in ["", *sorted(systems)]:
         prefix = f"{split}/{system}/" if system else f"{split}/"
-        values = [metrics.get(prefix + rouge) for rouge in ("rouge1", "rouge2", "rougeL", "rougeLsum")]
+        values = [metrics.get(prefix + measure) for measure in TITLES]
         if values[2] is None:
             continue
         low, high = metrics.get(f"{split}/rougeL_low"), metrics.get(f"{split}/rougeL_high")
@@ -131,7 +122,7 @@ def results_table(metrics: Mapping[str, float], split: str) -> str:
 
 
 def model_card(
-    run: Run, config: DictConfig, metrics: Mapping[str, float], corpus_name: str, language: str | None = None
+    run: Run, config: DictConfig, metrics: Mapping[str, float], corpus_name: str, code: str, language: str | None = None
 ) -> str:
     facts = json.loads(run.provenance_file.read_text()) if run.provenance_file.exists() else {}
     if config.evaluation.splits:
@@ -148,9 +139,8 @@ def model_card(
         model=config.model.name,
         data=corpus_name,
         license="other",
-        usage=usage("copy_transformer" if config.model.shape else ""),
+        usage=code,
         measured_on=measured_on,
-        reranked=RERANKED if config.generation.reranking == "mbr" else ", as `generate()` does by itself",
         table=results_table(metrics, split),
         source=config.data.source,
         data_license=config.data.license,

@@ -10,8 +10,6 @@ from omegaconf import DictConfig
 from summarizer.errors import ConfigError
 from summarizer.metric_names import TRAINING, VALIDATION
 
-DIRECTIONS = ("minimize", "maximize")
-
 
 def direction_of(metric: str) -> str:
     """minimize for losses and seconds, maximize for everything else."""
@@ -35,8 +33,6 @@ def objective_is_possible(config: DictConfig) -> None:
     # The evaluation of a whole split logs more names than a validation; those are checked when they are there.
     if metric not in VALIDATION + TRAINING and split not in config.evaluation.splits:
         raise ConfigError(no_such_metric(metric, VALIDATION + TRAINING))
-    if direction not in DIRECTIONS:
-        raise ConfigError(f"sweep.direction={direction} is not known; valid are {', '.join(DIRECTIONS)}.")
     last = metric.rpartition("/")[2]
     if last.startswith(("loss", "rouge", "bertscore")) and direction != direction_of(metric):
         better = "lower" if direction_of(metric) == "minimize" else "higher"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import types
 from collections.abc import Iterator
-from dataclasses import dataclass, is_dataclass
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
-
-from omegaconf import DictConfig
+from dataclasses import dataclass
+from typing import Any
 
 from summarizer.errors import ConfigError
+from summarizer.fields import fields_of, value_of
 
 
 @dataclass(frozen=True)
@@ -66,64 +64,31 @@ class Number:
     listed: bool
 
 
-def numbers_of(schema: Any, prefix: str = "") -> Iterator[Number]:
+def numbers_of(schema: Any) -> Iterator[Number]:
     """Every numeric field of a dataclass and of the dataclasses it holds."""
-    for name, hint in get_type_hints(schema, include_extras=True).items():
-        found: list[Any] = []
-        leaves: set[Any] = set(_leaves(hint, found))
-        if nested := [leaf for leaf in leaves if is_dataclass(leaf)]:
-            yield from numbers_of(nested[0], f"{prefix}{name}.")
-        elif leaves & {int, float}:
-            ranges = [extra for extra in found if isinstance(extra, Range)]
-            yield Number(f"{prefix}{name}", ranges[0] if ranges else None, type(None) in leaves, list in leaves)
+    for field in fields_of(schema):
+        if field.group is None and field.types & {int, float}:
+            yield Number(field.key, field.extra(Range), field.optional, list in field.types)
 
 
-def _leaves(hint: Any, extras: list[Any]) -> Iterator[Any]:
-    """The plain types within a hint; what `Annotated` adds goes to `extras`."""
-    origin = get_origin(hint)
-    if origin is Annotated:
-        inner, *more = get_args(hint)
-        extras.extend(more)
-        yield from _leaves(inner, extras)
-    elif origin in (Union, types.UnionType):
-        for part in get_args(hint):
-            yield from _leaves(part, extras)
-    elif origin is list:
-        yield list
-        for part in get_args(hint):
-            yield from _leaves(part, extras)
-    else:
-        yield hint
-
-
-def check_numbers(schema: type, config: DictConfig) -> None:
-    """Check every number of a composed config.
+def check_numbers(schema: type, values: Any) -> None:
+    """Check every number of a config's `plain_values`.
 
     Raises:
         ConfigError: the first one outside its range, with the key and the range.
     """
     for number in numbers_of(schema):
-        given = _given(config, number.key)
+        given = value_of(values, number.key)
         if given is None or number.range is None:
             continue
-        values = list(given) if number.listed else [given]
-        if number.range.items not in (None, len(values)):
+        numbers = list(given) if number.listed else [given]
+        if number.range.items not in (None, len(numbers)):
             raise ConfigError(
-                f"{number.key}={values} has {len(values)} numbers; it takes {number.range.items}, each {number.range}."
+                f"{number.key}={numbers} has {len(numbers)} numbers; it takes {number.range.items}, each {number.range}."
             )
-        for value in values:
+        for value in numbers:
             if not number.range.holds(value):
                 also = f", or {plain(number.range.also)}" if number.range.also is not None else ""
                 null = ", or null" if number.optional else ""
                 each = "each number must be" if number.listed else "it must be"
                 raise ConfigError(f"{number.key}={given} is out of range: {each} {number.range}{also}{null}.")
-
-
-def _given(config: DictConfig, key: str) -> Any:
-    """The value of a key; None where a part of the config on the way to it is null."""
-    node: Any = config
-    for part in key.split("."):
-        if node is None:
-            return None
-        node = node[part]
-    return node

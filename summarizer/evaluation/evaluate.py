@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,11 +20,13 @@ from summarizer.evaluation.baselines import NAMES
 from summarizer.evaluation.distributed import gather, rank_and_world_size
 from summarizer.evaluation.generation import on_card, search
 from summarizer.evaluation.rouge import ROUGE
-from summarizer.evaluation.scoring import Scored, Scoring, worker_count
+from summarizer.evaluation.scoring import MEASURES, Scored, Scoring, worker_count
 from summarizer.evaluation.statistics import bootstrap_interval, mean_statistics, paired_interval
-from summarizer.evaluation.words import choose, looks_english
+from summarizer.evaluation.words import choose, looks_english, summary_notices
 from summarizer.evaluation.workers import Workers
 from summarizer.run import write_atomically
+
+log = logging.getLogger(__name__)
 
 STRONGEST_RULES = ("lead1", "is_a")
 
@@ -43,10 +46,10 @@ class SplitReport:
     """Figures and rows of one split.
 
     Attributes:
-        metrics: flat map of numbers, keys start with the split's name; ROUGE and shares times 100.
+        metrics: flat map of numbers, keys start with the split's name; scores and shares times 100.
         facts: what belongs beside them in metrics.json and is no number: `<split>/rouge_tokenizer`.
         language: `en` where the documents look like English text.
-        table: column name to values: id, document, reference, summary, rouge1, rouge2, rougeL, rougeLsum (0 to 1).
+        table: column name to values: id, document, reference, summary, rouge1, rouge2, rougeL, rougeLsum, chrf (0 to 1).
     """
 
     name: str
@@ -54,6 +57,10 @@ class SplitReport:
     facts: dict[str, str]
     language: str | None
     table: dict[str, Any]
+
+    @property
+    def rouge_tokenizer(self) -> str:
+        return self.facts[f"{self.name}/rouge_tokenizer"]
 
     def write(self, path: Path) -> None:
         """Write the table as Parquet, all of it or nothing.
@@ -167,12 +174,15 @@ def finished_report(
     with on_first_rank(f"scoring {name}") as report:
         scored = together(scoring.finish(report), world_size)
     assert scored.rows == list(range(len(texts.ids))), "each row once"
+    if rank == 0:
+        for notice in summary_notices(name, scored.summaries):
+            log.warning("%s", notice)
     if rank == 0 and scoring.baselines is None:
         baseline_cache.write(cached, scored.baselines)
     samples, seed = config.evaluation.bootstrap_samples, config.seed
-    scores = {key: scored.figures[:, i] for i, key in enumerate(ROUGE)}
+    scores = {key: scored.figures[:, i] for i, key in enumerate(MEASURES)}
     metrics = {"rows": float(len(scored.rows)), "generation_seconds": generation_seconds}
-    for key in ROUGE:
+    for key in MEASURES:
         low, high = bootstrap_interval(scores[key], samples, seed)
         metrics |= {key: 100 * mean(scores[key]), f"{key}_low": 100 * low, f"{key}_high": 100 * high}
     for number, rule in enumerate(NAMES):
@@ -181,7 +191,7 @@ def finished_report(
         if rule in STRONGEST_RULES:
             low, high = paired_interval(scores["rougeL"], of_rule["rougeL"], samples, seed)
             metrics |= {f"{rule}/rougeL_gain_low": 100 * low, f"{rule}/rougeL_gain_high": 100 * high}
-    metrics |= mean_statistics(scored.figures[:, len(ROUGE) :])
+    metrics |= mean_statistics(scored.figures[:, len(MEASURES) :])
     table = {
         "id": texts.ids, "document": texts.documents, "reference": texts.references, "summary": scored.summaries, **scores,
     }  # fmt: skip

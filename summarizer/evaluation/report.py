@@ -21,8 +21,7 @@ from summarizer.metric_names import (
 from summarizer.run import Run
 from summarizer.utilization import WORKING
 
-SHOWN = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum", "chrf": "chrF"}
 RULES = {
     "lead1": "first sentence", "lead3": "first 3 sentences", "first8": "first 8 words", "is_a": '"X is a" rule',
     "oracle": "best sentence (oracle)",
@@ -94,7 +93,7 @@ def result_rows(metrics: Mapping[str, Any], split: str) -> list[list[str]]:
     for system, title in {"": "this model", **RULES}.items():
         prefix = f"{split}/{system}/" if system else f"{split}/"
         if f"{prefix}rougeL" in metrics:
-            rows.append([title, *(f"{metrics[prefix + key]:.2f}" for key in SHOWN)])
+            rows.append([title, *(f"{metrics[prefix + key]:.2f}" if prefix + key in metrics else "" for key in TITLES)])
     return rows
 
 
@@ -104,11 +103,14 @@ def closing_report(run: Run, config: Any, metrics: Mapping[str, Any], console: C
         rows = result_rows(metrics, split)
         if not rows:
             continue
-        title = f"ROUGE F1 x 100 on {split}, {metrics.get(f'{split}/rows', 0):,.0f} rows"
-        print_table(title, ("", *(TITLES[key] for key in SHOWN)), rows, console)
+        title = f"Scores x 100 on {split}, {metrics.get(f'{split}/rows', 0):,.0f} rows"
+        print_table(title, ("", *TITLES.values()), rows, console)
         low, high = metrics[f"{split}/rougeL_low"], metrics[f"{split}/rougeL_high"]
         print(f"  ROUGE's tokenizer: {DESCRIPTIONS[metrics.get(f'{split}/rouge_tokenizer', PUBLISHED)]}")
         print(f"  95 % interval of this model's ROUGE-L: {low:.2f} to {high:.2f}")
+        if f"{split}/chrf_low" in metrics:
+            low, high = metrics[f"{split}/chrf_low"], metrics[f"{split}/chrf_high"]
+            print(f"  95 % interval of this model's chrF: {low:.2f} to {high:.2f}")
         gain = (metrics.get(f"{split}/is_a/rougeL_gain_low"), metrics.get(f"{split}/is_a/rougeL_gain_high"))
         if gain[0] is not None:
             print(f'  ROUGE-L above the "X is a" rule, same rows: {gain[0]:+.2f} to {gain[1]:+.2f}')

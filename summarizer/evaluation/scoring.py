@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 
 from summarizer.evaluation.baselines import NAMES, summaries_of
+from summarizer.evaluation.chrf import CHRF, chrf
 from summarizer.evaluation.minimum_bayes_risk import least_risk
 from summarizer.evaluation.rouge import ROUGE, rouge
 from summarizer.evaluation.statistics import STATISTICS, row_statistics
@@ -19,7 +20,9 @@ from summarizer.hardware import usable_cores
 CHUNK = 64  # rows of a task
 CHARACTERS_A_WORKER = 3_000_000
 """Of documents: about 1.5 s of scoring. A process for less costs more to start than it saves."""
-SUMMARY_FIGURES = len(ROUGE) + len(STATISTICS)
+MEASURES = (*ROUGE, CHRF)
+"""Of a summary against its reference. The rules have those of ROUGE: chrF would cost more than all of these on long documents."""
+SUMMARY_FIGURES = len(MEASURES) + len(STATISTICS)
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Scored:
 
     Attributes:
         summaries: of the beams of a row the one that is its summary.
-        figures: [rows, 10], the measures of `ROUGE` (0 to 1), then those of `STATISTICS`.
-        baselines: [rows, rules, measures], 0 to 1.
+        figures: [rows, 11], the `MEASURES` (0 to 1), then those of `STATISTICS`.
+        baselines: [rows, rules, measures of `ROUGE`], 0 to 1.
     """
 
     rows: list[int]
@@ -122,5 +125,9 @@ def score_summaries(
     chosen = [texts[least_risk(texts, tokenizer)] if len(texts) > 1 else texts[0] for texts in beams]
     table = np.empty((len(chosen), SUMMARY_FIGURES))
     for row, text, document, reference in zip(table, chosen, documents, references, strict=True):
-        row[:] = (*rouge(tokenizer).scores(text, reference), *row_statistics(text, document, tokenizer))
+        row[:] = (
+            *rouge(tokenizer).scores(text, reference),
+            chrf(text, reference),
+            *row_statistics(text, document, tokenizer),
+        )
     return chosen, table

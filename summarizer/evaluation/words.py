@@ -113,7 +113,28 @@ def notices(name: str, references: Sequence[str]) -> list[str]:
             f"{name}: {silent:,} of {len(references):,} references have no word that ROUGE counts (tokenizer {tokenizer}): "
             "these rows score 0. Check data.summary_column, or remove the rows."
         )
+    if len(references) > 1 and len(set(references)) == 1:
+        said.append(
+            f"{name}: all {len(references):,} references are the same text, so a score says nothing of a model. Check "
+            "data.summary_column."
+        )
     return said
+
+
+def summary_notices(name: str, summaries: Sequence[str]) -> list[str]:
+    """What makes the scores of these summaries say nothing of the documents."""
+    empty = sum(not summary.strip() for summary in summaries)
+    if empty:
+        return [
+            f"{name}: {empty:,} of {len(summaries):,} summaries are empty, which score 0: train longer, or raise "
+            "generation.min_new_tokens."
+        ]
+    if len(summaries) > 1 and len(set(summaries)) == 1:
+        return [
+            f"{name}: all {len(summaries):,} summaries are the same text ({summaries[0][:60]!r}): the model does not mind what it reads, "
+            "so its scores say nothing. Train longer, or with another optim.lr."
+        ]
+    return []
 
 
 def looks_english(documents: Sequence[str], tokenizer: str) -> bool:

@@ -89,7 +89,7 @@ def refuse_foreign_checkpoints(run: Run, config: DictConfig, prepared: Prepared)
 
     key = checkpoint_key(config, prepared.splits, prepared.tokenizer)
     files = {split: config.data[f"{split}_file"] for split in prepared.splits}
-    newest_good_checkpoint(run, key, world_size_of(config), files)
+    newest_good_checkpoint(run, key, world_size_of(config), files, told=True)
 
 
 def train_prepared(run: Run, config: DictConfig, prepared: Prepared, stages: Stages, rank: int = 0) -> dict[str, float]:
@@ -104,6 +104,7 @@ def train_sampled(
 ) -> dict[str, float]:
     """`train_prepared`, while utilization is sampled."""
     from summarizer.evaluation.evaluate import SplitReport, evaluate_split
+    from summarizer.evaluation.words import PUBLISHED
     from summarizer.export import finish_model_folder, push_to_hub
     from summarizer.tasks.results import write_results
     from summarizer.training.fit import fit
@@ -130,10 +131,12 @@ def train_sampled(
             metrics |= measured
             name, repository = prepared.corpus.name, config.export.push_to_hub
             language = reports[0].language if reports else None
+            words = reports[0].rouge_tokenizer if reports else PUBLISHED
             write_results(
                 run, config, reports, metrics,
                 save_model=lambda: finish_model_folder(
-                    run, model, prepared.tokenizer, config, metrics, name, language=language
+                    run, model, prepared.tokenizer, config, metrics, name, language=language,
+                    rouge_tokenizer=words,
                 ),
                 push_model=(lambda: push_to_hub(run, repository, private=config.export.private)) if repository else None,
             )  # fmt: skip

@@ -27,6 +27,7 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, Mod
 from summarizer.errors import CheckpointError, OutputError
 from summarizer.run import Run
 from summarizer.training.checkpoint_key import CheckpointKey, refusal
+from summarizer.training.code_version import changed_code, code_version
 from summarizer.training.interruption import StopRequest, listening, stopped_at
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class ExactResume(Callback):
             torch.distributed.all_gather_object(states, random_state())
         checkpoint["summarizer"] = {
             "key": self.key.stored(),
+            "code": code_version(),
             "best_step": next((c.best_step for c in trainer.callbacks if isinstance(c, BestCheckpoint)), None),
             "batches_done": trainer.fit_loop.epoch_loop.batch_progress.current.ready,
             "world_size": trainer.world_size,
@@ -269,7 +271,7 @@ class Continuation:
 
 
 def newest_good_checkpoint(
-    run: Run, key: CheckpointKey, world_size: int = 1, data: Mapping[str, Any] | None = None
+    run: Run, key: CheckpointKey, world_size: int = 1, data: Mapping[str, Any] | None = None, *, told: bool = False
 ) -> Continuation | None:
     """The newest step checkpoint that can be continued from; None when there is none at all.
 
@@ -277,6 +279,7 @@ def newest_good_checkpoint(
 
     Args:
         data: file of each split, for messages.
+        told: name another version of the code, in one line.
 
     Raises:
         CheckpointError: checkpoints are there, but of another key or number of devices, or none can be used.
@@ -306,6 +309,8 @@ def newest_good_checkpoint(
                 path, facts["best_step"],
             )  # fmt: skip
             continue
+        if told and (named := changed_code(facts.get("code", {}), code_version())):
+            log.warning("%s: %s", path.name, named)
         return Continuation.at(path, checkpoint)
     if found:
         raise CheckpointError(

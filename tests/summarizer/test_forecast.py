@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from omegaconf import OmegaConf
@@ -56,3 +57,71 @@ def test_a_past_job_of_the_same_model_on_the_same_card_decides(tmp_path, monkeyp
     (folder / "metrics.json").write_text(json.dumps({"train/tokens_per_second": 10_000.0}))
     assert hours(wanted) > 3 * before
     assert hours(composed("hardware=h100", "model=t5_base", "data=xsum")) < before
+
+
+KNOWN = [
+    "hardware=h100", "model=t5_base", "data=cnn_dailymail", "data.max_train_samples=null", "data.max_test_samples=null",
+    "data.expected.train_pairs=1000000", "data.expected.test_pairs=2000", "data.expected.document_words=100",
+    "data.expected.summary_words=10", "trainer.max_epochs=2", "trainer.validations=5", "trainer.validation_samples=200",
+]  # fmt: skip
+TRAINING = 2_000_000 * (133 + 13.3) / 445_300
+"""Seconds, by docs/performance.md; an H100 multiplies as an H200 does."""
+WRITING = (5 * 200 + 2000) / 20.0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "seconds"),
+    [
+        ([], 120 + TRAINING + WRITING),
+        (["trainer.devices=8", "hardware.devices=8"], 120 + (TRAINING + WRITING) / 8),
+        (["data.max_train_samples=500000"], 120 + TRAINING / 2 + WRITING),
+        (["data.max_train_samples=5000000"], 120 + TRAINING + WRITING),
+        (["trainer.max_epochs=3"], 120 + 1.5 * TRAINING + WRITING),
+        (["trainer.max_steps=100", "optim.effective_batch_size=64"], 120 + 6400 * 146.3 / 445_300 + WRITING),
+        (["data.max_test_samples=500"], 120 + TRAINING + 1500 / 20),
+        (["trainer.validation_samples=null"], 120 + TRAINING + (5 * 1000 + 2000) / 20),
+        (["data.expected.test_pairs=null"], 120 + TRAINING + 1000 / 20),
+        (["model.max_source_tokens=100", "model.max_target_tokens=10"], 120 + TRAINING * 110 / 146.3 + WRITING),
+        # nothing is known of the words: the longest there may be
+        (["data.expected.document_words=null", "model.max_source_tokens=100"], 120 + TRAINING * 228 / 146.3 + WRITING),
+        (["model=flan_t5_base"], 120 + 1.14 * (TRAINING + WRITING)),
+        (["model=bart_base"], 120 + (TRAINING + WRITING) * 445_300 / 791_100),
+        (["hardware=a100"], 120 + (TRAINING + WRITING) * 989 / 312),
+    ],
+)  # fmt: skip
+def test_the_hours_are_those_of_the_figures(overrides, seconds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = ["model.max_target_tokens=128"] * (not any("max_target" in text for text in overrides))
+    assert hours(composed(*KNOWN, *target, *overrides)) == pytest.approx(seconds / 3600, rel=2e-3)
+
+
+def past(tmp_path, number, rate, *, model="t5_base", gpu="H100", accelerator="cuda", **devices):
+    folder = tmp_path / "outputs" / "summarizer" / f"2026-01-{number:02d}" / "0"
+    folder.mkdir(parents=True)
+    then = {
+        "model": {"name": model},
+        "hardware": {"gpu": gpu, "nodes": devices.get("nodes", 1)},
+        "trainer": {"devices": devices.get("devices", 1)},
+    }
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(then)))
+    (folder / "provenance.json").write_text(json.dumps({"machine": {"accelerator": accelerator}}))
+    (folder / "metrics.json").write_text(json.dumps({"train/tokens_per_second": rate}))
+    os.utime(folder / "metrics.json", (1000 + number, 1000 + number))
+
+
+def test_the_median_of_the_latest_jobs_a_card_decides(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wanted = composed(*KNOWN, "model.max_target_tokens=128")
+    rate = 445_300
+    for number, earlier in enumerate([rate, 2 * rate, 50 * rate], 1):
+        past(tmp_path, number, earlier)
+    past(tmp_path, 4, 8 * 2 * rate, devices=4, nodes=2)  # 2 x a card
+    past(tmp_path, 5, 2 * rate)
+    assert hours(wanted) == pytest.approx((120 + (TRAINING + WRITING) / 2) / 3600)
+    for number, other in enumerate([{"model": "tiny"}, {"gpu": "A100"}, {"accelerator": "cpu"}], 6):
+        past(tmp_path, number, 1.0, **other)
+    (tmp_path / "outputs" / "summarizer" / "2026-01-05" / "0" / "provenance.json").write_text("{")
+    assert hours(wanted) == pytest.approx((120 + (TRAINING + WRITING) / 2) / 3600)
+    for number in range(9, 29):  # twenty later ones push the others out
+        past(tmp_path, number, 4 * rate)
+    assert hours(wanted) == pytest.approx((120 + (TRAINING + WRITING) / 4) / 3600)

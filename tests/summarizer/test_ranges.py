@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import time
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,6 +12,7 @@ from summarizer.checks import check
 from summarizer.composition_errors import sentence
 from summarizer.config import Config
 from summarizer.errors import ConfigError
+from summarizer.fields import Choice, ReadBy, Text, fields_of
 from summarizer.paths import config_dir
 from summarizer.ranges import numbers_of
 from tests.summarizer.composition import composed
@@ -35,21 +37,101 @@ ODD = [
     "null",
     "1.5",
 ]
+HUGE = "x" * 100_000
+FIELDS = {field.key: field for field in fields_of(Config)}
+OTHERS = [key for key, field in FIELDS.items() if key not in NUMBERS and field.group is None and key != "provider"]
+"""Leaves; at a group's place the command line takes the name of an option."""
 composed_once = functools.cache(composed)
+ANSWERS = {}
 
 
 def judged(config, key, text):
-    """None where the value is taken, else the sentence that refuses it."""
-    config = copy.deepcopy(config)
+    """None where the value is taken, else the sentence that refuses it; an answer takes less than a second of the processor."""
+    asked = id(config), key, text  # the configs of `composed_once` live as long as the process
+    if asked not in ANSWERS:
+        began = time.process_time()
+        ANSWERS[asked] = answer(config, key, text)
+        assert time.process_time() - began < 1, f"{key}={text[:40]}"
+    return ANSWERS[asked]
+
+
+def answer(config, key, text):
     try:
-        override = OverridesParser.create().parse_override(f"{key}={text}")
-        OmegaConf.update(config, key, override.value(), merge=False)
+        value = OverridesParser.create().parse_override(f"{key}={text}").value()
+        config = copy.deepcopy(config)
+        OmegaConf.update(config, key, value, merge=False)
         check(config)
     except ConfigError as error:
         return str(error)
     except Exception as error:
         return sentence(error) or f"{key}={text}: no sentence for\n{error!r}"
     return None
+
+
+def base_of(key):
+    """A job of a kind that reads the field."""
+    rule = FIELDS[key].extra(ReadBy)
+    if rule and key.startswith("data."):
+        files = ["data.train_file=a.csv", "data.validation_file=b.csv", "data.test_file=c.csv"]
+        return composed_once(
+            *{"files": ["data=files", *files], "hub": ["data=samsum"], "debsum": ["data=debsum"]}[rule.kinds[0]]
+        )
+    if (rule and key.startswith("model.")) or ".lora" in key:
+        return composed_once(
+            {"copy_transformer": "model=tiny", "seq2seq": "model=t5_small"}.get(
+                rule and rule.kinds[0], "model=llm_lora"
+            )
+        )
+    return composed_once("model=tiny")
+
+
+@pytest.mark.parametrize("key", OTHERS)
+def test_a_field_that_is_no_number_gives_a_result_or_one_sentence_that_names_it(key):
+    config, field = base_of(key), FIELDS[key]
+    for text in ["-1", "0", "9" * 30, "", "many", "[1]", "{a: 1}", "null", HUGE]:
+        said = judged(config, key, text)
+        if said is not None:
+            assert "\n" not in said
+            assert len(said) < 1000
+            assert key in said or key.rpartition(".")[2] in said, said
+    if str in field.types or field.extra(Choice):
+        assert judged(config, key, HUGE) is not None or (field.extra(Text) and field.extra(Text).most >= len(HUGE))
+        if field.extra(Text) is None and not {list, dict} & field.types:
+            assert judged(config, key, "") is not None, "nothing is no text"
+    if bool in field.types:
+        assert judged(config, key, "many") is not None
+        assert judged(config, key, "-1") is not None or judged(config, key, "[1]") is not None
+    if field.types and object not in field.types and not field.optional and key not in ("provider", "task"):
+        assert judged(config, key, "null") is not None
+
+
+@pytest.mark.parametrize("key", [key for key, field in FIELDS.items() if field.extra(Choice)])
+def test_a_choice_takes_its_values_and_names_them_to_who_gives_another(key):
+    choice = FIELDS[key].extra(Choice)
+    for given in choice.values:
+        said = judged(composed_once("model=tiny"), key, given)
+        assert said is None or "is not known" not in said
+    said = judged(composed_once("model=tiny"), key, choice.values[0] + "x")
+    assert "is not known" in said
+    assert choice.values[0] in said
+
+
+@pytest.mark.parametrize("key", [key for key in OTHERS if FIELDS[key].extra(ReadBy)])
+def test_what_a_kind_does_not_read_is_refused_and_what_says_nothing_is_not(key):
+    rule, group = FIELDS[key].extra(ReadBy), key.partition(".")[0]
+    models = {"copy_transformer": "model=tiny", "seq2seq": "model=t5_small", "causal_lora": "model=llm_lora"}
+    options = models if group == "model" else {"debsum": "data=debsum", "hub": "data=samsum", "auto": "data=auto"}
+    for kind, option in options.items():
+        config = composed_once(option)
+        if kind in rule.kinds:
+            check(config)
+            continue
+        given = {"model.shape": "{d_model: 8}", "model.lora": "{r: 8}"}.get(
+            key, "true" if bool in FIELDS[key].types else "other"
+        )
+        assert "unused with" in judged(config, key, given)
+        nothing = {None: "null", False: "false"}.get(rule.nothing, rule.nothing)
+        assert judged(config, key, nothing) is None
 
 
 def test_every_number_has_a_range():
@@ -108,7 +190,7 @@ def test_the_values_of_every_option_are_within_their_ranges(option):
         (["generation.min_new_tokens=40"], ["generation.min_new_tokens=40", "generation.max_new_tokens=32"]),
         (["model=bart_base", "generation.max_new_tokens=1500"], ["generation.max_new_tokens=1500", "1024"]),
         # a key that this model or this data does not read
-        (["model.pretrained=true", "model.hub_id=google-t5/t5-small"], ["model.pretrained", "unused with model=tiny"]),
+        (["model.pretrained=true"], ["model.pretrained", "unused with model=tiny"]),
         (["model.hub_id=google-t5/t5-small"], ["model.hub_id", "unused with model=tiny"]),
         (["model.gradient_checkpointing=true"], ["model.gradient_checkpointing", "unused"]),
         (["data.test_file=mine.csv"], ["data.test_file=mine.csv", "unused with data=auto", "data=files"]),

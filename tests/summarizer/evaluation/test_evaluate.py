@@ -18,6 +18,7 @@ from summarizer.errors import ConfigError, OutputError
 from summarizer.evaluation.evaluate import bertscore_of, evaluate_split, score_split
 from summarizer.evaluation.report import closing_report, opening_report
 from summarizer.evaluation.rouge import ROUGE
+from summarizer.evaluation.scoring import MEASURES
 from summarizer.models.copy_transformer import CopyTransformerConfig, CopyTransformerForConditionalGeneration
 from summarizer.models.copy_transformer.tokenizer import train_tokenizer
 from summarizer.run import Run
@@ -108,7 +109,7 @@ def test_predictions_are_read_back_as_written(tmp_path: Path) -> None:
     report = score_split("test", split, ["a fast parser — ünïcode"] * 5, config(), 1.0)
     report.write(tmp_path / "predictions.parquet")
     table = parquet.read_table(tmp_path / "predictions.parquet")
-    assert table.column_names == ["id", "document", "reference", "summary", *ROUGE]
+    assert table.column_names == ["id", "document", "reference", "summary", *MEASURES]
     assert table["summary"].to_pylist() == ["a fast parser — ünïcode"] * 5
     assert 100 * np.mean(table["rougeL"].to_pylist()) == pytest.approx(report.metrics["test/rougeL"])
 
