@@ -237,7 +237,13 @@ def problem(source: Source, what: str, error: Exception) -> SummarizerError:
             "model.trust_remote_code=true if you have read that code."
         )
     folder = source.folder()
-    found = damage(folder, source.mend) or unknown_type(folder) if folder is not None else None
+    found = None
+    if folder is not None:
+        found = (
+            damage(folder, source.mend)
+            or unknown_type(folder)
+            or (unknown_class(folder) if what == "tokenizer" else None)
+        )
     if found is not None:
         return ModelError(f"{named}: {found}")
     if (sentence := source.refusal()) is not None:  # and the cache does not hold all of it
@@ -310,3 +316,19 @@ def unknown_type(folder: Path) -> str | None:
             f"{f' (it was made by {made})' if made else ''}: pip install -U transformers, or choose another model."
         )
     return None
+
+
+def unknown_class(folder: Path) -> str | None:
+    """Whether a folder's tokenizer is of a class that the installed transformers does not have; a tokenizer.json needs none."""
+    import transformers
+
+    try:
+        name = json.loads((folder / "tokenizer_config.json").read_text()).get("tokenizer_class")
+    except (OSError, ValueError, AttributeError):
+        return None
+    if not name or hasattr(transformers, name) or (folder / "tokenizer.json").exists():
+        return None
+    return (
+        f"its tokenizer_class {name} is not known to transformers {transformers.__version__}, and it has no tokenizer.json: "
+        "pip install -U transformers, or choose another model."
+    )

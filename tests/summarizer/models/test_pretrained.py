@@ -124,6 +124,11 @@ def test_weights_that_the_configuration_has_no_place_for_are_named(model, caplog
     assert "they are left out" in caplog.text
 
 
+def rename_tokenizer(folder):
+    reconfigure(folder, "tokenizer_config.json", tokenizer_class="NewerTokenizer")
+    (folder / "tokenizer.json").rename(folder / "newer.model")
+
+
 def halve(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -144,6 +149,7 @@ def halve(path):
             lambda folder: reconfigure(folder, "tokenizer.json", model={"type": "Newer", "x": 1}),
             "tokenizer .*cannot be loaded by .*tokenizers.*newer versions",
         ),
+        (rename_tokenizer, "tokenizer_class NewerTokenizer is not known .*pip install -U transformers"),
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
     ],
 )  # fmt: skip
