@@ -1,6 +1,6 @@
 """Do the tests notice a small fault? Plants some, one at a time, and runs the tests of the module on each.
 
-    python benchmarks/mutation.py                                     # every module of the launch core, 12 faults each
+    python benchmarks/mutation.py                                     # every module of the table, 12 faults each
     python benchmarks/mutation.py --modules ledger,sync --each 30 --seed 7
     python benchmarks/mutation.py --modules watchdog --all
 
@@ -31,7 +31,7 @@ from pathlib import Path
 from queue import Queue
 
 ROOT = Path(__file__).resolve().parents[1]
-CORE = "tests/launchers/"
+CORE, SCIENCE = "tests/launchers/", "tests/summarizer/"
 LIFECYCLE = (
     "test_scheduler.py", "test_deadline_monitor.py", "test_deadlines.py", "test_reconnect.py", "test_stops.py",
     "test_reserving.py", "test_trouble_here.py", "test_contract.py", "schedules",
@@ -52,8 +52,25 @@ MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "plan": (("plan.py",), ("test_plan.py", "test_dry_run.py", *LIFECYCLE)),
     "snapshot": (("snapshot.py",), ("test_snapshot.py",)),
     "secrecy": (("secrecy.py",), ("test_secret_scan.py", "test_snapshot.py", "test_credentials.py")),
+    # the science
+    "figures": (
+        ("summarizer/evaluation/evaluate.py", "summarizer/evaluation/scoring.py", "summarizer/evaluation/statistics.py"),
+        tuple(f"{SCIENCE}evaluation/test_{name}.py" for name in ("chrf", "scoring", "scores", "evaluate")),
+    ),
+    "forecast": (("summarizer/forecast.py",), (f"{SCIENCE}test_forecast.py",)),
+    "export": (("summarizer/export.py", "summarizer/usage.py"), (f"{SCIENCE}test_export.py", f"{SCIENCE}test_usage.py")),
+    "checkpoints": (
+        ("summarizer/training/checkpointing.py", "summarizer/training/checkpoint_key.py", "summarizer/training/code_version.py"),
+        tuple(f"{SCIENCE}training/test_{name}.py" for name in ("continuing", "checkpoint_key")),
+    ),
+    "loss": (
+        ("summarizer/training/module.py", "summarizer/training/exchange.py"), (f"{SCIENCE}training/test_loss.py",)
+    ),
+    "fields": (
+        ("summarizer/fields.py", "summarizer/ranges.py"), (f"{SCIENCE}test_ranges.py", f"{SCIENCE}test_command_line.py")
+    ),
 }  # fmt: skip
-"""Module -> its files, and the fast tests that touch it, the narrowest first."""
+"""Module -> its files, and the fast tests that touch it, the narrowest first; those of the core without their folders."""
 SCHEDULES = "100"
 """Schedules of faults for each fault of the lifecycle, the same ones for all."""
 
@@ -146,8 +163,8 @@ def places(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def mutants(file: str) -> list[Mutant]:
-    """All faults that can be planted in a file of `launchers`."""
-    text = (ROOT / "launchers" / file).read_text()
+    """All faults that can be planted in a file."""
+    text = (ROOT / file).read_text()
     lines = text.splitlines(keepends=True)
     starts = [0]
     for each in lines:
@@ -186,7 +203,7 @@ def copied_tree(folder: Path) -> Path:
 
 def is_green(tree: Path, tests: tuple[str, ...], seconds: float) -> bool:
     """Whether all of them pass in time."""
-    paths = [CORE + name for name in tests if (tree / CORE / name).exists()]
+    paths = [name for name in tests if (tree / name).exists()]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", *paths]
     process = subprocess.Popen(
         command, cwd=tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
@@ -202,7 +219,7 @@ def is_green(tree: Path, tests: tuple[str, ...], seconds: float) -> bool:
 
 def try_mutant(tree: Path, mutant: Mutant, tests: tuple[str, ...], seconds: float) -> bool:
     """Whether the tests notice it."""
-    path = tree / "launchers" / mutant.file
+    path = tree / mutant.file
     good = path.read_text()
     path.write_text(mutant.source)
     try:
@@ -213,6 +230,8 @@ def try_mutant(tree: Path, mutant: Mutant, tests: tuple[str, ...], seconds: floa
 
 def try_module(name: str, options: argparse.Namespace, trees: Queue[Path], pool: ThreadPoolExecutor) -> Tally:
     files, tests = MODULES[name]
+    files = tuple(file if file.startswith("summarizer/") else f"launchers/{file}" for file in files)
+    tests = tuple(test if test.startswith(SCIENCE) else CORE + test for test in tests)
     every = [mutant for file in files for mutant in mutants(file)]
     draw = random.Random(f"{options.seed} {name}")
     chosen = every if options.all else draw.sample(every, min(options.each, len(every)))
@@ -230,9 +249,7 @@ def try_module(name: str, options: argparse.Namespace, trees: Queue[Path], pool:
                 tally.noticed += 1
             else:
                 tally.missed.append(mutant)
-                print(
-                    f"not noticed: launchers/{mutant.file}:{mutant.line}: {mutant.before} -> {mutant.after}", flush=True
-                )
+                print(f"not noticed: {mutant.file}:{mutant.line}: {mutant.before} -> {mutant.after}", flush=True)
         finally:
             trees.put(tree)
 

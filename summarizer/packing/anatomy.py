@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from summarizer.packing.calls import own_call
 
@@ -136,11 +136,11 @@ def anatomy_of(model: Any) -> Anatomy:
     return _bart(model)
 
 
-def _linear(module: nn.Module) -> Linear:
+def _linear(module: Any) -> Linear:
     return Linear(module.weight, module.bias)
 
 
-def _norm(module: nn.Module) -> Norm:
+def _norm(module: Any) -> Norm:
     return Norm(module.weight, getattr(module, "bias", None))
 
 

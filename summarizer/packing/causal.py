@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from summarizer.data.collate import IGNORED
 from summarizer.packing.attention import Spans, backend_obstacle, flash_attention
 from summarizer.packing.calls import own_call
-from summarizer.packing.cross_entropy import IGNORED, linear_cross_entropy
+from summarizer.packing.cross_entropy import linear_cross_entropy
 from summarizer.packing.dense_attention import dense_attention
 
 NAME = "summarizer_packed"

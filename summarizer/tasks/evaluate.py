@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -11,7 +12,7 @@ from summarizer.evaluation.evaluate import evaluate_split
 from summarizer.hardware import resolve, set_threads
 from summarizer.models.loading import load_trained, refuse_missing_new_tokens
 from summarizer.run import Run
-from summarizer.tasks.prepare import prepare_data, scoring_notices
+from summarizer.tasks.prepare import prepare_data, scoring_notices, stored_split
 from summarizer.tasks.results import write_results
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ def evaluate(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, fl
     device = resolve(config, overrides)
     set_threads(config.trainer.threads)
     run.write_config(config, overrides)
+    model: Any
     model, tokenizer = load_trained(Run(Path(config.run).expanduser().resolve()).model)
     refuse_missing_new_tokens(model, config)
     model = model.to(device.accelerator)
@@ -31,7 +33,7 @@ def evaluate(run: Run, config: DictConfig, overrides: list[str]) -> dict[str, fl
         log.info("%s", notice)
     reports = []
     for name in config.evaluation.splits:
-        reports.append(evaluate_split(model, tokenizer, prepared.splits[name], config, name=name))
+        reports.append(evaluate_split(model, tokenizer, stored_split(prepared, name), config, name=name))
         metrics |= reports[-1].metrics
     write_results(run, config, reports, metrics)
     return metrics

@@ -90,6 +90,13 @@ def prepare_data(
     return Prepared(corpus, tokenizer, tokenized)
 
 
+def stored_split(prepared: Prepared, name: str) -> TokenizedSplit:
+    """A split that is scored: only training rows are streamed, and a stream is never scored (`preconditions.splits_exist`)."""
+    split = prepared.splits[name]
+    assert isinstance(split, TokenizedSplit), name
+    return split
+
+
 def scoring_notices(splits: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     """What to know about the scores of these splits before anything is spent on them."""
     from summarizer.evaluation.words import notices

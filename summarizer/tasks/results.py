@@ -8,11 +8,10 @@ from contextlib import contextmanager
 
 from omegaconf import DictConfig
 
-from summarizer.errors import OutputError, SummarizerError
+from summarizer.errors import Interrupted, OutputError, SummarizerError
 from summarizer.evaluation.evaluate import SplitReport, bertscore_of
 from summarizer.evaluation.report import closing_report
 from summarizer.run import Run
-from summarizer.training.interruption import Interrupted
 
 log = logging.getLogger(__name__)
 

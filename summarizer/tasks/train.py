@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from summarizer.run import Run, write_atomically
 from summarizer.stages import Stage, Stages, read_stages, stage_minutes, stage_seconds
 from summarizer.tasks import prepare_libraries
 from summarizer.tasks.nodes import call_helpers
-from summarizer.tasks.prepare import Prepared, job_tokenizer, prepare_data, scoring_notices
+from summarizer.tasks.prepare import Prepared, job_tokenizer, prepare_data, scoring_notices, stored_split
 from summarizer.tasks.processes import on_every_device
 from summarizer.training.checkpoint_key import described
 from summarizer.utilization import Samples, cards_of, sampling, utilization
@@ -95,7 +95,10 @@ def refuse_foreign_checkpoints(run: Run, config: DictConfig, prepared: Prepared)
 def train_prepared(run: Run, config: DictConfig, prepared: Prepared, stages: Stages, rank: int = 0) -> dict[str, float]:
     """Everything after the data is there; each process of a multi-device job calls it."""
     samples_cards = rank == 0 and config.hardware.accelerator == "cuda"
-    with sampling(cards_of(config.trainer.devices)) if samples_cards else nullcontext([]) as samples:
+    sampled: AbstractContextManager[Samples] = (
+        sampling(cards_of(config.trainer.devices)) if samples_cards else nullcontext([])
+    )
+    with sampled as samples:
         return train_sampled(run, config, prepared, stages, rank, samples)
 
 
@@ -120,7 +123,7 @@ def train_sampled(
         )
         last_step = int(metrics[TRAINING_STEPS])
         for name in config.evaluation.splits:
-            reports.append(evaluate_split(model, prepared.tokenizer, prepared.splits[name], config, name=name))
+            reports.append(evaluate_split(model, prepared.tokenizer, stored_split(prepared, name), config, name=name))
             measured |= reports[-1].metrics
         metrics |= measured
         if (value := metrics.get(str(config.sweep.metric))) is not None:

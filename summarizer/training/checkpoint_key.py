@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from summarizer.command_line import quote_value
+from summarizer.quoting import quote_value
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

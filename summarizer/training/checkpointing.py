@@ -29,6 +29,7 @@ from summarizer.run import Run
 from summarizer.training.checkpoint_key import CheckpointKey, refusal
 from summarizer.training.code_version import changed_code, code_version
 from summarizer.training.interruption import StopRequest, listening, stopped_at
+from summarizer.training.undeclared import callbacks_of
 
 log = logging.getLogger(__name__)
 KEPT = 2  # newest step checkpoints: should the very last be damaged, the one before it is there
@@ -108,7 +109,7 @@ class ExactResume(Callback):
         checkpoint["summarizer"] = {
             "key": self.key.stored(),
             "code": code_version(),
-            "best_step": next((c.best_step for c in trainer.callbacks if isinstance(c, BestCheckpoint)), None),
+            "best_step": next((c.best_step for c in callbacks_of(trainer) if isinstance(c, BestCheckpoint)), None),
             "batches_done": trainer.fit_loop.epoch_loop.batch_progress.current.ready,
             "world_size": trainer.world_size,
             "random_states": states,
@@ -195,8 +196,9 @@ class StepCheckpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loop = trainer.fit_loop.epoch_loop
-        if loop._should_accumulate() or loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
+        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        assert fetcher is not None, "a batch has come from it"
+        if loop._should_accumulate() or loop._should_check_val_fx(fetcher):
             return
         asked = bool(trainer.strategy.reduce_boolean_decision(bool(self.stop), all=False))
         if asked or (trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_at):

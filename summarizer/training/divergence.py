@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 
 from summarizer.errors import DivergenceError
 from summarizer.metric_names import LOSS
+from summarizer.training.undeclared import log_interval
 
 LIMIT = 2  # logged steps in a row: once may be an overflow of float16, after which the loss scale falls and training goes on
 
@@ -31,7 +32,7 @@ class StopAtDivergence(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        if step == self._seen or step % trainer.log_every_n_steps:
+        if step == self._seen or step % log_interval(trainer):
             return
         self._seen = step
         loss = float(trainer.callback_metrics.get(LOSS, 0.0))

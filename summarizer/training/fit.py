@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
@@ -19,6 +19,7 @@ from summarizer.config import Architecture
 from summarizer.data.batches import BatchLimits
 from summarizer.data.collate import CausalCollator, Seq2SeqCollator
 from summarizer.data.datamodule import Packing, SummarizationData
+from summarizer.data.tokenized import TokenizedSplit, TokenizedStream
 from summarizer.evaluation.report import opening_report
 from summarizer.hardware import world_size_of
 from summarizer.metric_names import TRAINING_DOCUMENTS, TRAINING_SECONDS, TRAINING_STEPS
@@ -50,12 +51,12 @@ from summarizer.training.progress import ProgressFile, StageMarks, progress_call
 from summarizer.training.reports import ReportedObjective
 from summarizer.training.sharding import repeated_layers
 from summarizer.training.throughput import Throughput
+from summarizer.training.undeclared import callbacks_of
 from summarizer.training.validation import GenerativeValidation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from summarizer.data.tokenized import TokenizedSplit, TokenizedStream
 
 log = logging.getLogger(__name__)
 
@@ -190,8 +191,10 @@ def fit(
     if found:
         data.position = found.batches_done
         log.info("continuing from %s", found.path.name)
+    validation_split = splits["validation"]
+    assert isinstance(validation_split, TokenizedSplit), "only training rows are streamed"
     validation = GenerativeValidation(
-        splits["validation"], data.validation_rows(), tokenizer, config.generation,
+        validation_split, data.validation_rows(), tokenizer, config.generation,
         config.hardware.generation_tokens, config.logger.sample_predictions,
     )  # fmt: skip
     throughput = measured_throughput(model, config)
@@ -216,7 +219,7 @@ def fit(
             run, config, schedule, validation, throughput, resume, loggers, strategy_for(config, packs)
         )
     stages = stages or Stages(None)
-    trainer.callbacks.append(StageMarks(stages, compiles=compiled and (on_gpu or not packs)))
+    callbacks_of(trainer).append(StageMarks(stages, compiles=compiled and (on_gpu or not packs)))
     with quiet_lightning(), memory_errors():
         if found and found.stopped_early:
             set_up_device(trainer, module)
@@ -227,7 +230,7 @@ def fit(
             finally:
                 data.end_workers()
     # a run that was killed after its last step has measured all before: the checkpoint remembers
-    measured = {**(found.metrics if found else {}), **trainer.callback_metrics}
+    measured: dict[str, Any] = {**(found.metrics if found else {}), **trainer.callback_metrics}
     metrics = {
         **{key: float(value) for key, value in measured.items() if key.startswith(("train/", "validation/"))},
         **throughput.summary(),
@@ -249,7 +252,7 @@ def choose_packing(
 ) -> Packing | None:
     """How training documents are packed; None where they are padded: on a CPU, a stream, or a model that cannot be packed."""
     device = torch.device({"cuda": "cuda", "mps": "mps"}.get(config.hardware.accelerator, "cpu"))
-    if rows_of(train) is None or (config.trainer.packing == "auto" and records(config, model)):
+    if isinstance(train, TokenizedStream) or (config.trainer.packing == "auto" and records(config, model)):
         return None
     if not wants_packing(config.trainer.packing, model, device):
         return None

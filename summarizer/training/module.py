@@ -21,6 +21,7 @@ from summarizer.training.exchange import ExchangeAtStep, StepMean
 from summarizer.training.optimizers import build_optimizer, build_schedule
 from summarizer.training.parts import PartedLoss
 from summarizer.training.sharding import shard
+from summarizer.training.undeclared import log_interval
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -75,7 +76,7 @@ class SummarizationModule(pl.LightningModule):
     def logs_this_step(self) -> bool:
         """Whether anyone will read what this step logs: Lightning's bookkeeping of a value costs a small model 1 % of a step."""
         step = self.trainer.global_step + 1
-        return step % self.trainer.log_every_n_steps == 0 or step in (1, self.total_steps)
+        return step % log_interval(self.trainer) == 0 or step in (1, self.total_steps)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         if self.special_loss is None:  # made when the weights are where they stay
@@ -119,6 +120,7 @@ class SummarizationModule(pl.LightningModule):
     def configure_model(self) -> None:
         """Under FSDP: divide the model; Lightning calls this before the optimizer is built."""
         if isinstance(self.trainer.strategy, ModelParallelStrategy) and not isinstance(self.model, FSDPModule):
+            assert self.device_mesh is not None, "such a strategy has made it"
             shard(self.model, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:

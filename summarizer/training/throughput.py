@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from summarizer import metric_names
+from summarizer.training.undeclared import log_interval
 
 
 def memory_gib(device: torch.device) -> float:
@@ -65,7 +66,7 @@ class Throughput(Callback):
         if self._arithmetic is not None:
             self._window["operations"] += float(self._arithmetic @ batch["length_sums"]) * trainer.world_size
         loop = trainer.fit_loop.epoch_loop
-        if trainer.global_step % trainer.log_every_n_steps == 0 and not loop._should_accumulate():
+        if trainer.global_step % log_interval(trainer) == 0 and not loop._should_accumulate():
             self._close(trainer, pl_module)
 
     def _close(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -42,18 +42,19 @@ class GenerativeValidation(Callback):
             return
         rank, world_size = rank_and_world_size()
         mine = self.rows[rank::world_size]
-        was_training = pl_module.model.training
-        pl_module.model.eval()
-        with gathered(pl_module.model):
+        model: Any = pl_module.model
+        was_training = model.training
+        model.eval()
+        with gathered(model):
             written = summarize_batches(
-                pl_module.model,
+                model,
                 [self.split.source(int(i)) for i in mine],
                 settings=self.generation,
                 batch_tokens=self.batch_tokens,
                 tokenizer=self.tokenizer,
                 rouge_tokenizer=self.rouge_tokenizer,
             )
-        pl_module.model.train(was_training)
+        model.train(was_training)
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         pairs = dict(gather(list(zip(mine.tolist(), texts, strict=True))))
         order = [int(i) for i in self.rows]
