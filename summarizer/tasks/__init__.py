@@ -76,7 +76,7 @@ def run_task(config: DictConfig) -> float | None:
     return value
 
 
-def of_one_job(hydra_config: DictConfig) -> list[str]:
+def of_one_job(hydra_config: Any) -> list[str]:
     """The overrides that make this job alone, for its folder: without those that make it one of many."""
     left_out = hydra_config.sweeper.get("only_in_sweeps") or ()
     return [str(o) for o in hydra_config.overrides.task if str(o).partition("=")[0] not in left_out]

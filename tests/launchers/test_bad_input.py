@@ -13,7 +13,7 @@ import pytest
 
 from tests.launchers.conftest import CANARIES, UserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 
 def drop_key(user_env: UserEnv) -> None:
