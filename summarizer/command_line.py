@@ -134,6 +134,11 @@ def run(arguments: list[str]) -> int:
     # Hydra prints its own pages of error text and exits unless told to raise: the sentence is ours to write.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sweeps.STARTED.clear()
+    if "--version" in arguments:
+        from summarizer.version import version_text
+
+        print(version_text())
+        return 0
     try:
         if again := next((argument for argument in arguments if argument.startswith("rerun=")), None):
             from summarizer.rerun.task import rerun

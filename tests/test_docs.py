@@ -1,0 +1,71 @@
+"""The pages: links that lead somewhere, commands that compose, messages that the code holds."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from summarizer.composition import composed
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(?:bash|sh)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PROGRAM = re.compile(r"^(?:python -m summarizer|summarizer)\s+(.*)$")
+NOT_COMPOSED = ("--", "-sc", "rerun=", "resume=")
+"""What is no config of a job: Hydra's own flags, and what reads a folder that must be there."""
+
+
+def slug(heading: str) -> str:
+    """An anchor as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_to_it_and_to_its_heading(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        if anchor:
+            headings = {slug(line.lstrip("# ")) for line in file.read_text().splitlines() if line.startswith("#")}
+            assert anchor in headings, target
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, arguments) of each summarizer command of the pages."""
+    found = []
+    for page in PAGES:
+        for block in BLOCK.findall(page.read_text()):
+            for line in block.replace("\\\n", " ").splitlines():
+                match = PROGRAM.match(line.strip())
+                if match and not any(word in match[1] for word in ("...", "|", "$")):
+                    found.append((page.name, match[1]))
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize(("page", "arguments"), commands())
+def test_every_command_of_the_pages_composes(page: str, arguments: str) -> None:
+    words = [word for word in shlex.split(arguments, comments=True) if word not in ("-m", "--open")]
+    if any(word.startswith(NOT_COMPOSED) for word in words):
+        return
+    swept = ("interval(", "choice(", "range(", "tag(")
+    single = [re.sub(r"^([^=\[]+)=([^\[{'(]*?),.*$", r"\1=\2", w) if not w.startswith("runs=") else w for w in words]
+    composed([word for word in single if not any(mark in word for mark in swept)])
+
+
+def test_every_message_of_the_troubleshooting_page_is_one_of_the_code() -> None:
+    source = "\n".join(path.read_text() for room in ("summarizer", "launchers") for path in (ROOT / room).rglob("*.py"))
+    source = re.sub(r"\"\s*\n\s*f?\"", "", source)
+    messages = re.findall(r"^\| `([^`]+)`", (ROOT / "docs/troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(messages) > 15
+    for message in messages:
+        for part in message.split("..."):
+            words = part.strip(" .,:;()`")
+            if len(words) > 11 and not words.startswith("STILL BILLED"):
+                assert words in source, message
