@@ -203,6 +203,7 @@ class RemoteLauncher(DispatchingLauncher):
             return task
 
         tasks = SweepTasks(jobs, make)
+        jobs.sweep.running_cost = lambda: sum(record.cost for record in ledger.jobs(launch) if not record.state.ended)
         with counted_stops() as stops, claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [], _now())
             log.info(RECONNECT, launch, short_id(launch))

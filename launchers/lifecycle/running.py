@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -35,17 +35,22 @@ LOW_DISK_GB = 0.2
 QUEUED_WORD_S = 60.0
 
 
-Report = Callable[[int, float], bool]
+@dataclass(frozen=True)
+class Search:
+    """What a job of a search tells it while it runs, and when it should save and end."""
+
+    report: Callable[[int, float], bool]
+    """Takes a (step, value), those before a move to another machine once more; true: the job is pruned."""
+    why_stop: Callable[[], str | None]
 
 
 def run_job(
-    context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapshot, prefix: str, report: Report | None = None
+    context: LaunchContext, lease: Lease, job: JobSpec, snapshot: Snapshot, prefix: str, search: Search | None = None
 ) -> Ended:
     """Bring the job to the machine unless it is there, follow it to its end, and download its results.
 
     Args:
-        report: takes each (step, value) that the job reports while it runs, those before a move to another machine once more;
-            true asks the job to save and end.
+        search: that the job is of, if any.
 
     Raises:
         Preempted, BadMachine: the machine is lost; what was synced is here.
@@ -67,7 +72,7 @@ def run_job(
     mirror = LogMirror(job, record.log_base, prefix, job.output_there)
     stream = LogStream(lease.runner, job, mirror, context.clock, context.timing.retry_first)
     try:
-        status = _follow(context, lease, job, stream, report)
+        status = _follow(context, lease, job, stream, search)
         drain = partial(_drain, context, lease, job, mirror, stream, status)
         stream.drained(context.timing.status)  # so that it is on the console before what is made of it
         if status["state"] == "lost":
@@ -170,11 +175,12 @@ def _pause(context: LaunchContext, lease: Lease, seconds: float) -> None:
         context.clock.sleep(min(left, 0.5))
 
 
-def _follow(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStream, report: Report | None) -> JobStatus:
+def _follow(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStream, search: Search | None) -> JobStatus:
     """Watch the job until it has ended; fetch what is new, stop it when a cap is reached or the user says so."""
     next_pull = context.clock.now() + context.settings.sync_every_s
     next_word = context.clock.now() + QUEUED_WORD_S
     stopped: float | None = None
+    asked: str | None = None
     pruned, offset = False, 0
     while True:
         status: JobStatus = _reach(context, lease, lambda: lease.runner.job_status(job))
@@ -187,12 +193,13 @@ def _follow(context: LaunchContext, lease: Lease, job: JobSpec, stream: LogStrea
             context.say(job.id, "queued: waiting for a free GPU")
             next_word = context.clock.now() + QUEUED_WORD_S
         reason = _reason_to_stop(context, job)
-        if report is not None and stopped is None:
+        if search is not None and stopped is None:
+            reason = reason or search.why_stop()
             lines = _reach(context, lease, partial(lease.runner.reports, job, offset))
             offset += sum(len(line) + 1 for line in lines)
-            answers = [report(*row) for line in lines if (row := report_of(line)) is not None]
+            answers = [search.report(*row) for line in lines if (row := report_of(line)) is not None]
             pruned = pruned or any(answers)
-        reason = reason or (PRUNED if pruned else None)
+        asked = reason = reason or asked or (PRUNED if pruned else None)
         if reason and stopped is None:
             stopped = context.clock.now()
             if not context.capacity.keeps_jobs:

@@ -24,7 +24,7 @@ from launchers.lifecycle.deadlines import DeadlineMonitor, check_caps
 from launchers.lifecycle.ended import Ended, note_end, read_proof
 from launchers.lifecycle.leftovers import Leftovers, say_what_runs_on, unsettled
 from launchers.lifecycle.release import release
-from launchers.lifecycle.running import run_job
+from launchers.lifecycle.running import Search, run_job
 from launchers.lifecycle.source import TaskList, TaskSource
 from launchers.lifecycle.stops import Stops, wait_out
 from launchers.lifecycle.task import Task
@@ -219,8 +219,13 @@ class Scheduler:
                     check_caps(context, job.id)
                 context.capacity.extend(context, lease, job.id)
             prefix = f"[{job.number}] " if self._prefixed else ""
-            report = None if isinstance(self._source, TaskList) else partial(self._source.report, task)
-            ended = run_job(context, lease, job, task.snapshot, prefix, report)
+            source = self._source
+            search = (
+                None
+                if isinstance(source, TaskList)
+                else Search(partial(source.report, task), partial(source.why_stop, task))
+            )
+            ended = run_job(context, lease, job, task.snapshot, prefix, search)
             self._note_end(task, ended)
             return lease
         except Exception as error:

@@ -30,6 +30,9 @@ class TaskSource(Protocol):
     def report(self, task: Task, step: int, value: float) -> bool:
         """Take a value that a running job has measured; returns whether the job should save and end."""
 
+    def why_stop(self, task: Task) -> str | None:
+        """Asked at each look at a running job: why it should save and end, if it should."""
+
     def ended(self, task: Task, record: JobRecord) -> None:
         """A job has ended for good."""
 
@@ -62,6 +65,9 @@ class TaskList:
 
     def report(self, task: Task, step: int, value: float) -> bool:
         return False
+
+    def why_stop(self, task: Task) -> str | None:
+        return None
 
     def ended(self, task: Task, record: JobRecord) -> None:
         pass

@@ -54,8 +54,10 @@ class SweepTasks:
             return not self._back and self.jobs.is_over()
 
     def report(self, task: Task, step: int, value: float) -> bool:
-        ends = self.jobs.report(self._composed[task.job.id], step, value)
-        return ends or self.jobs.why_stop() is not None
+        return self.jobs.report(self._composed[task.job.id], step, value)
+
+    def why_stop(self, task: Task) -> str | None:
+        return self.jobs.why_stop()
 
     def ended(self, task: Task, record: JobRecord) -> None:
         job = self._composed.pop(task.job.id, None)

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from launchers.job import Billing, JobState, Results
+from launchers.lifecycle.scheduler import Scheduler
+from launchers.lifecycle.source import TaskList
+from launchers.lifecycle.task import Task
 from launchers.testing.clock import VirtualClock
 from launchers.testing.faults import CallFault, TimedFault
 from launchers.testing.jobs import Script
@@ -83,6 +86,35 @@ def test_where_the_market_has_fewer_machines_than_workers_those_that_there_are_d
     launch = run(jobs=10, machines=10)
     assert states(launch) == ["finished"] * 10
     assert len(launch.provider.machines) == 8
+
+
+class Budgeted:
+    """A source whose jobs should end from a moment on, though they report nothing."""
+
+    def __init__(self, tasks: list[Task], clock: VirtualClock, end: float) -> None:
+        self._tasks, self._clock, self._end = TaskList(tasks), clock, clock.now() + end
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tasks, name)
+
+    def why_stop(self, task: Task) -> str | None:
+        return "hydra.sweeper.max_hours is reached" if self._clock.now() >= self._end else None
+
+
+def test_a_budget_that_is_spent_ends_jobs_at_the_next_look_also_those_that_report_nothing(tmp_path: Path):
+    class OfASearch(FakeLaunch):
+        def _scheduler(self, tasks: list[Task]) -> Scheduler:
+            return Scheduler(Budgeted(tasks, self.clock, 200.0), 2, False, stops=self._stops)
+
+    with VirtualClock() as clock:
+        began = clock.now()
+        launch = OfASearch(tmp_path / "launch", Schedule(jobs=2, machines=2, script=Script(steps=6000)), clock).run()
+        assert launch.broken_promises() == []
+        assert clock.now() - began < 400, "not at the end of the jobs, which take 12,000 s"
+    for record in launch.records():
+        assert (record.state, record.note) == (JobState.capped, "hydra.sweeper.max_hours is reached")
+        assert record.results is Results.verified
+        assert launch.local_step(record.spec) > 10
 
 
 # --- machines that are no good, or are lost
