@@ -60,7 +60,9 @@ class Searching(Sweeper):
             points = list(space.grid()) if not settings.searches else list(space.probes())[:1]
             assert self.launcher is not None
             return list(self.launcher.launch([list(space.overrides(point)) for point in points], 0))
-        if not settings.searches or not space.dimensions:
+        # The command line may give each key that the config searches one value: that is one job.
+        all_given = not space.dimensions and bool(all_params(self.config, settings))
+        if not settings.searches or all_given:
             points = list(space.grid())
             alone = len(points) == 1 and settings.seeds == 1
             if alone or not isinstance(self.launcher, DispatchingLauncher):
