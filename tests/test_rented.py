@@ -23,7 +23,7 @@ from tests.summarizer.jobs import ROOT, TINY, environment, job_folder, start, su
 from tests.summarizer.storage.test_whole import stored_steps
 from tests.summarizer.training.test_resume import same_result
 
-pytestmark = pytest.mark.turns(4)
+pytestmark = pytest.mark.turns(6)
 
 SHORT = [
     *(option for option in TINY if not option.startswith(("hardware=", "trainer.threads="))), "trainer.max_steps=20",

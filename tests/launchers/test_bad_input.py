@@ -13,7 +13,7 @@ import pytest
 
 from tests.launchers.conftest import CANARIES, UserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(8)]
 
 
 def drop_key(user_env: UserEnv) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.emulators.jarvis import Jarvis
 from tests.launchers.conftest import UserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(8)]
 JOB = ("steps=60", "seconds_per_step=0.1")
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.emulators.cage import Cage
 from tests.launchers.conftest import UserEnv, on_every_market
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(8)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(12)]
 
 MACHINES = {
     "says that its job runs": """

@@ -9,7 +9,7 @@ import pytest
 
 from tests.launchers.conftest import UserEnv, files_below
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 GOOD = "NVIDIA GeForce RTX 4090, 24564, 570.86.15"
 LEMONS: list[tuple[str, dict[str, Any], list[str], str]] = [

@@ -11,7 +11,7 @@ import pytest
 
 from tests.launchers.conftest import UserEnv, files_below, on_every_market
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(8)]
 
 ONCE = ("steps=3", "provider.max_restarts=0")
 ESC, BEL, RTL = "\x1b", "\x07", "\u202e"

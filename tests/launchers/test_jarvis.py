@@ -13,7 +13,7 @@ import pytest
 
 from tests.launchers.conftest import UserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(6), pytest.mark.parametrize("user_env", ["jarvis"], indirect=True)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(8), pytest.mark.parametrize("user_env", ["jarvis"], indirect=True)]
 
 STEPS = 30
 JOB = (f"steps={STEPS}", "seconds_per_step=0.1", "provider.spot=true")

@@ -14,7 +14,7 @@ from launchers.lifecycle.launch_keys import keys_of
 from launchers.transport.keys import blob, forget, launch_keys
 from tests.launchers.conftest import KEY_VARIABLES, UserEnv, on_every_market
 
-pytestmark = pytest.mark.turns(4)
+pytestmark = pytest.mark.turns(6)
 
 SLOW = ("steps=3000", "seconds_per_step=0.1")
 

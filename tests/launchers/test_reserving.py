@@ -15,7 +15,7 @@ from launchers.ledger import Ledger
 from tests.emulators.market import offer as market_offer
 from tests.launchers.conftest import UserEnv, on_every_market
 
-pytestmark = pytest.mark.turns(4)
+pytestmark = pytest.mark.turns(6)
 
 
 def offer(number: int, **changes: Any) -> Offer:

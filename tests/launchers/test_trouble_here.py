@@ -14,7 +14,7 @@ import pytest
 
 from tests.launchers.conftest import UserEnv, on_every_market, steps_in
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(8)]
 
 BIG = 8_000_000
 

@@ -21,7 +21,7 @@ from tests.launchers.conftest import (
     steps_in,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(8)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(12)]
 
 SLOW = ("steps=60", "seconds_per_step=0.1")
 

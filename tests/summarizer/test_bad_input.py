@@ -9,7 +9,7 @@ import pytest
 from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
 from tests.summarizer.training.test_resume import wait_for_step
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(8)]
 
 
 @pytest.fixture(scope="module")

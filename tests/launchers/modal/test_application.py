@@ -9,7 +9,7 @@ import pytest
 from tests.launchers.conftest import CANARIES, assert_only_needed_variables, contents, contents_below
 from tests.launchers.modal.user_env import ModalUserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 
 def test_a_failed_build_is_told_once_and_leaves_nothing(user_env: ModalUserEnv):

@@ -13,7 +13,7 @@ import pytest
 from tests.launchers.conftest import steps_in
 from tests.launchers.modal.user_env import FINAL_LOSS, SLOW, ModalUserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 
 def test_a_killed_client_leaves_the_job_running_and_attach_brings_it_home(user_env: ModalUserEnv):

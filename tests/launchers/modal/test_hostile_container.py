@@ -11,7 +11,7 @@ from modal_proto import api_pb2
 
 from tests.launchers.modal.user_env import ModalUserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 
 class Program:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.launchers.modal.user_env import FINAL_LOSS, SLOW, ModalUserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 
 @pytest.mark.parametrize("loss_of_container", ["preempt", "crash"])

@@ -10,7 +10,7 @@ from launchers.formats import short_id
 from tests.launchers.conftest import steps_in
 from tests.launchers.modal.user_env import FINAL_LOSS, SLOW, ModalUserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 
 def test_bursts_of_unavailable_are_ridden_out(user_env: ModalUserEnv):

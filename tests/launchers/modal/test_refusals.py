@@ -9,7 +9,7 @@ import pytest
 from tests.launchers.conftest import CANARIES
 from tests.launchers.modal.user_env import ModalUserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 
 def no_token(user_env: ModalUserEnv) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.launchers.conftest import steps_in
 from tests.launchers.modal.user_env import ModalUserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 
 def test_a_job_runs_in_a_container_and_leaves_no_application(user_env: ModalUserEnv):

@@ -7,7 +7,7 @@ import pytest
 from tests.launchers.modal.user_env import FINAL_LOSS, SLOW, ModalUserEnv
 from tests.launchers.test_trouble_here import BIG, on_a_small_disk, write_much
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 
 def test_a_full_disk_leaves_the_results_at_modal_until_attach_has_fetched_them(user_env: ModalUserEnv):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.launchers.modal.user_env import SLOW, ModalUserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
 
 def test_downloads_that_break_off_are_made_again_and_verified(user_env: ModalUserEnv):

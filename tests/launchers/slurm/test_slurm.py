@@ -10,7 +10,7 @@ import pytest
 from tests.launchers.conftest import CANARIES, steps_in
 from tests.launchers.slurm.conftest import SlurmUserEnv
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(4)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 SLOW = ("steps=40", "seconds_per_step=0.1")
 FINAL_LOSS = (7 * 0.5**40) ** 2
 

@@ -10,7 +10,7 @@ from tests.emulators.hub import serve
 from tests.summarizer.hub_contents import write_model
 from tests.summarizer.jobs import job_folder, summarizer, write_corpus
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(8)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(12)]
 OPTIONS = ["t5_small", "t5_base", "flan_t5_base", "bart_base", "bart_large", "pegasus", "led", "llm_lora"]
 SHORT = [
     "data=files", "hardware=cpu", "trainer.threads=1", "generation.num_beams=2", "generation.max_new_tokens=8", "trainer.max_steps=2",

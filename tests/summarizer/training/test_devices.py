@@ -12,7 +12,7 @@ from tests.summarizer.hub_contents import write_model
 from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
 from tests.summarizer.training.test_resume import wait_for_step
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(8)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(12)]
 
 SETTINGS = [
     *TINY,

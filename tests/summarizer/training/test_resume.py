@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from summarizer.training.checkpointing import read_checkpoint
 from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(8)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(12)]
 
 # 96 documents by 8, three epochs: 36 steps of one pass, or 18 of two; validations at thirds; dropout and averaging on
 SETTINGS = [

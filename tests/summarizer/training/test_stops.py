@@ -13,7 +13,7 @@ import pytest
 from summarizer.stages import Stage, read_stages
 from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(8)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(12)]
 
 SETTINGS = [
     *TINY,
