@@ -24,7 +24,7 @@ def test_what_is_optional_fails_after_model_and_metrics_in_one_sentence(tmp_path
     assert len(errors) == 1
     words = ["predictions.parquet cannot be written", "pushed to someone/short", "complete", f"resume={folder}"]
     assert all(word in errors[0] for word in words), errors[0]
-    assert "ROUGE F1" in done.stdout, "the report comes all the same"
+    assert "Scores x 100 on test" in done.stdout, "the report comes all the same"
     assert (folder / "model" / "model.safetensors").is_file()
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test/rows"] == 6

@@ -78,7 +78,7 @@ def test_a_result_that_modal_forgot_is_read_from_the_volume(user_env: ModalUserE
 
 def test_ctrl_c_once_leaves_the_job_and_twice_ends_it(user_env: ModalUserEnv):
     user_env.terminal = True
-    process = user_env.start("steps=120", "seconds_per_step=0.1")
+    process = user_env.start("steps=300", "seconds_per_step=0.1")
     user_env.wait_for_step(5)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
@@ -92,7 +92,7 @@ def test_ctrl_c_once_leaves_the_job_and_twice_ends_it(user_env: ModalUserEnv):
     assert user_env.modal.running() == 1
     done = user_env.launchers("attach", attached)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert user_env.loss() == pytest.approx((7 * 0.5**120) ** 2)
+    assert user_env.loss() == pytest.approx((7 * 0.5**300) ** 2)
 
     process = user_env.start("steps=300", "seconds_per_step=0.1", "hydra.sweep.dir=outputs/second")
     log = user_env.project / "outputs/second/0/remote.log"

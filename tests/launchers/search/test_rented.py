@@ -49,7 +49,8 @@ def test_a_killed_client_loses_nothing_and_pays_nothing_twice(user_env: UserEnv)
     command = [*SEARCH, "curve.rate=0.1,0.3,0.5,0.7", "steps=12", "seconds_per_step=0.3"]
     process = user_env.start(*command)
     deadline = time.monotonic() + 60
-    while not (user_env.output(0) / "metrics.json").exists() and time.monotonic() < deadline:
+    # two jobs have ended, and another is on its machine
+    while not (user_env.output(2) / "remote.log").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
