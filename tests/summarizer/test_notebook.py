@@ -28,6 +28,7 @@ def test_every_cell_is_plain_python_and_the_file_holds_no_output() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.turns(2)
 def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
     program = tmp_path / "notebook.py"
     program.write_text("\n\n".join(cells()))

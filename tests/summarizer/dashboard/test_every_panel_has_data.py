@@ -15,7 +15,7 @@ from tests.summarizer.dashboard.specification import columns, has, needs, panels
 from tests.summarizer.jobs import TINY, job_folder, summarizer, write_corpus
 
 pytest.importorskip("wandb_workspaces")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.turns(2)]
 
 GPU_ONLY = {metric_names.SHARE_OF_PEAK, metric_names.UTILIZATION}
 JOB = [*TINY, "logger=wandb", "trainer.max_steps=4", "trainer.validations=2", "trainer.log_every_n_steps=1"]
