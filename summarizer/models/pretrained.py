@@ -174,8 +174,8 @@ def shape(sizes: Any) -> str:
 def refuse_missing(source: Source, model: Any, missing: Any) -> None:
     """Refuse trained tensors that no file holds: they would be random numbers.
 
-    What a family ties to another tensor is not missing (transformers knows); what it makes itself is no trained tensor: a
-    buffer, or frozen as PEGASUS's sinusoidal positions are. These transformers gives back unfrozen, and here they freeze again.
+    Two kinds of tensors need no file: those tied to another tensor, which transformers does not report, and those that the
+    model computes itself, such as PEGASUS's sinusoidal positions. transformers returns the latter as trainable; they are frozen again.
 
     Raises:
         ModelError: there is one.

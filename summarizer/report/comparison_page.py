@@ -157,7 +157,7 @@ def table(c: Comparison) -> Table:
 
 def state_words(run: RunRecord) -> str:
     if not run.pruned:
-        return "whole"
+        return run.state
     steps = [curve[-1][0] for key, curve in run.curves.items() if key.startswith("validation/") and curve]
     return f"pruned at step {max(steps):,.0f}" if steps else "pruned"
 
