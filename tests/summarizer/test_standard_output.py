@@ -27,7 +27,7 @@ open(sys.argv[1], "w").write("done")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("both", [False, True], ids=["output", "output and error"])
 def test_a_program_outlives_the_reader_of_its_output(both, tmp_path):
     arguments = [sys.executable, "-c", PRINTING, str(tmp_path / "end")]
     error = subprocess.STDOUT if both else (tmp_path / "error").open("w")
