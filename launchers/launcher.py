@@ -173,6 +173,7 @@ class RemoteLauncher(DispatchingLauncher):
         from launchers.lifecycle.reconnect import claimed
         from launchers.lifecycle.scheduler import Scheduler
         from launchers.lifecycle.stops import counted_stops
+        from launchers.search.meter import of_launch
         from launchers.search.tasks import SweepTasks
 
         first = jobs.next()
@@ -203,7 +204,7 @@ class RemoteLauncher(DispatchingLauncher):
             return task
 
         tasks = SweepTasks(jobs, make)
-        jobs.sweep.running_cost = lambda: sum(record.cost for record in ledger.jobs(launch) if not record.state.ended)
+        jobs.sweep.meter = of_launch(ledger, launch)
         with counted_stops() as stops, claimed(home, launch):
             ledger.add_launch(launch, os.getcwd(), [], _now())
             log.info(RECONNECT, launch, short_id(launch))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import logging
 import os
 import shlex
@@ -11,6 +12,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +23,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
 from omegaconf import DictConfig, open_dict, read_write
 
 from launchers.dispatch import ComposedJob, DispatchingLauncher
+from launchers.search.output import CONSOLE_LOG, Warnings, kept_output
 from launchers.search.reports import ReportsFile
 from launchers.search.trials import TrialState
 
@@ -70,8 +74,10 @@ class LocalJobs(DispatchingLauncher):
         with terminate_by_exception():
             while (job := jobs.next()) is not None:
                 watch = Watch(jobs, job)
+                warned = Warnings(jobs.say, job.number)
                 try:
-                    result = watch.over(self._run)
+                    with kept_output(job.folder):
+                        result = watch.over(partial(self._run, around=warned.listening))
                 except (KeyboardInterrupt, SystemExit) as stop:
                     configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
                     state = jobs.ended(job, TrialState.stopped, note=watch.why or "stopped by the user")
@@ -84,7 +90,7 @@ class LocalJobs(DispatchingLauncher):
                     continue
                 configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
                 if result.status is JobStatus.FAILED:
-                    log.error("job %d failed: %s", job.number, result._return_value)
+                    log.error("job %d failed: %s (%s)", job.number, result._return_value, job.folder / CONSOLE_LOG)
                     jobs.ended(job, TrialState.failed, note=str(result._return_value))
                 else:
                     jobs.ended(job, TrialState.finished, result.return_value)
@@ -118,13 +124,23 @@ class LocalJobs(DispatchingLauncher):
             if numbers:
                 yield f"{state} {', '.join(numbers)}"
 
-    def _run(self, job: ComposedJob) -> JobReturn:
+    def _run(
+        self, job: ComposedJob, around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    ) -> JobReturn:
+        """`around`: entered when Hydra has set up the job."""
         assert self.hydra_context is not None
-        assert self.task_function is not None
+        task_function = self.task_function
+        assert task_function is not None
+
+        @functools.wraps(task_function)
+        def task(config: DictConfig) -> Any:
+            with around():
+                return task_function(config)
+
         try:
             return run_job(
                 hydra_context=self.hydra_context,
-                task_function=self.task_function,
+                task_function=task,
                 config=job.config,
                 job_dir_key="hydra.sweep.dir",
                 job_subdir_key="hydra.sweep.subdir",

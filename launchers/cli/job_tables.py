@@ -8,11 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from launchers.cli.progress import progress_of
 from launchers.cli.tables import Sheet, print_json, print_lines, show
 from launchers.formats import count, dollars, duration, short_id, short_label, since
 from launchers.job import Billing
 from launchers.ledger import JobRecord, MachineRecord
+from launchers.search.progress import progress_of
 from launchers.text import shown as text
 
 _ENDED_COLUMNS = ("job", "overrides", "state", "metric", "objective", "minutes", "$", "results")

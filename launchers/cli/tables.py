@@ -9,10 +9,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from launchers.formats import dollars
 from launchers.text import shown
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 LONGEST_CELL = 2000
 PIPED_WIDTH = 160
@@ -70,19 +73,30 @@ def show(sheet: Sheet, as_json: bool = False) -> None:
     if as_json:
         print_json(sheet.rows)
         return
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     class TableConsole(Console):
         def on_broken_pipe(self) -> None:
             """Rich's own way is to exit with code 1, as if the command had failed."""
             raise
 
+    console = TableConsole()
+    asked = console.width if console.is_terminal or os.environ.get("COLUMNS") else PIPED_WIDTH
+    console.width = max(asked, _least_width(sheet))
+    console.print(as_rich(sheet))
+    if sheet.note:
+        print_lines(sheet.note.splitlines())
+
+
+def as_rich(sheet: Sheet) -> Table:
+    """What `show` prints."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
     # Text, not markup: much of what stands here are words of a machine, a provider or a job.
     table = Table(
-        title=Text(sheet.title, style="table.title"),
+        title=Text(sheet.title, style="table.title") if sheet.title else None,
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -96,22 +110,20 @@ def show(sheet: Sheet, as_json: bool = False) -> None:
             overflow="fold",
             no_wrap=column not in sheet.wraps,
         )
-    cells = [[_cell(sheet, column, row.get(column)) for column in sheet.columns] for row in sheet.rows]
-    for line in cells:
+    for line in _cells(sheet):
         table.add_row(*map(Text, line))
-    console = TableConsole()
-    asked = console.width if console.is_terminal or os.environ.get("COLUMNS") else PIPED_WIDTH
-    console.width = max(asked, _least_width(sheet, cells))
-    console.print(table)
-    if sheet.note:
-        print_lines(sheet.note.splitlines())
+    return table
 
 
-def _least_width(sheet: Sheet, cells: list[list[str]]) -> int:
+def _cells(sheet: Sheet) -> list[list[str]]:
+    return [[_cell(sheet, column, row.get(column)) for column in sheet.columns] for row in sheet.rows]
+
+
+def _least_width(sheet: Sheet) -> int:
     """The width at which ids and figures are not cut. A narrower terminal wraps the lines."""
     from rich.cells import cell_len
 
-    width = 0
+    width, cells = 0, _cells(sheet)
     for number, column in enumerate(sheet.columns):
         header = sheet.headers.get(column, column)
         texts = (header, *(line[number] for line in cells))

@@ -70,6 +70,7 @@ def run_job(
         raise Detached
     record = context.ledger.job(job.id)
     mirror = LogMirror(job, record.log_base, prefix, job.output_there)
+    mirror.is_watched = search is None  # the console of a sweep is its table; its jobs' output is in their logs
     stream = LogStream(lease.runner, job, mirror, context.clock, context.timing.retry_first)
     try:
         status = _follow(context, lease, job, stream, search)

@@ -30,6 +30,8 @@ class SweepJobs:
     check: Callable[[ComposedJob], None] | None
     """Refuses a drawn job; None where all jobs were checked before the first began."""
     returns: dict[int, JobReturn] = field(default_factory=dict)
+    say: Callable[[str], None] = print
+    """Prints a line on the sweep's console."""
     _handed: dict[int, tuple[Assigned[ComposedJob], float]] = field(default_factory=dict)
 
     def next(self) -> ComposedJob | None:

@@ -14,6 +14,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from launchers.app_functions import ask_app, own_packages
+from launchers.console import guard_console
 from launchers.dispatch import (
     ComposedJob,
     ComposesOnce,
@@ -25,6 +26,7 @@ from launchers.dispatch import (
 )
 from launchers.errors import MendInput
 from launchers.local import failed, finished
+from launchers.search.board import Board
 from launchers.search.closing import close
 from launchers.search.fingerprint import Fingerprint, code_digest, config_digest
 from launchers.search.jobs import SweepJobs
@@ -68,17 +70,37 @@ class SweepLaunch:
             if sweep.restored:
                 log.info("%d of %d jobs have a result from before: not run again.", sweep.restored, len(sweep.known))
             returns: dict[int, JobReturn] = {}
+            board = Board(sweep, self._space.keys)
             try:
-                for target, launcher in targets.items():
-                    check = self._check(launcher) if self._settings.searches else None
-                    jobs = SweepJobs(sweep, target, check, returns)
-                    if isinstance(launcher, DispatchingLauncher):
-                        launcher.run_sweep(jobs)
-                    else:
-                        run_with_foreign_launcher(launcher, jobs)
+                with self._console(board):
+                    self._run_all(sweep, targets, returns, board)
             finally:
                 close(self._folder, sweep.close(), self._space, self._settings)
             return [returns.get(trial.number) or self._return_of(sweep, trial.number) for trial in sweep.all()]
+
+    def _run_all(
+        self, sweep: Sweep[ComposedJob], targets: dict[str, Launcher], returns: dict[int, JobReturn], board: Board
+    ) -> None:
+        for target, launcher in targets.items():
+            check = self._check(launcher) if self._settings.searches else None
+            jobs = SweepJobs(sweep, target, check, returns, board.say)
+            if isinstance(launcher, DispatchingLauncher):
+                launcher.run_sweep(jobs)
+            else:
+                run_with_foreign_launcher(launcher, jobs)
+
+    @contextlib.contextmanager
+    def _console(self, board: Board) -> Iterator[None]:
+        """Our log goes through the board while it is shown, which keeps its lines above the table."""
+        hydra = self._master.hydra
+        try:
+            with board.shown():
+                configure_log(hydra.hydra_logging, hydra.verbose)
+                guard_console()
+                yield
+        finally:
+            configure_log(hydra.hydra_logging, hydra.verbose)
+            guard_console()
 
     def _points(self) -> Points:
         if not self._settings.searches:

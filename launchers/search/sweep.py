@@ -16,6 +16,7 @@ from launchers.errors import MendInput
 from launchers.search import pruning
 from launchers.search.budget import Budget, Spent
 from launchers.search.fingerprint import Fingerprint
+from launchers.search.meter import Meter, nothing_billed
 from launchers.search.points import Points
 from launchers.search.pruning import Verdict
 from launchers.search.sentences import price_text, said_finished
@@ -58,8 +59,7 @@ class Sweep(Generic[Composed]):
     place: Callable[[int, Prepared[Composed]], tuple[Prepared[Composed], str]]
     first_seed: int = 0
     now: Callable[[], float] = time.time
-    running_cost: Callable[[], float] = lambda: 0.0
-    """$ that jobs cost so far which have not ended."""
+    meter: Meter = nothing_billed
     known: dict[int, Trial] = field(default_factory=dict)
     executed: set[int] = field(default_factory=set)
     """Numbers of the trials that this start ran."""
@@ -337,7 +337,9 @@ class Sweep(Generic[Composed]):
     def spent(self) -> Spent:
         ended = sum(trial.cost for trial in self.known.values())
         begun = sum(1 for t in self.known.values() if t.state is not TrialState.waiting)
-        return Spent(ended + self.running_cost(), (self.now() - self._began) / 3600, begun)
+        return Spent(
+            ended + sum(bill.dollars for bill in self.meter().values()), (self.now() - self._began) / 3600, begun
+        )
 
     def why_stop(self) -> str | None:
         """Why everything that runs should save and end."""

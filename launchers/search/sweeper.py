@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -48,7 +49,10 @@ class Searching(Sweeper):
         except LaunchError as error:
             raise LaunchRefused(str(error)) from error
         for result in results:
-            _ = result.return_value  # raises what a failed job ended with
+            if (
+                result.status is JobStatus.FAILED
+            ):  # its `return_value` would raise the same, below a line of Hydra's own
+                raise result._return_value
         return [results]
 
     def _sweep(self, space: Space, settings: SweepSettings, loader: ConfigLoader) -> list[Any]:

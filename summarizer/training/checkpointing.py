@@ -222,6 +222,9 @@ class StepCheckpoints(Checkpoint):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._handlers.close()
+        # Asked after the last look, when every step was done and saved: the evaluation would not know of it.
+        if trainer.strategy.reduce_boolean_decision(bool(self.stop), all=False):
+            raise stopped_at(trainer.global_step, trainer.max_steps, self.run.folder)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._handlers.close()

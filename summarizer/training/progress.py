@@ -96,7 +96,7 @@ def left_text(seconds: float | None) -> str:
 
 
 class ProgressFile(Callback):
-    """`progress.json` in the job's folder: `{"step": 200, "steps": 3000, "left_s": 312.0}`, at most every ten seconds."""
+    """`progress.json` in the job's folder: `{"step": 200, "steps": 3000, "left_s": 312.0, "loss": 3.2}`, at most every ten seconds."""
 
     def __init__(self, file: Path, total_steps: int) -> None:
         self.file, self.total_steps = file, total_steps
@@ -122,7 +122,11 @@ class ProgressFile(Callback):
             return
         self._last = now
         left = self._clock.left(self.total_steps)
-        said = {"step": step, "steps": self.total_steps, "left_s": None if left is None else round(left, 1)}
+        loss = float(trainer.callback_metrics.get(LOSS, math.nan))
+        said = {
+            "step": step, "steps": self.total_steps, "left_s": None if left is None else round(left, 1),
+            "loss": round(loss, 4) if math.isfinite(loss) else None,
+        }  # fmt: skip
         partial = self.file.with_suffix(".partial")
         partial.write_text(json.dumps(said))
         partial.replace(self.file)

@@ -1,7 +1,7 @@
 """Progress of a job, from files that it writes and that are downloaded while it runs.
 
-`progress.json`: `{"step": 200, "steps": 3000, "left_s": 312.0}`, the last two where the job knows them. Without it, the
-last step of `reports.jsonl`. Both come from a rented machine: values that make no sense are ignored.
+`progress.json`: `{"step": 200, "steps": 3000, "left_s": 312.0, "loss": 3.2}`, all but the first where the job knows them. Without
+it, the last step of `reports.jsonl`. Both come from a rented machine: values that make no sense are ignored.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Progress:
     steps: int | None = None
     left_s: float | None = None
     """Seconds to its end."""
+    loss: float | None = None
 
 
 def progress_of(folder: Path) -> Progress | None:
@@ -36,7 +37,7 @@ def progress_of(folder: Path) -> Progress | None:
     except ValueError:
         said = None
     if isinstance(said, dict) and (step := _whole(said.get("step"))) is not None:
-        return Progress(step, _whole(said.get("steps")), _seconds(said.get("left_s")))
+        return Progress(step, _whole(said.get("steps")), _seconds(said.get("left_s")), _number(said.get("loss")))
     reports = [report for line in _tail(folder / REPORTS).splitlines() if (report := parse_report(line))]
     return Progress(reports[-1][0]) if reports else None
 
@@ -45,9 +46,14 @@ def _whole(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
 
 
-def _seconds(value: Any) -> float | None:
+def _number(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) and value >= 0 else None
+    return float(value) if is_number and math.isfinite(value) else None
+
+
+def _seconds(value: Any) -> float | None:
+    seconds = _number(value)
+    return seconds if seconds is not None and seconds >= 0 else None
 
 
 def _tail(path: Path) -> str:
