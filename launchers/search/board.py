@@ -181,9 +181,10 @@ def _row(
         value = trial.reports[-1][1]
     seed = {settings.seed_key: trial.seed} if settings.seeds > 1 else {}
     steps = f"{found.step}/{found.steps}" if found and found.steps else str(found.step) if found else None
+    state = (found.stage if found else None) or trial.state.value
     return {
         "trial": trial, "job": trial.number, **{key: params.get(key) for key in keys}, **seed,
-        "state": "starting" if runs and bill is not None and not bill.has_started else trial.state.value,
+        "state": "starting" if runs and bill is not None and not bill.has_started else state,
         "step": steps, "loss": found.loss if found else None, "value": value,
         "$/h": bill.price or None if bill else None, "$": (trial.cost + (bill.dollars if bill else 0.0)) or None,
         "left": duration(found.left_s) if found and found.left_s is not None else None,

@@ -26,6 +26,7 @@ from rich.progress import (
 
 from summarizer.metric_names import LOSS, VALIDATION
 from summarizer.stages import Stage, Stages
+from summarizer.training.undeclared import callbacks_of
 
 log = logging.getLogger(__name__)
 
@@ -95,13 +96,36 @@ def left_text(seconds: float | None) -> str:
     return f"{seconds / 60:.1f} min left" if seconds < 5400 else f"{seconds / 3600:.1f} h left"
 
 
-class ProgressFile(Callback):
-    """`progress.json` in the job's folder: `{"step": 200, "steps": 3000, "left_s": 312.0, "loss": 3.2}`, at most every ten seconds."""
+class WatchesSummaries(Callback):
+    """A callback that is told how far a validation is with its summaries, which can take minutes."""
+
+    def summaries_written(self, trainer: pl.Trainer, done: int, total: int) -> None:
+        """Called on each rank after each batch of summaries, with this rank's counts."""
+        raise NotImplementedError
+
+
+def tell_watchers(trainer: pl.Trainer) -> Callable[[int, int], None]:
+    """A function that takes (summaries written, of how many)."""
+    watchers = [callback for callback in callbacks_of(trainer) if isinstance(callback, WatchesSummaries)]
+
+    def tell(done: int, total: int) -> None:
+        for watcher in watchers:
+            watcher.summaries_written(trainer, done, total)
+
+    return tell
+
+
+class ProgressFile(WatchesSummaries):
+    """`progress.json` in the job's folder: `{"step": 200, "steps": 3000, "left_s": 312.0, "loss": 3.2}`, at most every ten seconds.
+
+    While a validation writes summaries: `"stage": "validation", "done": 400, "of": 1000` besides.
+    """
 
     def __init__(self, file: Path, total_steps: int) -> None:
         self.file, self.total_steps = file, total_steps
         self._last = -math.inf
         self._clock = TrainingClock()
+        self._said: dict[str, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock.start(trainer.global_step)
@@ -111,6 +135,12 @@ class ProgressFile(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock.resume(trainer.global_step)
+        if trainer.is_global_zero and self._said:
+            self._write(self._said)
+
+    def summaries_written(self, trainer: pl.Trainer, done: int, total: int) -> None:
+        if trainer.is_global_zero and self._said and time.monotonic() - self._last >= LINE_EVERY_SECONDS:
+            self._write(self._said | {"stage": Stage.validation.value, "done": done, "of": total})
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -120,20 +150,25 @@ class ProgressFile(Callback):
         is_due = now - self._last >= LINE_EVERY_SECONDS or step == self.total_steps
         if not trainer.is_global_zero or step == self._clock.first_step or not is_due:
             return
-        self._last = now
         left = self._clock.left(self.total_steps)
         loss = float(trainer.callback_metrics.get(LOSS, math.nan))
-        said = {
-            "step": step, "steps": self.total_steps, "left_s": None if left is None else round(left, 1),
-            "loss": round(loss, 4) if math.isfinite(loss) else None,
-        }  # fmt: skip
+        self._said = {"step": step, "steps": self.total_steps, "left_s": None if left is None else round(left, 1)}
+        if math.isfinite(loss):
+            self._said["loss"] = round(loss, 4)
+        self._write(self._said)
+
+    def _write(self, said: dict[str, Any]) -> None:
+        self._last = time.monotonic()
         partial = self.file.with_suffix(".partial")
         partial.write_text(json.dumps(said))
         partial.replace(self.file)
 
 
-class ProgressLines(Callback):
-    """`step 200/3000  loss 3.21  9,800 tokens/s  5.2 min left`, at most every ten seconds, for logs and pipes."""
+class ProgressLines(WatchesSummaries):
+    """`step 200/3000  loss 3.21  9,800 tokens/s  5.2 min left`, at most every ten seconds, for logs and pipes.
+
+    While a validation writes summaries: `validation at step 200: 400/1000 summaries`.
+    """
 
     def __init__(self, total_steps: int) -> None:
         self.total_steps = total_steps
@@ -166,6 +201,11 @@ class ProgressLines(Callback):
         ]
         print("  ".join(filter(None, parts)), flush=True)
 
+    def summaries_written(self, trainer: pl.Trainer, done: int, total: int) -> None:
+        if trainer.is_global_zero and time.monotonic() - self._last >= LINE_EVERY_SECONDS:
+            self._last = time.monotonic()
+            print(f"validation at step {trainer.global_step}: {done:,}/{total:,} summaries", flush=True)
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock.resume(trainer.global_step)
         if trainer.sanity_checking or not trainer.is_global_zero:
@@ -173,8 +213,9 @@ class ProgressLines(Callback):
         print(validation_line(trainer), flush=True)
 
 
-class ProgressBar(Callback):
-    """One bar over the optimizer steps of the whole run, with loss, tokens/s and the time that is left; validations as lines.
+class ProgressBar(WatchesSummaries):
+    """One bar over the optimizer steps of the whole run, with loss, tokens/s and the time that is left; a second one for a validation,
+    over its batches and then its summaries; its figures as a line.
 
     Lightning's own bar counts epochs and forward passes, of which a run here has one long list.
     """
@@ -222,8 +263,11 @@ class ProgressBar(Callback):
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         if self.validation is not None:
-            is_last = batch_idx + 1 >= sum(trainer.num_val_batches)
-            self.bar.update(self.validation, completed=batch_idx + 1, facts="writing summaries" if is_last else "loss")
+            self.bar.update(self.validation, completed=batch_idx + 1)
+
+    def summaries_written(self, trainer: pl.Trainer, done: int, total: int) -> None:
+        if self.validation is not None:
+            self.bar.update(self.validation, completed=done, total=total, facts="summaries")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock.resume(trainer.global_step)

@@ -18,6 +18,7 @@ from summarizer.evaluation.statistics import length_and_novelty
 from summarizer.evaluation.words import choose
 from summarizer.metric_names import BASELINE_MEASURE, BASELINES, NOVEL, WORDS, scored
 from summarizer.training.loggers import log_samples
+from summarizer.training.progress import tell_watchers
 from summarizer.training.sharding import gathered
 
 
@@ -53,6 +54,7 @@ class GenerativeValidation(Callback):
                 batch_tokens=self.batch_tokens,
                 tokenizer=self.tokenizer,
                 rouge_tokenizer=self.rouge_tokenizer,
+                progress=tell_watchers(trainer),
             )
         model.train(was_training)
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)

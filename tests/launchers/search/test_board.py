@@ -19,7 +19,7 @@ import pytest
 
 from launchers.search.board import rows_now, sheet_of, summary
 from launchers.search.meter import Bill
-from launchers.search.progress import Progress
+from launchers.search.progress import Progress, progress_of
 from launchers.search.settings import SweepSettings
 from launchers.search.trials import Trial, TrialState
 from tests.launchers.conftest import environment
@@ -61,6 +61,24 @@ def test_a_running_job_shows_where_it_is_what_it_costs_and_how_long_it_takes():
         "job": 1, "lr": 0.1, "state": "running", "step": "250/1000", "loss": 2.5, "value": 0.7, "$/h": 1.5, "$": 0.125, "left": "1.5 min"
     }  # fmt: skip
     assert next(row for row in shown_rows() if row["job"] == 2)["state"] == "starting"
+
+
+def test_a_job_says_what_it_does_beside_its_steps(tmp_path: Path):
+    file = tmp_path / "progress.json"
+    file.write_text('{"step": 6, "steps": 20, "left_s": null, "stage": "validation", "done": 400, "of": 1000}')
+    assert progress_of(tmp_path) == Progress(6, 20, stage="validation 40 %")
+    [row] = rows_now(TRIALS[1:2], ["lr"], SETTINGS, {}, lambda trial: progress_of(tmp_path))
+    assert row["state"] == "validation 40 %"
+
+
+@pytest.mark.parametrize(
+    "stage", [r'"\u001b[2Jvalidation"', "7", '"' + 30 * "a" + '"', "null", '"a", "done": 3, "of": 0']
+)
+def test_a_stage_that_makes_no_sense_shows_no_more_than_its_name(stage: str, tmp_path: Path):
+    (tmp_path / "progress.json").write_text(f'{{"step": 6, "stage": {stage}}}')
+    found = progress_of(tmp_path)
+    assert found is not None
+    assert found.stage in (None, "a")
 
 
 def test_what_runs_is_on_a_screen_too_small_for_all():

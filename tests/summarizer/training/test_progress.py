@@ -7,8 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pytorch_lightning.callbacks import Callback
 
-from summarizer.training.progress import ProgressFile, ProgressLines, TrainingClock, left_text
+from summarizer.training.progress import (
+    ProgressBar,
+    ProgressFile,
+    ProgressLines,
+    TrainingClock,
+    left_text,
+    tell_watchers,
+)
 
 
 class Training:
@@ -108,3 +116,30 @@ def test_the_file_of_progress_is_whole_and_holds_the_last_step(tmp_path: Path):
         callback.on_train_batch_end(trainer(step), None, None, None, step)
     assert json.loads(file.read_text()) == {"step": 20, "steps": 20, "left_s": 0.0}
     assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+
+
+def test_a_validation_tells_whoever_watches_how_many_summaries_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("summarizer.training.progress.LINE_EVERY_SECONDS", 0.0)
+    file, lines, bar = ProgressFile(tmp_path / "progress.json", 20), ProgressLines(20), ProgressBar(20)
+    now = trainer(5)
+    now.callbacks, now.num_val_batches = [file, lines, bar, Callback()], [3]
+    for watcher in (file, lines, bar):
+        watcher.on_train_start(now, None)
+        watcher.on_train_batch_end(trainer(6), None, None, None, 0)
+        watcher.on_validation_start(now, None)
+    for batch in range(3):
+        bar.on_validation_batch_end(now, None, None, None, batch)
+    try:
+        tell_watchers(now)(400, 1000)
+        assert "validation at step 5: 400/1,000 summaries" in capsys.readouterr().out
+        said = json.loads((tmp_path / "progress.json").read_text())
+        assert said == {"step": 6, "steps": 20, "left_s": None, "stage": "validation", "done": 400, "of": 1000}
+        assert [(task.completed, task.total, task.fields["facts"]) for task in bar.bar.tasks[1:]] == [
+            (400, 1000, "summaries")
+        ]
+    finally:
+        bar.bar.stop()
+    file.on_validation_end(now, None)
+    assert json.loads((tmp_path / "progress.json").read_text()) == {"step": 6, "steps": 20, "left_s": None}
