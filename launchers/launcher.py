@@ -174,7 +174,7 @@ class RemoteLauncher(DispatchingLauncher):
         from launchers.lifecycle.scheduler import Scheduler
         from launchers.lifecycle.stops import counted_stops
         from launchers.search.meter import of_launch
-        from launchers.search.tasks import SweepTasks
+        from launchers.search.tasks import Names, SweepTasks
 
         first = jobs.next()
         if first is None:
@@ -190,15 +190,14 @@ class RemoteLauncher(DispatchingLauncher):
         left = jobs.dollars_left()
         packed: list[Packed] = []
         composed: dict[int, ComposedJob] = {}
+        names = Names(launch)
 
         def make(job: ComposedJob) -> Task:
             own = self._settings(job)
             own.max_total_cost = min((x for x in (left, own.max_total_cost) if x is not None), default=None)
             if not packed or not packed[-1].holds(remote_job.local_paths_of(job, own)):
                 packed.append(self._packed([job], home))
-            ids = {record.spec.id for record in ledger.jobs(launch)}
-            names = (f"{launch}-{job.number}{suffix}" for suffix in ("", *(f".{n}" for n in range(1, len(ids) + 2))))
-            task = self._task(job, next(name for name in names if name not in ids), packed[-1], context)
+            task = self._task(job, names.new(job.number), packed[-1], context)
             ledger.add_jobs(launch, [task.job])
             composed[job.number] = job
             return task

@@ -43,6 +43,20 @@ class Jobs(Database):
         where, values = ("WHERE launch = ?", (launch,)) if launch else ("", ())
         return [job_record(row) for row in self.rows(f"SELECT * FROM jobs {where} ORDER BY launch, number", *values)]
 
+    def open_jobs(self, launch: str) -> list[JobRecord]:
+        """Those of a launch that have not ended: what is asked for at every look must not grow with what is done."""
+        ended = [state.value for state in JobState if state.ended]
+        marks = ", ".join("?" * len(ended))
+        query = f"SELECT * FROM jobs WHERE launch = ? AND state NOT IN ({marks}) ORDER BY number"
+        return [job_record(row) for row in self.rows(query, launch, *ended)]
+
+    def machine_users(self, launch: str) -> dict[str, set[str]]:
+        """Machine -> the jobs that it is the last one of."""
+        found: dict[str, set[str]] = {}
+        for row in self.rows("SELECT id, machine FROM jobs WHERE launch = ? AND machine IS NOT NULL", launch):
+            found.setdefault(row["machine"], set()).add(row["id"])
+        return found
+
     def job(self, job: str) -> JobRecord:
         rows = self.rows("SELECT * FROM jobs WHERE id = ?", job)
         if not rows:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from launchers.errors import LaunchError
 from launchers.ledger import JobRecord, Ledger, MachineRecord
 from launchers.remote.files import write_json
 
@@ -37,21 +37,19 @@ def rental_environment(job: JobRecord, machine: MachineRecord) -> dict[str, str]
     return {VARIABLE: json.dumps(facts)}
 
 
-def receipt(job: JobRecord, jobs: Iterable[JobRecord], machines: Iterable[MachineRecord], now: float) -> dict[str, Any]:
+def receipt(
+    job: JobRecord, users: Mapping[str, set[str]], machines: Iterable[MachineRecord], now: float
+) -> dict[str, Any]:
     """The bill of one job.
 
     Args:
-        jobs: all jobs of the launch; where several ran on one machine, no single job can name its cost.
+        users: machine -> jobs that it ran; where it ran several, no single job can name its cost.
         machines: all machines of the launch; only those that this job ran on are listed.
 
     Returns:
         `cost` and `price` in dollars (per hour), `restarts`, and one row per machine in the order rented. A machine that is
         still billed has no `ended`.
     """
-    users: dict[str, set[str]] = {}
-    for other in jobs:
-        if other.machine is not None:
-            users.setdefault(other.machine, set()).add(other.spec.id)
     rows: list[dict[str, Any]] = []
     price: float | None = None
     for machine in sorted(machines, key=lambda m: m.created):
@@ -82,31 +80,27 @@ def receipt(job: JobRecord, jobs: Iterable[JobRecord], machines: Iterable[Machin
     return {"cost": round(job.cost, 6), "price": price, "restarts": job.restarts, "machines": rows}
 
 
-def try_to_write_receipts(ledger: Ledger, launch: str, now: float, machine: str) -> None:
-    """Write the bills of the jobs of a machine; a local error is logged and delays nothing."""
+def try_to_write_bill(ledger: Ledger, job: str, now: float) -> None:
+    """Write the bill of a job whose results are here; a local error is logged and delays nothing."""
     try:
-        write_receipts(ledger, launch, now, machine)
+        record = ledger.job(job)
+        _write(record, ledger.machine_users(record.launch), ledger.machines(record.launch), now)
     except (OSError, sqlite3.Error) as error:
         log.debug("no bill was written: %s", error)
 
 
-def write_receipts(ledger: Ledger, launch: str, now: float, machine: str | None = None) -> list[Path]:
-    """Write `rental.json` into the folder of each job of a launch that is here and ran on a machine; returns the files.
+def try_to_write_final_bills(ledger: Ledger, machine: MachineRecord, now: float) -> None:
+    """Write the bills of all jobs of a machine that is gone; a local error is logged and delays nothing."""
+    try:
+        users, machines = ledger.machine_users(machine.launch), ledger.machines(machine.launch)
+        for job in users.get(machine.label, set()) | ({machine.job} if machine.job else set()):
+            _write(ledger.job(job), users, machines, now)
+    except (OSError, sqlite3.Error, LaunchError) as error:
+        log.debug("no bill was written: %s", error)
 
-    Args:
-        machine: only the jobs that it ran: with all of them each time, a sweep of many jobs would spend its time on bills.
 
-    Safe to call again: once results are downloaded, and again when a machine is confirmed gone, which makes the bill final.
-    """
-    jobs, machines = ledger.jobs(launch), ledger.machines(launch)
-    written = []
-    payers = {m.job for m in machines if m.label == machine}
-    for job in jobs:
-        if machine is not None and job.machine != machine and job.spec.id not in payers:
-            continue
-        bill = receipt(job, jobs, machines, now)
-        if bill["machines"] and job.spec.home.is_dir():
-            path = job.spec.home / FILE
-            write_json(str(path), bill)
-            written.append(path)
-    return written
+def _write(job: JobRecord, users: Mapping[str, set[str]], machines: Iterable[MachineRecord], now: float) -> None:
+    """`rental.json` in the job's folder, if that is here."""
+    bill = receipt(job, users, machines, now)
+    if bill["machines"] and job.spec.home.is_dir():
+        write_json(str(job.spec.home / FILE), bill)

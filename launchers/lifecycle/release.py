@@ -14,7 +14,7 @@ from launchers.errors import LaunchError, StillBilled
 from launchers.job import Billing, MachineState, MachineStatus
 from launchers.ledger import SETTLE_S, MachineRecord
 from launchers.lifecycle.context import LaunchContext
-from launchers.lifecycle.receipt import try_to_write_receipts
+from launchers.lifecycle.receipt import try_to_write_final_bills
 from launchers.providers import stop_command
 from launchers.providers.base import Provider
 
@@ -163,7 +163,7 @@ def _mark_gone(context: LaunchContext, record: MachineRecord, ended: float | Non
     now = context.clock.now() if ended is None else ended
     context.monitor.forget(record.label)
     _write(context, record.label, partial(context.ledger.machine_gone, record.label, now))
-    try_to_write_receipts(context.ledger, record.launch, now, record.label)
+    try_to_write_final_bills(context.ledger, record, now)
     if record.instance is not None:
         what = "machine destroyed" if record.bills_idle else "ended"
         cost = f"; {(now - record.created) / 60:.1f} min, ${record.cost(now):.4f}" if record.bills_idle else ""

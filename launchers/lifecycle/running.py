@@ -19,7 +19,7 @@ from launchers.lifecycle.after_error import Act, Detached, Facts, Stage, after_e
 from launchers.lifecycle.context import LaunchContext
 from launchers.lifecycle.deadlines import CANCELLED, MAX_COST, MAX_HOURS, MAX_TOTAL_COST, Phase, is_over_total
 from launchers.lifecycle.ended import Ended, write_proof
-from launchers.lifecycle.receipt import rental_environment, try_to_write_receipts
+from launchers.lifecycle.receipt import rental_environment, try_to_write_bill
 from launchers.planning import reserve
 from launchers.secrecy import scrub
 from launchers.snapshot import Snapshot
@@ -307,7 +307,7 @@ def _download(
     try:
         context.capacity.charge(context, lease, job)
         context.ledger.note_results(job.id, Results.verified)
-        try_to_write_receipts(context.ledger, context.launch, context.clock.now(), lease.record.label)
+        try_to_write_bill(context.ledger, job.id, context.clock.now())
         _reach(context, lease, lambda: lease.store.discard(job))
     except (LaunchError, Detached, sqlite3.Error, OSError) as error:
         # The job is done here, whatever became of its machine or of the ledger since.

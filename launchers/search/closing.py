@@ -57,6 +57,7 @@ def troubles(results: Sequence[Result], settings: SweepSettings) -> list[str]:
         which = f"All {len(failed)} jobs" if len(failed) == len(results) else f"{len(failed)} of {len(results)} jobs"
         causes = Counter((result.trial.note or "no reason is known").splitlines()[0] for result in failed)
         cause, count = causes.most_common(1)[0]
+        cause = cause.rstrip(".")
         others = f" ({count} of them; the others for other reasons)" if len(causes) > 1 else ""
         found.append(
             f"{which} failed: {cause}{others}. Mend the cause and repeat the command: only what has no result runs again."

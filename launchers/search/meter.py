@@ -37,11 +37,10 @@ def of_launch(ledger: Ledger, launch: str) -> Meter:
     def read() -> Mapping[str, Bill]:
         machines = {machine.label: machine for machine in ledger.machines(launch)}
         bills = {}
-        for record in ledger.jobs(launch):
-            if not record.state.ended:
-                machine = machines.get(record.machine or "")
-                price = machine.price if machine else None
-                bills[record.spec.id] = Bill(record.cost, price, record.started is not None)
+        for record in ledger.open_jobs(launch):
+            machine = machines.get(record.machine or "")
+            price = machine.price if machine else None
+            bills[record.spec.id] = Bill(record.cost, price, record.started is not None)
         return bills
 
     return read

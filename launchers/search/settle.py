@@ -39,18 +39,20 @@ def reconnect(trials: Trials, sweep: str, ledger: Ledger) -> None:
     running = [trial for trial in trials.of(sweep) if trial.state is TrialState.running]
     if not running:
         return
+    records = ledger.jobs()
     launches = dict.fromkeys(
         record.launch
         for trial in running
-        if (record := newest(ledger.jobs(), trial.folder)) is not None and not record.state.ended
+        if (record := newest(records, trial.folder)) is not None and not record.state.ended
     )
     for launch in launches:
         from launchers.cli.jobs import take_up
 
         log.info("Launch %s of this sweep still runs: reconnecting to it.", launch)
         take_up(ledger, launch, False)
+    records = ledger.jobs()
     for trial in running:
-        record = newest(ledger.jobs(), trial.folder)
+        record = newest(records, trial.folder)
         if record is not None and record.spec.id != trial.job:
             trials.put(_settled(trial, record))
 

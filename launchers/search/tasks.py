@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from launchers.ledger import JobRecord
     from launchers.lifecycle.task import Task
     from launchers.search.jobs import SweepJobs
+
+
+class Names:
+    """Names of a sweep's jobs in the ledger, where one that was paused comes back as another."""
+
+    def __init__(self, launch: str) -> None:
+        self._launch = launch
+        self._starts: Counter[int] = Counter()
+
+    def new(self, number: int) -> str:
+        self._starts[number] += 1
+        again = self._starts[number] - 1
+        return f"{self._launch}-{number}" + (f".{again}" if again else "")
 
 
 @dataclass

@@ -9,7 +9,13 @@ import pytest
 
 from launchers.job import JobSpec, Offer
 from launchers.ledger import Ledger
-from launchers.lifecycle.receipt import VARIABLE, receipt, rental_environment, write_receipts
+from launchers.lifecycle.receipt import (
+    VARIABLE,
+    receipt,
+    rental_environment,
+    try_to_write_bill,
+    try_to_write_final_bills,
+)
 
 LAUNCH = "20260102-030405-abcd"
 
@@ -49,12 +55,12 @@ def test_a_job_that_moved_has_both_machines_and_their_sum(ledger: Ledger, tmp_pa
         label = rent(ledger, job, begin, number)
         ledger.machine_gone(label, end)
         ledger.job_requeued(job)
-    bill = receipt(ledger.job(job), ledger.jobs(LAUNCH), ledger.machines(LAUNCH), 9999.0)
+    bill = receipt(ledger.job(job), ledger.machine_users(LAUNCH), ledger.machines(LAUNCH), 9999.0)
     assert bill["cost"] == pytest.approx(0.36 * 3000 / 3600)
     assert [(m["created"], m["ended"]) for m in bill["machines"]] == [(0.0, 1000.0), (1500.0, 3500.0)]
     assert sum(m["cost"] for m in bill["machines"]) == pytest.approx(bill["cost"])
     assert {m["provider"] for m in bill["machines"]} == {"vast"}
-    other = receipt(ledger.job(f"{LAUNCH}-1"), ledger.jobs(LAUNCH), ledger.machines(LAUNCH), 9999.0)
+    other = receipt(ledger.job(f"{LAUNCH}-1"), ledger.machine_users(LAUNCH), ledger.machines(LAUNCH), 9999.0)
     assert (other["cost"], other["price"], other["machines"]) == (0.0, None, [])
 
 
@@ -66,7 +72,7 @@ def test_a_machine_that_two_jobs_used_is_no_single_jobs_bill(ledger: Ledger) -> 
     ledger.job_started(second, label, 0, 600.0)
     ledger.charge(label, 900.0)
     for job, seconds in ((first, 600), (second, 300)):
-        bill = receipt(ledger.job(job), ledger.jobs(LAUNCH), ledger.machines(LAUNCH), 900.0)
+        bill = receipt(ledger.job(job), ledger.machine_users(LAUNCH), ledger.machines(LAUNCH), 900.0)
         assert bill["cost"] == pytest.approx(0.36 * seconds / 3600)
         [machine] = bill["machines"]
         assert machine["cost"] is None
@@ -76,13 +82,15 @@ def test_a_machine_that_two_jobs_used_is_no_single_jobs_bill(ledger: Ledger) -> 
 def test_the_bill_is_written_where_results_are_and_again_when_final(ledger: Ledger, tmp_path: Path) -> None:
     job = f"{LAUNCH}-0"
     label = rent(ledger, job, 0.0, 0)
-    assert write_receipts(ledger, LAUNCH, 10.0) == [], "no folder is here yet"
-    (tmp_path / "0").mkdir()
+    path = tmp_path / "0" / "rental.json"
+    try_to_write_bill(ledger, job, 10.0)
+    assert not path.parent.exists(), "no folder is here yet"
+    path.parent.mkdir()
     ledger.charge(label, 100.0)
-    [path] = write_receipts(ledger, LAUNCH, 100.0)
+    try_to_write_bill(ledger, job, 100.0)
     assert json.loads(path.read_text())["machines"][0]["ended"] is None
     ledger.machine_gone(label, 160.0)
-    write_receipts(ledger, LAUNCH, 200.0)
+    try_to_write_final_bills(ledger, ledger.machine(label), 200.0)
     final = json.loads(path.read_text())
     assert final["machines"][0]["ended"] == 160.0
     assert final["cost"] == pytest.approx(0.36 * 160 / 3600)
