@@ -211,14 +211,14 @@ def sheet_of(rows: Sequence[dict[str, Any]], keys: Sequence[str], settings: Swee
 def summary(
     trials: Sequence[Trial], settings: SweepSettings, spent: float, seconds: float, executed: Collection[int]
 ) -> str:
-    """`3 of 20 jobs ended, 2 run; $0.41 of $5; 12 min, about 40 min left`."""
+    """`3 of 20 jobs ended, 2 running; $0.41 of $5; 12 min, about 40 min left`."""
     total = settings.n_trials * settings.seeds if settings.searches else len(trials)
     ended = [trial for trial in trials if trial.state.ended]
     runs = sum(trial.state is TrialState.running for trial in trials)
     paused = sum(trial.state is TrialState.paused for trial in trials)
     parts = [
-        f"{len(ended)} of {max(total, len(trials))} jobs ended, {runs} run"
-        + (f", {paused} are paused" if paused else "")
+        f"{len(ended)} of {max(total, len(trials))} jobs ended, {runs} running"
+        + (f", {paused} paused" if paused else "")
     ]
     if spent or settings.max_cost is not None:
         parts.append(

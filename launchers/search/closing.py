@@ -75,14 +75,16 @@ def troubles(results: Sequence[Result], settings: SweepSettings) -> list[str]:
 
 
 def _show_gain(best: Result, results: Sequence[Result], settings: SweepSettings) -> None:
-    first = next((result for result in results if result.trial.point == 0 and result.value is not None), None)
-    if settings.baseline and first is not None and first.value is not None and best.value is not None:
-        gain = best.value - first.value
-        print(
-            f"The best job's {settings.metric or 'value'} is {best.value:.4g}: {gain:+.4g} against job {first.trial.number}, which "
-            "has the values that the config has without a search.",
-            flush=True,
-        )
+    first = next((result for result in results if result.trial.point == 0), None)
+    if not settings.baseline or first is None:
+        return
+    whole = all(result.trial.state is TrialState.finished for result in (first, best))
+    own = f"job {first.trial.number}, which has the values that the config has without a search"
+    if not whole or first.value is None or best.value is None:
+        print(f"No gain is known: not both of job {best.trial.number} and {own}, ran to their end.", flush=True)
+        return
+    gain = best.value - first.value
+    print(f"The best job's {settings.metric or 'value'} is {best.value:.4g}: {gain:+.4g} against {own}.", flush=True)
 
 
 def _show(results: Sequence[Result], space: Space, settings: SweepSettings) -> None:

@@ -47,7 +47,7 @@ class SweepSettings:
     n_trials: int = 20
     """Points of a search, over all its starts; a grid runs all of its points."""
     baseline: bool = False
-    """A search begins with the config's own values of the swept keys."""
+    """A search begins with the config's own values of the swept keys, in a job that is never pruned."""
     pruner: str = "none"
     min_resource: int = 1
     """Validations that every job gets before it can be pruned."""

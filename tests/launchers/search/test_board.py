@@ -93,12 +93,12 @@ def test_columns_that_hold_nothing_are_left_out():
 
 def test_the_summary_counts_jobs_dollars_and_time_and_estimates_the_rest():
     said = summary(TRIALS, SETTINGS, 0.625, 300.0, {0, 5})
-    assert said == "3 of 6 jobs ended, 2 run; $0.62 of $5; 5 min, about 2.2 min left"
+    assert said == "3 of 6 jobs ended, 2 running; $0.62 of $5; 5 min, about 2.2 min left"
 
 
 def test_the_rest_of_a_search_are_its_points_times_its_seeds():
     search = SweepSettings(sampler="random", n_trials=10, seeds=2)
-    assert summary(TRIALS, search, 0.0, 30.0, set()).startswith("3 of 20 jobs ended, 2 run; 30 s")
+    assert summary(TRIALS, search, 0.0, 30.0, set()).startswith("3 of 20 jobs ended, 2 running; 30 s")
 
 
 NOISY = r"""
@@ -184,7 +184,7 @@ def test_a_terminal_shows_one_table_that_is_gone_at_the_end(terminal: Callable[.
     assert shown.wait() == 0
     assert re.search(r"job +curve.rate +state +step +loss +left", shown.text)
     assert re.search(r"0 +0.1 +running +\d/4 ", shown.text)
-    assert "1 of 2 jobs ended, 1 run" in shown.text
+    assert "1 of 2 jobs ended, 1 running" in shown.text
     assert "starts at step" not in shown.text
     assert "2 jobs by loss (minimize), best first" in shown.text
     assert shown._written.rindex(b"\x1b[?25h") > shown._written.rindex(b"\x1b[?25l"), "the cursor is back"

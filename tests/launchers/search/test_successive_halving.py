@@ -17,14 +17,20 @@ WHOLE = 4
 """Validations of a job that runs to its end."""
 
 
-def searched(folder: Path, *, trials: int, at_once: int = 1, direction: str = "maximize") -> Sweep[dict[str, str]]:
+def searched(
+    folder: Path, *, trials: int, at_once: int = 1, direction: str = "maximize", baseline: float | None = None
+) -> Sweep[dict[str, str]]:
     """A search in which a job is better by its parameter at each validation."""
-    settings = SweepSettings(sampler="random", direction=direction, n_trials=trials, pruner="asha")
+    settings = SweepSettings(
+        sampler="random", direction=direction, n_trials=trials, pruner="asha", baseline=baseline is not None
+    )
 
     def prepare(params: dict[str, str], seed: int | None) -> Prepared[dict[str, str]]:
         return Prepared(Fingerprint(str(sorted(params.items())), "", ""), params, ())
 
     points = StudyPoints(read_space({}, ["a=interval(0.0,1.0)"]), settings)
+    if baseline is not None:
+        assert points.begin_with({"a": baseline})
     sweep = Sweep(
         str(folder), settings, points, KeptInMemory(), prepare, lambda number, prepared: (prepared, str(folder))
     )  # fmt: skip
@@ -55,6 +61,14 @@ def test_the_best_job_has_run_to_its_end_and_the_others_have_not(tmp_path, trial
     assert best in finished
     assert len(finished) <= 1 + trials // 2
     assert {trial.state for trial in sweep.all()} <= {TrialState.finished, TrialState.pruned}
+
+
+def test_the_baseline_runs_to_its_end_however_it_does(tmp_path):
+    sweep = searched(tmp_path, trials=6, baseline=0.001)
+    first, *others = sweep.all()
+    assert (first.state, first.params["a"]) == (TrialState.finished, "0.001")
+    assert first.value == min(trial.value for trial in sweep.all() if trial.value is not None)
+    assert TrialState.pruned in {trial.state for trial in others}
 
 
 def test_a_budget_that_is_spent_leaves_the_best_job_paused(tmp_path):

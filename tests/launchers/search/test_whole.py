@@ -297,3 +297,17 @@ def test_a_client_killed_at_random_moments_ends_with_the_same_table(descent, pro
     assert {row["state"] for row in rows} == {"finished"}
     for row in rows:
         assert float(row["loss"]) == pytest.approx((7 * (1 - float(row["curve.rate"])) ** 6) ** 2, rel=1e-3)
+
+
+def test_the_gain_is_against_the_configs_own_values_and_only_of_whole_jobs(sweep):
+    search = [
+        "hydra.sweeper.sampler=random",
+        "curve.rate=interval(0.2,0.9)",
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.pruner=asha",
+    ]
+    more = ["hydra.sweeper.baseline=true", "steps=6", "report_every=1", "seconds_per_step=0.3"]
+    done = sweep(*search, *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"The best job's loss is [\d.e-]+: -[\d.e-]+ against job 0, which has the values", done.stdout)
+    assert "job 0 is paused" not in done.stdout
