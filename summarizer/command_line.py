@@ -44,6 +44,8 @@ def shape(arguments: list[str]) -> list[str]:
     multirun = bool({"-m", "--multirun", sweeps.MULTIRUN} & set(arguments))
     if not multirun:
         refuse_lists(arguments)
+    elif shows := next((a for a in arguments if re.fullmatch("-[ci]|--cfg|--info|--cfg=.*|--info=.*", a)), None):
+        raise ConfigError(f"{shows} shows the config of one job: leave -m out, and give each key one value.")
     if "hydra.run.dir" in given and given.get("hydra.mode") != "RUN":
         if multirun:
             raise ConfigError(

@@ -90,6 +90,11 @@ def refuse(config: DictConfig) -> None:
             f"hydra.sweeper.direction={getattr(direction, 'name', direction)} contradicts sweep.direction="
             f"{config.sweep.direction} (of sweep.metric={config.sweep.metric}): leave hydra.sweeper.direction out."
         )
+    if own and config.sweep.pruner != "none" and config.task == "train" and config.trainer.validations < 2:
+        raise ConfigError(
+            f"sweep.pruner={config.sweep.pruner} compares jobs at their validations, while they train: set trainer.validations=2 or more, "
+            "or sweep.pruner=none."
+        )
     split = str(config.sweep.metric).partition("/")[0]
     if searches and config.task == "evaluate" and split not in config.evaluation.splits:
         raise ConfigError(

@@ -225,9 +225,12 @@ def summary(
             f"{dollars(spent, '$')}" + (f" of ${settings.max_cost:g}" if settings.max_cost is not None else "")
         )
     time_text = duration(seconds) + (f" of {duration(settings.max_hours * 3600)}" if settings.max_hours else "")
-    took = [trial.seconds for trial in ended if trial.number in executed and trial.seconds]
-    to_come = max(total, len(trials)) - len(ended)
-    if took and to_come:
+    seen = [
+        t for t in trials if t.state.ended or t.state is TrialState.paused
+    ]  # most of those that wait will be pruned, too
+    took = [trial.seconds for trial in seen if trial.number in executed and trial.seconds]
+    to_come = max(total, len(trials)) - len(seen)
+    if took and to_come > 0:
         left = to_come * sum(took) / len(took) / max(runs, 1)
         time_text += f", about {duration(left)} left"
     parts.append(time_text)

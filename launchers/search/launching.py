@@ -34,7 +34,7 @@ from launchers.search.points import ListedPoints, Points, StudyPoints
 from launchers.search.results import recorded
 from launchers.search.settings import SweepSettings
 from launchers.search.settle import reconnect
-from launchers.search.space import Space
+from launchers.search.space import Interval, Space
 from launchers.search.sweep import Prepared, Sweep
 from launchers.search.trials import LedgerTrials, Trials, TrialState
 
@@ -167,7 +167,9 @@ class SweepLaunch:
         jobs = [self._numbered(trial.number, prepared) for trial, prepared in sweep.waiting()]
         if self._settings.searches:
             for probe in self._space.probes():
-                jobs.append(self._numbered(len(sweep.known), self._prepare(probe, None)))
+                prepared = self._prepare(probe, None)
+                refuse_intervals_of_texts(self._space, prepared.job.config)
+                jobs.append(self._numbered(len(sweep.known), prepared))
         for job in jobs:
             run_preflight(job)
         if not self._settings.searches:
@@ -216,6 +218,19 @@ class SweepLaunch:
         if trial.state is TrialState.failed:
             return failed(job, RuntimeError(trial.note or "failed"))
         return finished(job, JobStatus.COMPLETED, trial.value)
+
+
+def refuse_intervals_of_texts(space: Space, config: DictConfig) -> None:
+    """A number that is drawn for a key of text would be taken as a text, and compared as a value that means something.
+
+    Raises:
+        MendInput: an interval of a key that holds no number.
+    """
+    for dimension in space.dimensions:
+        key = dimension.key.lstrip("+")
+        value = OmegaConf.select(config, key)
+        if isinstance(dimension, Interval) and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise MendInput(f"{key} holds no number and so has no interval: list its values, such as {key}=a,b.")
 
 
 def write_record(folder: Path, config: DictConfig) -> None:
