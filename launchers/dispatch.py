@@ -177,6 +177,14 @@ def refuse_shared_folders(jobs: Sequence[ComposedJob]) -> None:
             )
 
 
+def first_words(job: ComposedJob) -> str:
+    """What a job is, and where its results go: the first line that a person sees."""
+    own = " ".join(filter_overrides(job.overrides)) or "the default settings"
+    here, folder = Path.cwd(), job.folder
+    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    return f"job {job.number}: {own}; results go to {shown}"
+
+
 class DispatchingLauncher(Launcher):
     """Base of our launchers: a subclass says what it refuses (`check_jobs`) and how a group runs (`run_jobs`)."""
 
@@ -251,7 +259,7 @@ class DispatchingLauncher(Launcher):
         returns: dict[int, JobReturn] = {}
         for target, group in groups.items():
             for job in group:
-                log.info("job %d: %s", job.number, " ".join(filter_overrides(job.overrides)) or "(no overrides)")
+                log.info("%s", first_words(job))
             launcher = launchers[target]
             results = (
                 launcher.run_jobs(group)

@@ -39,6 +39,13 @@ START_SECONDS = 120.0
 RECENT = 20
 
 
+def time_text(expected: float | None) -> str:
+    """Hours as people say them: `about 12 min`."""
+    if expected is None:
+        return "not known before the first steps"
+    return f"about {expected * 60:.0f} min" if expected < 1.5 else f"about {expected:.1f} h"
+
+
 def hours(config: DictConfig) -> float | None:
     """Expected hours of a composed job on the cards that it asks for.
 

@@ -16,7 +16,11 @@ from tests.summarizer.jobs import TINY, job_folder, summarizer, write_corpus
 from tests.test_rented import SHORT, checkout
 
 __all__ = ["checkout"]
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(slurm.why_not() is not None, reason=str(slurm.why_not()))]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.turns(3),
+    pytest.mark.skipif(slurm.why_not() is not None, reason=str(slurm.why_not())),
+]
 
 
 @pytest.fixture(scope="module")

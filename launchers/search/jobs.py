@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.utils import JobReturn, filter_overrides
+from hydra.core.utils import JobReturn
 
+from launchers.dispatch import first_words
 from launchers.search.sweep import Assigned, Sweep
 from launchers.search.trials import TrialState
 from launchers.secrecy import scrub
@@ -39,7 +40,7 @@ class SweepJobs:
         while (assigned := self.sweep.next(lambda job: job.target == self.target)) is not None:
             job = assigned.prepared.job
             self._handed[job.number] = (assigned, time.monotonic())
-            log.info("job %d: %s", job.number, " ".join(filter_overrides(job.overrides)) or "(no overrides)")
+            log.info("%s", first_words(job))
             if self.check is None or (why := self._refusal(job)) is None:
                 return job
             log.warning("job %d can't run: %s", job.number, why)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from summarizer.evaluation.words import DESCRIPTIONS, PUBLISHED
+from summarizer.forecast import time_text
 from summarizer.metric_names import (
     DATA_WAIT_SHARE,
     NON_PADDING_SHARE,
@@ -20,6 +23,7 @@ from summarizer.metric_names import (
 )
 from summarizer.run import Run
 from summarizer.utilization import WORKING
+from summarizer.version import commit_text
 
 TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum", "chrf": "chrF"}
 RULES = {
@@ -60,6 +64,8 @@ def opening_report(
     trained: int,
     accumulation: int,
     steps: int,
+    folder: Path,
+    hours: float | None = None,
     console: Console | None = None,
 ) -> None:
     """The composed job.
@@ -69,6 +75,8 @@ def opening_report(
         parameters: weights of the model; `trained` of them change.
         accumulation: forward passes of a device in one optimizer step.
         steps: optimizer steps of the whole run.
+        folder: of the job.
+        hours: that it is expected to take; None where nothing is known.
     """
     devices, nodes = max(1, config.trainer.devices), config.hardware.nodes
     some = "" if trained == parameters else f", {trained / 1e6:,.2f} M of them trained"
@@ -83,6 +91,9 @@ def opening_report(
         "length": f"{steps:,} optimizer steps, at most {config.trainer.max_epochs} epochs",
         "learning rate": f"{config.optim.lr:g}, {config.scheduler.name}",
         "seed": str(config.seed),
+        "code": commit_text() or f"version {metadata.version('summarizer')}",
+        "folder": str(folder),
+        "time": time_text(hours),
     }
     print_table("This job", ("", ""), list(facts.items()), console)
 

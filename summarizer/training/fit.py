@@ -21,6 +21,7 @@ from summarizer.data.collate import CausalCollator, Seq2SeqCollator
 from summarizer.data.datamodule import Packing, SummarizationData
 from summarizer.data.tokenized import TokenizedSplit, TokenizedStream
 from summarizer.evaluation.report import opening_report
+from summarizer.forecast import hours as expected_hours
 from summarizer.hardware import world_size_of
 from summarizer.metric_names import TRAINING_DOCUMENTS, TRAINING_SECONDS, TRAINING_STEPS
 from summarizer.models.loading import build_model, finished_model, refuse_missing_new_tokens
@@ -184,7 +185,7 @@ def fit(
             config, {name: rows_of(split) for name, split in splits.items()},
             parameters=sum(p.numel() for p in model.parameters()),
             trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
-            accumulation=schedule.accumulation, steps=schedule.total_steps,
+            accumulation=schedule.accumulation, steps=schedule.total_steps, folder=run.folder, hours=expected_hours(config),
         )  # fmt: skip
     key = checkpoint_key(config, splits, tokenizer)
     found = newest_good_checkpoint(run, key, world_size)

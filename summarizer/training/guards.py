@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from lightning_fabric.utilities.warnings import PossibleUserWarning
+from pytorch_lightning.callbacks import model_checkpoint
+from pytorch_lightning.utilities import _pytree
 
 from summarizer.errors import HardwareError
 
@@ -34,21 +39,18 @@ def memory_errors() -> Iterator[None]:
 
 
 class quiet_lightning:
-    """While inside, Lightning's advertising and tips that do not apply here are not shown."""
-
-    NOISE = (
-        "isinstance.treespec, LeafSpec",
-        "does not have many workers",
-        "Consider setting `persistent_workers",
-        "Checkpoint directory",
-        "is not resumable",
-    )
+    """While inside, Lightning's advertising and guesses at what a user may have meant are not shown."""
 
     def __enter__(self) -> None:
         self._caught = warnings.catch_warnings()
         self._caught.__enter__()
-        for text in self.NOISE:
-            warnings.filterwarnings("ignore", message=f".*{text}")
+        # "possible": its own word for hints that may not apply, such as srun on a machine with Slurm, or more workers
+        warnings.filterwarnings("ignore", category=PossibleUserWarning)
+        for module in (
+            _pytree,
+            model_checkpoint,
+        ):  # its use of torch, and a folder for checkpoints that is there already
+            warnings.filterwarnings("ignore", module=re.escape(module.__name__))
         self._logger = logging.getLogger("pytorch_lightning")
         self._level = self._logger.level
         self._logger.setLevel(logging.WARNING)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.launchers.conftest import UserEnv
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.turns(3)]
 SEARCH = ["-m", "hydra/sweeper=search", "hydra.sweeper.metric=loss", "provider.machines=2"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -144,13 +145,17 @@ def job_config():
 
 def test_the_opening_table_names_size_batch_and_length(capsys: pytest.CaptureFixture[str]) -> None:
     opening_report(
-        job_config(), {"train": 21283, "test": 1354}, parameters=1_400_000, trained=400_000, accumulation=2, steps=1234
-    )
+        job_config(), {"train": 21283, "test": 1354}, parameters=1_400_000, trained=400_000, accumulation=2, steps=1234,
+        folder=Path("outputs/x/0"), hours=0.2,
+    )  # fmt: skip
     said = capsys.readouterr().out
     assert "tiny (from scratch), 1.40 M parameters, 0.40 M of them trained" in said
     assert "up to 16 documents a device, 2 forward passes an optimizer step" in said
     assert "1,234 optimizer steps" in said
     assert "21,283 train" in said
+    assert "about 12 min" in said
+    assert "outputs/x/0" in said
+    assert re.search(r"code +(commit [0-9a-f]{12}|version \d)", said)
     assert not set(said) & set("┃│\x1b"), "plain lines where nobody sees a terminal"
 
 
@@ -171,5 +176,7 @@ def test_the_closing_table_shows_the_model_above_the_rules_and_what_to_do_next(
 
 def test_a_terminal_gets_a_drawn_table() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    opening_report(job_config(), {"train": 1}, parameters=1, trained=1, accumulation=1, steps=1, console=console)
+    opening_report(
+        job_config(), {"train": 1}, parameters=1, trained=1, accumulation=1, steps=1, folder=Path("x"), console=console
+    )
     assert "│" in console.file.getvalue()
