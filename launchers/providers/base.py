@@ -7,10 +7,12 @@ No verb repeats itself: whether a second call is safe is the caller's knowledge.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from launchers.errors import RetryLater
 from launchers.job import MachineStatus, Offer
 
 if TYPE_CHECKING:
@@ -203,3 +205,16 @@ BETWEEN = (
     "Something between this computer and {} answered {} with a page of its own, which says nothing about the key: check proxy, "
     "VPN and firewall."
 )
+
+
+@contextlib.contextmanager
+def understood(provider: str) -> Iterator[None]:
+    """Wraps what reads an answer of a provider's API; also a decorator.
+
+    Raises:
+        RetryLater: the answer is not what the API's documentation says: a list where an object stands, a text where a number does.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise RetryLater(f"{provider} answered something unreadable ({type(error).__name__}: {error}).") from error

@@ -10,7 +10,7 @@ from typing import Any
 from launchers.credentials import check_address, fingerprint, key_from_environment, key_in_file, read_key_file
 from launchers.errors import CredentialError, MendInput, NoKey, OfferTaken, RetryLater
 from launchers.job import MachineState, MachineStatus, Offer
-from launchers.providers.base import AccountKey, CreateRequest, Need
+from launchers.providers.base import AccountKey, CreateRequest, Need, understood
 from launchers.providers.jarvis import mapping
 from launchers.providers.jarvis.client import JarvisClient, NotThere, Refused, address_of, region_codes
 from launchers.transport.keys import blob
@@ -77,6 +77,7 @@ class Jarvis:
             self._catalogue = (time.monotonic(), rows)
         return rows
 
+    @understood("JarvisLabs")
     def offers(self, need: Need) -> list[Offer]:
         currency = self._client.currency()
         if currency != "USD":
@@ -86,6 +87,7 @@ class Jarvis:
             )
         return mapping.offers_of_rows(self._rows(0.0), need, region_codes())
 
+    @understood("JarvisLabs")
     def create(self, request: CreateRequest) -> str:
         if len(request.label) > mapping.NAME_LENGTH:
             raise MendInput(
@@ -103,6 +105,7 @@ class Jarvis:
         self._made[instance] = region, time.monotonic() + UNLISTED_S
         return instance
 
+    @understood("JarvisLabs")
     def status(self, instance: str) -> MachineStatus:
         try:
             row = self._client.get(int(instance))
@@ -160,11 +163,13 @@ class Jarvis:
         if row is not None:  # it was listed once: from here on it is gone when it is not
             self._made.pop(instance, None)
 
+    @understood("JarvisLabs")
     def list_mine(self) -> list[MachineStatus]:
         return [self._status_of(row) for row in self._client.list()]
 
     # --- abilities
 
+    @understood("JarvisLabs")
     def balance(self) -> float:
         return self._client.balance()
 
@@ -172,6 +177,7 @@ class Jarvis:
         if all(blob(public_key) != blob(key.public) for key in self.account_keys()):
             self._client.add_key(public_key, public_key.split()[2])
 
+    @understood("JarvisLabs")
     def account_keys(self) -> list[AccountKey]:
         return [AccountKey(key.key_id, key.key_name, key.ssh_key) for key in self._client.ssh_keys()]
 

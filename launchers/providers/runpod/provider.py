@@ -7,7 +7,7 @@ from pathlib import Path
 from launchers.credentials import check_address, fingerprint, key_from_environment, key_in_file, read_key_file
 from launchers.errors import CredentialError, NoKey
 from launchers.job import MachineState, MachineStatus, Offer
-from launchers.providers.base import AccountKey, CreateRequest, Need, SelfDestructRequest
+from launchers.providers.base import AccountKey, CreateRequest, Need, SelfDestructRequest, understood
 from launchers.providers.runpod import mapping
 from launchers.providers.runpod.client import Refused, RunpodClient
 
@@ -59,6 +59,7 @@ class Runpod:
         self.account = fingerprint(key)
         self._client = RunpodClient(key, api_url)
 
+    @understood("RunPod")
     def offers(self, need: Need) -> list[Offer]:
         found = []
         for cloud in mapping.clouds_of(need):
@@ -66,12 +67,14 @@ class Runpod:
         own = [offer for offer in found if not offer.substitute]
         return own or found
 
+    @understood("RunPod")
     def create(self, request: CreateRequest) -> str:
         try:
             return self._client.create(mapping.create_payload(request))
         except Refused as refused:
             raise refused.of_create() from None
 
+    @understood("RunPod")
     def status(self, instance: str) -> MachineStatus:
         pod = self._client.pod(instance)
         if pod is None:
@@ -84,6 +87,7 @@ class Runpod:
     def destroy(self, instance: str) -> None:
         self._client.delete(instance)
 
+    @understood("RunPod")
     def list_mine(self) -> list[MachineStatus]:
         pods = [mapping.status_of_pod(pod) for pod in self._client.pods()]
         return [pod for pod in pods if pod.state is not MachineState.gone]
@@ -96,6 +100,7 @@ class Runpod:
     def authorize(self, instance: str, public_key: str) -> None:
         """Nothing to do: the pod has the key since it was created."""
 
+    @understood("RunPod")
     def account_keys(self) -> list[AccountKey]:
         return []
 

@@ -15,7 +15,7 @@ from typing import Any
 from launchers.credentials import check_address, fingerprint, key_from_environment, key_in_file, read_key_file
 from launchers.errors import CredentialError, MendInput, NoKey, OfferTaken, RetryLater, Unreachable
 from launchers.job import MachineState, MachineStatus, Offer
-from launchers.providers.base import BETWEEN, AccountKey, CreateRequest, Need, SelfDestructRequest
+from launchers.providers.base import BETWEEN, AccountKey, CreateRequest, Need, SelfDestructRequest, understood
 from launchers.providers.vast import mapping
 
 KEY_VARIABLE = "VAST_API_KEY"
@@ -70,6 +70,7 @@ class Vast:
         for client in (self._reader.client, self._once.client):
             client.timeout = REQUEST_TIMEOUT_S
 
+    @understood("Vast.ai")
     def offers(self, need: Need) -> list[Offer]:
         return [offer for spot in (False, True) for offer in self._offers(need, spot)]
 
@@ -85,6 +86,7 @@ class Vast:
                 return found
         return []
 
+    @understood("Vast.ai")
     def create(self, request: CreateRequest) -> str:
         offer = request.offer
         try:
@@ -116,6 +118,7 @@ class Vast:
             with contextlib.suppress(RetryLater, MendInput):
                 self.destroy(str(body["new_contract"]))
 
+    @understood("Vast.ai")
     def status(self, instance: str) -> MachineStatus:
         gone = MachineStatus(instance, "", MachineState.gone, "not known to Vast.ai", 0.0, False, None, "")
         try:
@@ -145,6 +148,7 @@ class Vast:
         if not reply.get("success"):
             raise RetryLater(f"Vast.ai did not destroy instance {instance}: {_words(reply)}.")
 
+    @understood("Vast.ai")
     def list_mine(self) -> list[MachineStatus]:
         rows: list[dict[str, Any]] = []
         params: dict[str, Any] = {"select_filters": {}, "order_by": [{"col": "id", "dir": "asc"}], "limit": 25}
@@ -159,6 +163,7 @@ class Vast:
 
     # --- abilities
 
+    @understood("Vast.ai")
     def balance(self) -> float:
         with _translated():
             user = self._reader.show_user()
@@ -171,6 +176,7 @@ class Vast:
         with _translated():
             self._once.attach_ssh(int(instance), public_key)
 
+    @understood("Vast.ai")
     def account_keys(self) -> list[AccountKey]:
         with _translated():
             rows = self._reader.show_ssh_keys() or []
@@ -187,6 +193,7 @@ class Vast:
             {"Authorization": "Bearer {CONTAINER_API_KEY}", "Content-Type": "application/json"},
         )
 
+    @understood("Vast.ai")
     def floor(self, instance: str) -> float | None:
         try:
             with _translated():
