@@ -54,3 +54,15 @@ def test_an_unreachable_provider_is_asked_once(descent: Run, tmp_path: Path, pro
     assert done.returncode == 1
     assert "does not answer" in done.stderr
     assert "Retrying for up to" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("key", ["image", "max_price"])
+def test_a_setting_that_an_app_left_out_is_named_in_one_sentence(descent, project, tmp_path, key):
+    file = project / "descent" / "conf" / "provider" / "vast.yaml"
+    file.write_text(
+        "".join(line for line in file.read_text().splitlines(True) if not line.strip().startswith(f"{key}:"))
+    )
+    done = descent("provider=vast", "provider.dry_run=true", LAUNCHERS_HOME=str(tmp_path / "home"))
+    assert done.returncode == 1
+    assert f"Missing settings: provider.{key}. Set them in the config." in done.stderr
+    assert "Traceback" not in done.stderr

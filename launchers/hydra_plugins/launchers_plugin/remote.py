@@ -13,6 +13,8 @@ from launchers.settings import Timing
 @dataclass
 class RemoteLauncherConfig:
     _target_: str
+    _recursive_: bool = False
+    """Hydra hands on the settings as they are: it would stop at one that is missing, where we say which and what to do."""
     rental: Any = "${provider}"
     timing: Timing = field(default_factory=Timing)
     preflight: str | None = None
