@@ -68,7 +68,7 @@ def test_offers_of_all_three_clouds_stand_in_one_table_with_their_sources(three_
     )
     shown = " ".join(three_clouds.launchers("offers", "--gpu", "4090", *places).stdout.split())
     assert "jarvis has no RTX 4090: the nearest cards there are L4 (24 GB) at $0." in shown
-    assert "jarvis: live catalogue" not in shown  # no figure of it is in the table
+    assert "jarvis: live catalog" not in shown  # no figure of it is in the table
     assert "vast: live search" in shown
 
 
@@ -211,7 +211,7 @@ def test_a_strangers_machine_with_the_number_of_one_of_ours_elsewhere_is_never_t
     ours = user_env.market.history[0].id
     with Jarvis(tmp_path / "jarvis") as jarvis:
         jarvis._next = ours - 1
-        jarvis.create(jarvis.catalogue[0], {"name": "a colleague's"})
+        jarvis.create(jarvis.catalog[0], {"name": "a colleague's"})
         user_env.variables["JL_API_KEY"] = jarvis.key
         markets = ["--api-url", f"vast={user_env.market.url}", "--api-url", f"jarvis={jarvis.url}"]
         done = user_env.launchers("reap", "--yes", *markets)

@@ -294,7 +294,7 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         hidden_share: float,
     ) -> Tensor:
         """Mean -log P of the labels, plus the weighted mean cross-entropy of the inputs that training hid from the encoder,
-        from what it made of their neighbours.
+        from what it made of their neighbors.
 
         Args:
             x: [B, T, D], decoder states. copy: [B, C, T, S]. log_weights: [B, T, 1 + C]. labels: [B, T].
