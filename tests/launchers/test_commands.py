@@ -147,7 +147,9 @@ def test_logs_shows_what_a_detached_job_has_printed_by_now(user_env: UserEnv):
 
 
 def test_a_living_client_ends_the_job_that_another_command_cancels(user_env: UserEnv):
-    process = user_env.start(*JOB)
+    process = user_env.start(
+        "steps=2000", "seconds_per_step=0.1"
+    )  # it must run when the command comes, however busy we are
     user_env.wait_for_step(5)
     done = user_env.launchers("cancel", user_env.launch)
     assert done.returncode == 0, done.stderr
@@ -183,7 +185,7 @@ def test_a_reaped_job_can_be_taken_up_again(user_env: UserEnv):
 
 
 def test_reap_leaves_a_detached_job_alone(user_env: UserEnv):
-    assert user_env.run(*JOB, "provider.detach=true").returncode == 0
+    assert user_env.run("steps=2000", "seconds_per_step=0.1", "provider.detach=true").returncode == 0
     assert user_env.launchers("reap", "--yes").returncode == 0
     assert len(user_env.market.billed()) == 1
     assert user_env.launchers("cancel", user_env.launch).returncode == 0
