@@ -1,5 +1,5 @@
 # The five verbs. Each sets up what it needs; README's first block has the same commands.
-.PHONY: install train test lint ci
+.PHONY: install train test lint docs
 PYTHON ?= python3
 
 install: .venv/installed  ## everything, for development
@@ -12,11 +12,11 @@ install: .venv/installed  ## everything, for development
 train: install  ## the default model, on this machine
 	.venv/bin/python -m summarizer
 
-test: install  ## fast tests; `make ci` has the slow ones, too
+test: install  ## fast tests; .ci/run has the slow ones, too
 	.venv/bin/python -m pytest -n auto --dist worksteal
 
 lint: install
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/deptry .
 
-ci:  ## what is checked before a change lands; installs Debian packages where it runs as root
-	.ci/run
+docs: install  ## the pages as a site in site/; `.venv/bin/mkdocs serve` shows them while you write
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict

@@ -83,7 +83,7 @@ class Plan:
 
 
 class Watch(pl.Callback):
-    """What each pass learnt from, and when it was done; nothing here waits for the device before the end."""
+    """What each pass learned from, and when it was done; nothing here waits for the device before the end."""
 
     def __init__(self, timed_from: int | None) -> None:
         self.timed_from = timed_from

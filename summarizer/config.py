@@ -1,7 +1,7 @@
 """The typed schema of the composed config: one dataclass a group, one field a setting, units in the docstrings.
 
 `conf/` gives the values and is the only place a default stands; what is `MISSING` here must come from an option file.
-Hydra merges every option onto these classes, so that a misspelt key or a wrong type fails while composing. Every number has
+Hydra merges every option onto these classes, so that a misspelled key or a wrong type fails while composing. Every number has
 its range here, every text its choices, and what only some models or data read says so: `checks.py` asks before anything is prepared.
 """
 

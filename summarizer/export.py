@@ -42,7 +42,7 @@ below, as the code above does.
 
 ## How it was trained
 
-- data: {data} ({source}); licence of the texts: {data_license}
+- data: {data} ({source}); license of the texts: {data_license}
 - commit: {commit}{dirty}
 - started: {started}; machine: {machine}
 - everything composed:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from summarizer.paths import config_dir
+
+WIDTH = 120
+FIRST = 28
+"""Columns of an option's name; what it is comes after them."""
 
 USAGE = """\
 summarizer: train, evaluate and use a text summarizer.
@@ -41,7 +47,9 @@ def option_summary(text: str) -> str:
 def help_page() -> str:
     lines = [USAGE.rstrip()]
     for group in sorted(path for path in config_dir().iterdir() if path.is_dir()):
-        options = sorted(file.stem for file in group.glob("*.yaml"))
-        if options:
-            lines.append(f"  {group.name:<12}{' '.join(options)}")
+        files = sorted(group.glob("*.yaml"))
+        for number, file in enumerate(files):
+            name = f"{group.name}={file.stem}" if number == 0 else f"{' ' * len(group.name)} {file.stem}"
+            summary = textwrap.shorten(option_summary(file.read_text()), WIDTH - FIRST - 4, placeholder=" ...")
+            lines.append(f"  {name:<{FIRST}}{summary}".rstrip())
     return "\n".join(lines) + "\n" + CLOSING.rstrip()

@@ -10,7 +10,7 @@ from summarizer.objective import direction_of
 
 
 def scaled(local: Any, cloud: Any, *, _root_: DictConfig) -> Any:
-    """`local` on this machine's kind of hardware, `cloud` on a data-centre card (`hardware.scale`)."""
+    """`local` on this machine's kind of hardware, `cloud` on a data-center card (`hardware.scale`)."""
     return cloud if OmegaConf.select(_root_, "hardware.scale") == "cloud" else local
 
 

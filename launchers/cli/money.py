@@ -164,12 +164,12 @@ def _rented_at(ledger: Ledger, market: tuple[str, str | None]) -> list[MachineRe
 
 def _is_orphan(ledger: Ledger, market: tuple[str, str | None], machine: MachineStatus, all_clients: bool) -> bool:
     record = next((m for m in _rented_at(ledger, market) if m.instance == machine.instance), None)
-    labelled = next((m for m in ledger.machines() if m.label == machine.label), None)
+    labeled = next((m for m in ledger.machines() if m.label == machine.label), None)
     # A foreign machine may carry any label, also one of ours by chance or malice, but not one that we wrote as an intent
     # under this ledger's own random name.
-    if record is None and labelled is None and not is_our_label(machine.label, None if all_clients else ledger.client):
+    if record is None and labeled is None and not is_our_label(machine.label, None if all_clients else ledger.client):
         return False
-    owner = record or labelled
+    owner = record or labeled
     return owner is None or not is_attended(ledger, owner.launch, owner)
 
 

@@ -83,7 +83,7 @@ def epoch_batches(
         by_length = part[np.lexsort((target_lengths[part], source_lengths[part]))]
         batches += cut(by_length, source_lengths, target_lengths, limits)
     batches = shared_evenly(batches, world_size)
-    # ranks step together: neighbours in length go to the ranks of one step, and the steps are shuffled
+    # ranks step together: neighbors in length go to the ranks of one step, and the steps are shuffled
     steps = [batches[i : i + world_size] for i in range(0, len(batches), world_size)]
     return [batch for step in rng.permutation(len(steps)) for batch in steps[step]]
 

@@ -64,7 +64,7 @@ def load_files(cfg: DataConfig, splits: Sequence[str], cache: Path) -> dict[str,
 
 
 def check_files(cfg: DataConfig, splits: Sequence[str]) -> None:
-    """Find the files of the named splits without reading them: a misspelt path should not wait for anything.
+    """Find the files of the named splits without reading them: a misspelled path should not wait for anything.
 
     Raises:
         DataError: a split without a file, or a file that is not there.

@@ -110,13 +110,17 @@ def build_model(model: DictConfig, tokenizer: PreTrainedTokenizerBase, attention
     Raises:
         HubError, ModelError: see `pretrained.translated`; also a tokenizer with more ids than the model has embeddings.
     """
+    import torch
+
     if model.architecture == Architecture.copy_transformer:
         built = build_copy_transformer(model, tokenizer)
     else:
         built = build_hub_model(model, attention)
         if model.gradient_checkpointing:
             built.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    rows = built.get_input_embeddings().weight.shape[0]
+    weight = built.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)
+    rows = weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
             f"the tokenizer has {len(tokenizer)} ids, but the model {model.name} only {rows} embeddings: take both from one "

@@ -22,14 +22,12 @@ def ship(job: Path, target: Path) -> None:
     Raises:
         ModelError: the job has no finished model.
     """
-    import torch
-
     from summarizer.models.loading import load_trained
 
     run = Run(job.expanduser().resolve())
     model, tokenizer = load_trained(run.model)
     shutil.rmtree(target, ignore_errors=True)
-    model.to(torch.float16).save_pretrained(target)
+    model.half().save_pretrained(target)
     # the class's source, which an exported folder carries, is in the package already
     for source in target.glob("*.py"):
         source.unlink()

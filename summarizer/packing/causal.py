@@ -1,4 +1,4 @@
-"""A decoder-only model, with an adapter or without, run on packs: the summary is learnt, each from its own document.
+"""A decoder-only model, with an adapter or without, run on packs: the summary is learned, each from its own document.
 
 The model's own modules run; only attention is exchanged, through transformers' registry of attention functions. The
 exchange stays when the pack is gone, and then is SDPA, so that validation and generation are as before.

@@ -160,7 +160,7 @@ def as_interruption(error: BaseException, run: Run, config: DictConfig) -> BaseE
 def prepare_libraries() -> None:
     """Settings that libraries read once: threads that share the machine, and bars on terminals only (in a log they are noise).
 
-    Through the environment, before their import: a misspelt path should not wait for transformers.
+    Through the environment, before their import: a misspelled path should not wait for transformers.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if "OMP_WAIT_POLICY" not in os.environ:

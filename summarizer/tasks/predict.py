@@ -59,7 +59,7 @@ def load_ready(config: DictConfig, overrides: list[str]) -> tuple[PreTrainedMode
 
 def predict(config: DictConfig, overrides: list[str]) -> None:
     """Summarize `config.input`; the summaries go to `config.predict.output`."""
-    # before the model: a misspelt path should not cost its loading
+    # before the model: a misspelled path should not cost its loading
     documents = Documents(config)
     from summarizer.prediction.outputs import check_output, write_predictions
     from summarizer.prediction.summarize import predict_texts

@@ -104,13 +104,13 @@ class StepMean:
         tokens, self.tokens = self.tokens, None
         if self.world_size > 1:
             torch.distributed.all_reduce(tokens)
-        learnt = [parameter for parameter in parameters if parameter.grad is not None]
+        learned = [parameter for parameter in parameters if parameter.grad is not None]
         if self.world_size > 1 and not self.exchanged:
             # which parameters have gradients is a matter of the model, not of the documents: the same on every rank
-            for parameter, summed in zip(learnt, sum_gradients(taken(learnt)), strict=True):
+            for parameter, summed in zip(learned, sum_gradients(taken(learned)), strict=True):
                 parameter.grad = summed
         factor = self.passes * (self.world_size if self.exchanged else 1) / tokens.clamp(min=1)
-        torch._foreach_mul_([local(parameter.grad) for parameter in learnt], factor)
+        torch._foreach_mul_([local(parameter.grad) for parameter in learned], factor)
 
 
 def taken(parameters: Sequence[nn.Parameter]) -> list[Tensor]:

@@ -25,7 +25,7 @@ STORAGE_PER_GB_HOUR = 0.10 / 730
 
 
 def row(gpu: str, region: str, price: float, spot: float | None = None, **changes: Any) -> dict[str, Any]:
-    """A row of the catalogue; prices in $ per card and hour."""
+    """A row of the catalog; prices in $ per card and hour."""
     return {
         "gpu_type": gpu, "region": REGIONS[region], "num_free_devices": 2, "effective_num_free_devices": 4,
         "spot_num_free_devices": 2 if spot else 0, "price_per_hour": price, "spot_price": spot, "vram": "24",
@@ -33,7 +33,7 @@ def row(gpu: str, region: str, price: float, spot: float | None = None, **change
     } | changes  # fmt: skip
 
 
-def default_catalogue() -> list[dict[str, Any]]:
+def default_catalog() -> list[dict[str, Any]]:
     return [
         row("L4", "in2", 0.46, 0.24),
         row("L4", "in1", 0.44, 0.22),
@@ -101,7 +101,7 @@ class Jarvis(Served):
     `boots`: ok, stuck (stays Creating), capacity (Failed), silent (no sshd), ondemand (spot asked, not given).
     """
 
-    catalogue: list[dict[str, Any]] = field(default_factory=default_catalogue)
+    catalog: list[dict[str, Any]] = field(default_factory=default_catalog)
     rupees: bool = False
     account_keys: list[dict[str, Any]] = field(default_factory=list)
     instances: dict[int, Instance] = field(default_factory=dict)
@@ -181,7 +181,7 @@ class Jarvis(Served):
             case ("GET", "users", "balance"):
                 return 200, {"balance": self.credit, "grants": 0.0}
             case ("GET", "misc", "server_meta"):
-                return 200, {"server_meta": self.catalogue, "cpu_meta": {}}
+                return 200, {"server_meta": self.catalog, "cpu_meta": {}}
             case ("GET", "misc"):
                 return 200, {"success": self.rupees}
             case ("GET", "ssh"):
@@ -204,7 +204,7 @@ class Jarvis(Served):
     def _sold(self, region: str, body: dict[str, Any]) -> dict[str, Any] | None:
         """The row that a create or resume means, with enough free cards."""
         count = "spot_num_free_devices" if body.get("is_spot") else "effective_num_free_devices"
-        for sold in self.catalogue:
+        for sold in self.catalog:
             wanted = (body["gpu_type"], REGIONS[region], "container")
             if (sold["gpu_type"], sold["region"], sold["workload_type"]) == wanted and sold[count] >= body["num_gpus"]:
                 return sold

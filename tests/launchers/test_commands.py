@@ -68,7 +68,7 @@ def test_offers_of_all_three_clouds_stand_in_one_table_with_their_sources(three_
     )
     shown = " ".join(three_clouds.launchers("offers", "--gpu", "4090", *places).stdout.split())
     assert "jarvis has no RTX 4090: the nearest cards there are L4 (24 GB) at $0." in shown
-    assert "jarvis: live catalogue" not in shown  # no figure of it is in the table
+    assert "jarvis: live catalog" not in shown  # no figure of it is in the table
     assert "vast: live search" in shown
 
 
@@ -147,7 +147,9 @@ def test_logs_shows_what_a_detached_job_has_printed_by_now(user_env: UserEnv):
 
 
 def test_a_living_client_ends_the_job_that_another_command_cancels(user_env: UserEnv):
-    process = user_env.start(*JOB)
+    process = user_env.start(
+        "steps=2000", "seconds_per_step=0.1"
+    )  # it must run when the command comes, however busy we are
     user_env.wait_for_step(5)
     done = user_env.launchers("cancel", user_env.launch)
     assert done.returncode == 0, done.stderr
@@ -183,7 +185,7 @@ def test_a_reaped_job_can_be_taken_up_again(user_env: UserEnv):
 
 
 def test_reap_leaves_a_detached_job_alone(user_env: UserEnv):
-    assert user_env.run(*JOB, "provider.detach=true").returncode == 0
+    assert user_env.run("steps=2000", "seconds_per_step=0.1", "provider.detach=true").returncode == 0
     assert user_env.launchers("reap", "--yes").returncode == 0
     assert len(user_env.market.billed()) == 1
     assert user_env.launchers("cancel", user_env.launch).returncode == 0
@@ -211,7 +213,7 @@ def test_a_strangers_machine_with_the_number_of_one_of_ours_elsewhere_is_never_t
     ours = user_env.market.history[0].id
     with Jarvis(tmp_path / "jarvis") as jarvis:
         jarvis._next = ours - 1
-        jarvis.create(jarvis.catalogue[0], {"name": "a colleague's"})
+        jarvis.create(jarvis.catalog[0], {"name": "a colleague's"})
         user_env.variables["JL_API_KEY"] = jarvis.key
         markets = ["--api-url", f"vast={user_env.market.url}", "--api-url", f"jarvis={jarvis.url}"]
         done = user_env.launchers("reap", "--yes", *markets)

@@ -39,7 +39,7 @@ JOB = (
 )  # fmt: skip
 FINAL_LOSS = (7 * 0.5**STEPS) ** 2
 CELLS_AT_ONCE = 4
-TURNS = 24
+TURNS = 32
 """A commit tries every twelfth cell, by its own number; all of them with ALL_CELLS=1."""
 
 STAGES = ("plan", "create", "boot", "login", "snapshot", "run", "sync", "fetch", "destroy")

@@ -1,4 +1,4 @@
-"""What JarvisLabs' catalogue means: prices by card, region and kind, and what does not count."""
+"""What JarvisLabs' catalog means: prices by card, region and kind, and what does not count."""
 
 from __future__ import annotations
 

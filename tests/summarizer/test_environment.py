@@ -54,7 +54,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         (("model=t5_small", "model.hub_id=a/open"), []),
         (("model=t5_small", "model.hub_id=a/gated"), ["HF_TOKEN"]),
         (("model=t5_small", "model.hub_id=a/private"), ["HF_TOKEN"]),
-        (("model=t5_small", "model.hub_id=a/misspelt"), []),
+        (("model=t5_small", "model.hub_id=a/misspelled"), []),
         (("data=samsum", "data.hub_id=a/open"), []),
         (("data=samsum", "data.hub_id=a/private"), ["HF_TOKEN"]),
         (("data=files", "data.train_file=hf://datasets/a/private/train.csv"), ["HF_TOKEN"]),

@@ -41,7 +41,7 @@ def test_a_program_outlives_the_reader_of_its_output(both, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.turns(2)
+@pytest.mark.turns(4)
 def test_predict_prints_one_summary_per_row_and_ends_quietly_after_head(tmp_path):
     rows = made_up_pairs(600, seed=1)
     (tmp_path / "few.csv").write_text("id,document\n" + "".join(f"{r['id']},{r['document']}\n" for r in rows[:7]))

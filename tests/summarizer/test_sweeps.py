@@ -188,6 +188,7 @@ def metrics_of(folder: Path) -> dict[str, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.turns(3)
 def test_a_sweep_without_splits_evaluates_only_its_best_job_on_test(sweep):
     folder, output = sweep
     values = [metrics_of(folder / number)["validation/rougeL"] for number in "01"]
@@ -206,6 +207,7 @@ def test_a_sweep_without_splits_evaluates_only_its_best_job_on_test(sweep):
 
 
 @pytest.mark.slow
+@pytest.mark.turns(3)
 def test_the_known_names_of_metrics_are_those_of_a_training(sweep):
     logged = set(metrics_of(sweep[0] / "1"))
     known = {*measured_at_validation(), *TRAINING, OBJECTIVE}
@@ -214,6 +216,7 @@ def test_the_known_names_of_metrics_are_those_of_a_training(sweep):
 
 
 @pytest.mark.slow
+@pytest.mark.turns(3)
 def test_what_is_said_of_validation_is_said_of_the_best_checkpoint(corpus, tmp_path):
     # a rate at which a later validation is worse than an earlier one
     settings = ["trainer.max_steps=40", "trainer.validations=8", "optim.lr=0.3", "callbacks.monitor=validation/rougeL"]
@@ -226,6 +229,7 @@ def test_what_is_said_of_validation_is_said_of_the_best_checkpoint(corpus, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.turns(3)
 def test_a_search_finds_the_job_with_the_best_validation_score(corpus, tmp_path):
     settings = ["trainer.max_steps=4", "evaluation.splits=[]", f"hydra.sweep.dir={tmp_path / 'out'}"]
     search = ["sweep=tpe", "sweep.n_trials=3", "optim.lr=choice(1e-7,3e-3,1e-6)"]
@@ -245,6 +249,7 @@ def test_a_search_finds_the_job_with_the_best_validation_score(corpus, tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_sweep_says_what_is_done_and_the_same_command_continues_it(number, tmp_path):
     corpus = write_corpus(tmp_path / "corpus", train=480)  # long enough for a signal to arrive in the training
@@ -290,6 +295,7 @@ def test_what_lightning_makes_of_a_signal_outside_its_steps_ends_a_sweep_too(cau
 
 
 @pytest.mark.slow
+@pytest.mark.turns(3)
 def test_a_failed_job_of_a_sweep_is_named_at_once_and_stops_no_other(corpus, tmp_path):
     (tmp_path / "broken.jsonl").write_text('{"document": "a"}\n')
     train = [o.partition("=")[2] for o in corpus if o.startswith("data.train_file")]
@@ -306,6 +312,7 @@ def test_a_failed_job_of_a_sweep_is_named_at_once_and_stops_no_other(corpus, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.turns(3)
 def test_predict_makes_no_folder_and_a_run_goes_where_hydra_run_dir_says(corpus, tmp_path):
     text = tmp_path / "article.txt"
     text.write_text("Foo is a fast parser for music. " * 200)  # cut, with a notice

@@ -28,7 +28,7 @@ def _register(descriptor: Descriptor) -> type[RemoteLauncher]:
     store = ConfigStore.instance().store
     node = RemoteLauncherConfig(f"{__name__}.{name}")
     store(group="hydra/launcher", name=descriptor.name, node=node, provider="launchers")
-    # An app's provider file names this in its defaults list, as `/launchers/NAME@provider`: a misspelt key then fails.
+    # An app's provider file names this in its defaults list, as `/launchers/NAME@provider`: a misspelled key then fails.
     store(group="launchers", name=descriptor.name, node=descriptor.settings, provider="launchers")
     return launcher
 

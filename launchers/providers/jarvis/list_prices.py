@@ -12,7 +12,7 @@ SOURCE = "https://jarvislabs.ai/pricing"
 PER_HOUR = {
     "L4": 0.44, "A30": 0.41, "A100": 0.89, "A100 80GB": 1.49, "RTX PRO 6000": 1.89, "H100": 2.69, "H200": 3.99,
 }  # fmt: skip
-"""On demand; spot prices are only in the catalogue of an account."""
+"""On demand; spot prices are only in the catalog of an account."""
 MOST_CARDS = 8
 
 

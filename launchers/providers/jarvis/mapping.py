@@ -1,4 +1,4 @@
-"""JarvisLabs' words into ours and back: catalogue rows, states, requests. Pure; no SDK.
+"""JarvisLabs' words into ours and back: catalog rows, states, requests. Pure; no SDK.
 
 Units on the wire: card memory in GB as text, prices per card and hour in the account's currency, storage in GB.
 """
@@ -42,7 +42,7 @@ def storage_price(disk_gb: float) -> float:
 
 
 def price_of(row: Any, num_gpus: int, disk_gb: float, spot: bool) -> float | None:
-    """$ per hour of a catalogue row for that many cards, storage included; None when it is not sold that way."""
+    """$ per hour of a catalog row for that many cards, storage included; None when it is not sold that way."""
     per_card = row.spot_price if spot else row.price_per_hour
     return None if per_card is None else round(float(per_card) * num_gpus + storage_price(disk_gb), 4)
 

@@ -18,7 +18,7 @@ from launchers.transport.keys import blob
 KEY_VARIABLE = "JL_API_KEY"
 UNLISTED_S = 15.0
 """How long a new machine may be missing from the service's own answers."""
-CATALOGUE_S = 60.0
+CATALOG_S = 60.0
 """How long prices that were just read serve for the rate of a machine that runs."""
 
 
@@ -66,15 +66,15 @@ class Jarvis:
     def __init__(self, key: str, api_url: str | None = None) -> None:
         self.account = fingerprint(key)
         self._client = JarvisClient(key, api_url)
-        self._catalogue: tuple[float, list[Any]] = (0.0, [])
+        self._catalog: tuple[float, list[Any]] = (0.0, [])
         self._made: dict[str, tuple[str, float]] = {}
         """Machines made here: their region, and until when the service's answers may not know them yet."""
 
     def _rows(self, age: float) -> list[Any]:
-        read, rows = self._catalogue
+        read, rows = self._catalog
         if not rows or time.monotonic() - read > age:
             rows = self._client.rows()
-            self._catalogue = (time.monotonic(), rows)
+            self._catalog = (time.monotonic(), rows)
         return rows
 
     @understood("JarvisLabs")
@@ -139,11 +139,11 @@ class Jarvis:
         )
 
     def _rate(self, row: Any, state: MachineState) -> float:
-        """$ per hour now. A machine's own row tells what it cost so far, not its rate: that is in the catalogue."""
+        """$ per hour now. A machine's own row tells what it cost so far, not its rate: that is in the catalog."""
         disk = float(row.storage_gb or 0)
         if state is MachineState.stopped:
             return round(mapping.storage_price(disk), 4)
-        for sold in self._rows(CATALOGUE_S):
+        for sold in self._rows(CATALOG_S):
             if (sold.gpu_type, sold.region) == (row.gpu_type, row.region) and sold.workload_type in (None, "container"):
                 return mapping.price_of(sold, row.num_gpus or 1, disk, bool(row.is_spot)) or 0.0
         return 0.0

@@ -11,7 +11,7 @@ SIGN_UP = SignUp(
     key="make a key at https://jarvislabs.ai/settings/api-keys and `export JL_API_KEY=...`, or run `jl setup`",
     ssh="nothing to do: each launch makes a key pair, registers it, and removes it at its end (the account holds about ten keys)",
     prices=(
-        f"live catalogue, plus storage at ${mapping.STORAGE_PER_GB_MONTH:.2f} per GB and month from the public price page of "
+        f"live catalog, plus storage at ${mapping.STORAGE_PER_GB_MONTH:.2f} per GB and month from the public price page of "
         f"{mapping.STORAGE_AS_OF}; {mapping.ASSUMED_MBPS:.0f} Mbit/s are assumed and no reliability is known"
     ),
     try_it="python -m summarizer provider=jarvis hardware=a100 provider.max_price=1 provider.dry_run=true",

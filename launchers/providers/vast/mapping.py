@@ -147,7 +147,7 @@ _TROUBLE = ("oci runtime", "error", "failed", "permission denied")
 
 
 def state_of_row(row: dict[str, Any]) -> MachineState:
-    """Vast's `actual_status` and its neighbours in our five words."""
+    """Vast's `actual_status` and its neighbors in our five words."""
     actual = row.get("actual_status")
     message = str(row.get("status_msg") or "").lower()
     if actual in _STOPPED or row.get("cur_state") == row.get("intended_status") == "stopped":

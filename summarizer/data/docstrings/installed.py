@@ -20,7 +20,7 @@ LARGEST_FILE = 2_000_000  # bytes; larger ones are generated
 
 @dataclass(frozen=True)
 class Distribution:
-    """One installed distribution: its normalised name, version and Python files."""
+    """One installed distribution: its normalized name, version and Python files."""
 
     name: str
     version: str

@@ -162,10 +162,10 @@ class CrossAttention(nn.Module):
         return self.output(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
-class NeighbourMix(nn.Module):
-    """Each position plus learned shares of its two neighbours, unit by unit: a depthwise convolution of width 3.
+class NeighborMix(nn.Module):
+    """Each position plus learned shares of its two neighbors, unit by unit: a depthwise convolution of width 3.
 
-    It shows attention pairs of neighbouring tokens from the first step on (So et al. 2021, arXiv 2109.08668).
+    It shows attention pairs of neighboring tokens from the first step on (So et al. 2021, arXiv 2109.08668).
     """
 
     def __init__(self, config: CopyTransformerConfig) -> None:
@@ -183,7 +183,7 @@ class CopyTransformerEncoderLayer(nn.Module):
     def __init__(self, config: CopyTransformerConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.d_model)
-        self.mix = NeighbourMix(config)
+        self.mix = NeighborMix(config)
         self.attention = SelfAttention(config, layer=0)
         self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import Seq2SeqLMOutput
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from .configuration_copy_transformer import CopyTransformerConfig
 from .layers import CopyTransformerDecoderLayer, CopyTransformerEncoderLayer, rotary_angles
@@ -46,17 +46,19 @@ class CopyEncoderOutput(ModelOutput):
     last_hidden_state, copy_keys: [B, S, D]; source_ids: [B, S]; replaced: [B, S], true where training hid an input.
     """
 
-    last_hidden_state: torch.FloatTensor | None = None
-    copy_keys: torch.FloatTensor | None = None
-    source_ids: torch.LongTensor | None = None
-    replaced: torch.BoolTensor | None = None
+    last_hidden_state: Tensor | None = None
+    copy_keys: Tensor | None = None
+    source_ids: Tensor | None = None
+    replaced: Tensor | None = None
 
 
 class CopyTransformerPreTrainedModel(PreTrainedModel):
+    config: CopyTransformerConfig
     config_class = CopyTransformerConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    _no_split_modules: ClassVar[list[str]] = ["CopyTransformerEncoderLayer", "CopyTransformerDecoderLayer"]
+    # transformers declares both of these as attributes of an object
+    _no_split_modules: list[str] | None = ["CopyTransformerEncoderLayer", "CopyTransformerDecoderLayer"]  # noqa: RUF012
     _supports_sdpa = True
 
     @torch.no_grad()
@@ -70,8 +72,8 @@ class CopyTransformerPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
-        if hasattr(module, "shares"):
-            nn.init.zeros_(module.shares)
+        if isinstance(shares := getattr(module, "shares", None), Tensor):
+            nn.init.zeros_(shares)
         if isinstance(module, Pointer):
             # start as a copier that continues spans: the vocabulary's softmax is of no use before its words are learned
             features, bias = torch.zeros_like(module.feature_weight), torch.zeros_like(module.gate_bias)
@@ -138,6 +140,7 @@ def drawn(ids: Tensor, probability: float) -> Tensor | None:
 
 def hidden(ids: Tensor, replaced: Tensor | None, config: CopyTransformerConfig) -> Tensor:
     """`ids` with padding where they are replaced."""
+    assert config.pad_token_id is not None
     return ids if replaced is None else ids.masked_fill(replaced, config.pad_token_id)
 
 
@@ -146,7 +149,7 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
     batch can be computed in parts, `waits_for_nothing` that a loss on a card can be recorded."""
 
     smooths_labels = waits_for_nothing = True
-    _tied_weights_keys: ClassVar[dict[str, str]] = {"encoder.embed_tokens.weight": "shared.weight"}
+    _tied_weights_keys: dict[str, str] = {"encoder.embed_tokens.weight": "shared.weight"}  # noqa: RUF012
 
     def __init__(self, config: CopyTransformerConfig) -> None:
         super().__init__(config)
@@ -161,17 +164,22 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
     def get_input_embeddings(self) -> nn.Embedding:
         return self.shared
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        assert isinstance(value, nn.Embedding)
         self.shared = self.encoder.embed_tokens = value
 
     def get_output_embeddings(self) -> None:
         """None: the output is the input embedding itself, no layer of its own."""
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
+        padding, start = self.config.pad_token_id, self.config.decoder_start_token_id
+        assert padding is not None
+        assert start is not None
+        return shift_tokens_right(labels, padding, start)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        # declared for a class with more abilities than this one has, which it does not use
+        inputs = GenerationMixin.prepare_inputs_for_generation(cast(Any, self), cast(Any, input_ids), *args, **kwargs)
         return {**inputs, "written_ids": input_ids}
 
     def forward(
@@ -216,12 +224,14 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
         hidden_share = 1.0
         if replaced is None and self.training and encoder_outputs is None:
+            assert input_ids is not None
             hidden_share = self.config.source_dropout
             replaced = drawn(input_ids, hidden_share)
         if replaced_targets is None and self.training:
             replaced_targets = drawn(decoder_input_ids, self.config.target_dropout)
         written, table = hidden(decoder_input_ids, replaced_targets, self.config), self.shared.weight
         if encoder_outputs is None:
+            assert input_ids is not None
             read = hidden(input_ids, replaced, self.config)
             rows, table = looked_up(table, torch.cat((read.flatten(), written.flatten())))
             of_source, of_target = rows.split([read.numel(), written.numel()])
@@ -231,16 +241,21 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
             )
         else:
             embedded = self.shared(written)
-        source_ids = encoder_outputs.source_ids
+        states, keys, source_ids = (
+            encoder_outputs.last_hidden_state, encoder_outputs.copy_keys, encoder_outputs.source_ids
+        )  # fmt: skip
+        assert states is not None
+        assert keys is not None
+        assert source_ids is not None
         source_mask = (source_ids != IGNORED)[:, None, None, :]
         if past_key_values is None and use_cache:
             past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
         start = past_key_values.get_seq_length() if past_key_values is not None else 0
         if start and written_ids is None:
             raise ValueError("a copy transformer with past_key_values needs written_ids, the whole summary so far.")
-        x = self.decode(embedded, encoder_outputs.last_hidden_state, source_mask, past_key_values, start)
+        x = self.decode(embedded, states, source_mask, past_key_values, start)
         features = continuation_features(source_ids, decoder_input_ids if written_ids is None else written_ids)
-        copy, weights = self.pointer(x, encoder_outputs.copy_keys, features[:, -x.shape[1] :], source_mask)
+        copy, weights = self.pointer(x, keys, features[:, -x.shape[1] :], source_mask)
         loss = logits = None
         if labels is not None:
             is_static = not x.is_cpu if static_shapes is None else static_shapes
@@ -263,7 +278,7 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
             loss=loss,
             logits=logits,
             past_key_values=past_key_values,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_last_hidden_state=cast(torch.FloatTensor, states),
         )
 
     def decode(
@@ -294,7 +309,7 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
         hidden_share: float,
     ) -> Tensor:
         """Mean -log P of the labels, plus the weighted mean cross-entropy of the inputs that training hid from the encoder,
-        from what it made of their neighbours.
+        from what it made of their neighbors.
 
         Args:
             x: [B, T, D], decoder states. copy: [B, C, T, S]. log_weights: [B, T, 1 + C]. labels: [B, T].
@@ -302,12 +317,14 @@ class CopyTransformerForConditionalGeneration(CopyTransformerPreTrainedModel, Ge
             table: [V, D], the words' embeddings.
             is_static, hidden_share: of `Places`, the second for the inputs to restore.
         """
-        source_ids = encoded.source_ids
+        states, source_ids = encoded.last_hidden_state, encoded.source_ids
+        assert states is not None
+        assert source_ids is not None
         counted = Places(labels != IGNORED, is_static=is_static)
         rows, words, restored = [counted.of(x)], [counted.words(labels)], None
         if encoded.replaced is not None and self.config.restoration_weight:
             restored = Places(encoded.replaced, is_static=is_static, share=hidden_share)
-            rows.append(restored.of(encoded.last_hidden_state))
+            rows.append(restored.of(states))
             words.append(restored.words(source_ids))
         # one product with the vocabulary for both, of the rows that count
         own, all_words = word_log_probabilities(torch.cat(rows), table, torch.cat(words))

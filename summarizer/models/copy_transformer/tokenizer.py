@@ -15,7 +15,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     """Learn a vocabulary; the same texts in the same order give the same tokenizer.
 
     Every text is tokenized as if a space came before it, so that a document's first word has the ids that it has
-    elsewhere and can be recognised as a copy. The end token closes every text, source and target alike.
+    elsewhere and can be recognized as a copy. The end token closes every text, source and target alike.
 
     Args:
         vocab_size: ids at most, the special tokens and the 256 bytes included.

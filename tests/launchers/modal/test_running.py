@@ -1,4 +1,4 @@
-"""A job, a sweep and an optimisation run in containers of an emulated Modal, stream, come home, and leave nothing."""
+"""A job, a sweep and an optimization run in containers of an emulated Modal, stream, come home, and leave nothing."""
 
 from __future__ import annotations
 

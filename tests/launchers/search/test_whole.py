@@ -271,7 +271,7 @@ def test_two_sweeps_at_a_time_in_one_folder_are_refused(descent, project, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.turns(2)
+@pytest.mark.turns(4)
 def test_a_client_killed_at_random_moments_ends_with_the_same_table(descent, project, tmp_path):
     draws = random.Random(1)
     home = str(tmp_path / "home")

@@ -29,12 +29,12 @@ def test_what_is_kept_is_scaled_and_the_share_is_dropped_in_every_row_and_column
         assert abs(dropped.mean(along).std() / deviation - 1) < 0.15
 
 
-@pytest.mark.parametrize("pair", ["neighbouring rows", "neighbouring columns", "steps", "places", "layers"])
+@pytest.mark.parametrize("pair", ["neighboring rows", "neighboring columns", "steps", "places", "layers"])
 def test_two_elements_are_dropped_together_as_often_as_by_chance(pair):
     one = mask(5)
     other = {
-        "neighbouring rows": one.roll(1, 0),
-        "neighbouring columns": one.roll(1, 1),
+        "neighboring rows": one.roll(1, 0),
+        "neighboring columns": one.roll(1, 1),
         "steps": mask(6),
         "places": mask(5, site=1),
         "layers": mask(5, layer=1),

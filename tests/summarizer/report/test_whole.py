@@ -12,7 +12,7 @@ import pytest
 from tests.emulators.s3 import BUCKET, client, s3_server
 from tests.summarizer.jobs import TINY, summarizer, write_corpus
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.turns(3)]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tests.emulators.s3 import BUCKET, client, s3_server
 from tests.summarizer.jobs import TINY, job_folder, start, summarizer, write_corpus
 
-pytestmark = [pytest.mark.slow, pytest.mark.turns(2)]
+pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 JOB = [
     *TINY,
     "trainer.max_epochs=50",

@@ -253,6 +253,7 @@ JOB = [*TINY, "logger=all", "trainer.max_steps=6", "trainer.validations=2", "tra
 
 
 @pytest.mark.slow
+@pytest.mark.turns(2)
 def test_a_whole_job_logs_what_training_validation_and_test_measured(signed_in: WandbServer, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     done = summarizer(*JOB, *corpus, cwd=tmp_path, **signed_in.environment)
@@ -282,6 +283,7 @@ def test_a_whole_job_logs_what_training_validation_and_test_measured(signed_in: 
 
 
 @pytest.mark.slow
+@pytest.mark.turns(2)
 def test_a_job_ends_well_when_its_server_dies_on_the_way(signed_in: WandbServer, tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus")
     job = start(*JOB, "trainer.max_steps=30", "trainer.validations=3", *corpus, cwd=tmp_path, **signed_in.environment)

@@ -67,7 +67,7 @@ def moved(folder, target):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """An uninterrupted run and the corpus it learnt from, for each accumulation."""
+    """An uninterrupted run and the corpus it learned from, for each accumulation."""
     home = tmp_path_factory.mktemp("resume")
     corpus = write_corpus(home / "corpus")
     runs = {}
