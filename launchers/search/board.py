@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -87,14 +88,18 @@ class Board:
 
     def _lines(self, over: threading.Event) -> None:
         while not over.wait(LINE_EVERY_S):
-            self._print(self._summary())
+            with contextlib.suppress(OSError, sqlite3.Error):
+                self._print(self._summary())
 
     def _redraw(self, over: threading.Event) -> None:
         # Here and not in a callback of the table, which would ask the sweep while it holds the console: the sweep logs while it
         # holds itself.
         assert self._live is not None
         while True:
-            self._live.update(self._drawn(self._live.console.height), refresh=True)
+            with contextlib.suppress(
+                OSError, sqlite3.Error
+            ):  # of the ledger: the next look shows what this one could not
+                self._live.update(self._drawn(self._live.console.height), refresh=True)
             if over.wait(EVERY_S):
                 return
 

@@ -290,9 +290,8 @@ class Sweep(Generic[Composed]):
     def _verdict(self, number: int) -> Verdict:
         curves, settings = self._curves(), self.settings
         least, factor = settings.min_resource, settings.reduction_factor
-        is_baseline = (
-            settings.baseline and self.known[number].point == 0
-        )  # what the gain of a search is measured against
+        # the baseline is what the gain of a search is measured against
+        is_baseline = settings.baseline and self.known[number].point == 0
         if number in self._to_the_end or is_baseline:
             return Verdict.go_on
         if settings.pruner == PrunerName.asha and not pruning.halving(curves, number, least, factor):

@@ -49,9 +49,8 @@ class Searching(Sweeper):
         except LaunchError as error:
             raise LaunchRefused(str(error)) from error
         for result in results:
-            if (
-                result.status is JobStatus.FAILED
-            ):  # its `return_value` would raise the same, below a line of Hydra's own
+            # its `return_value` would raise the same, below a line of Hydra's own
+            if result.status is JobStatus.FAILED:
                 raise result._return_value
         return [results]
 

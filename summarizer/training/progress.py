@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -96,12 +97,12 @@ def left_text(seconds: float | None) -> str:
     return f"{seconds / 60:.1f} min left" if seconds < 5400 else f"{seconds / 3600:.1f} h left"
 
 
-class WatchesSummaries(Callback):
+class WatchesSummaries(Callback, ABC):
     """A callback that is told how far a validation is with its summaries, which can take minutes."""
 
+    @abstractmethod
     def summaries_written(self, trainer: pl.Trainer, done: int, total: int) -> None:
         """Called on each rank after each batch of summaries, with this rank's counts."""
-        raise NotImplementedError
 
 
 def tell_watchers(trainer: pl.Trainer) -> Callable[[int, int], None]:

@@ -76,6 +76,7 @@ def test_what_makes_no_sense_is_said_to_be_unreadable(make, settings, answer, ap
     need = Need("RTX 4090", 1, 8, 10, 0, None, False, 5.0, settings())
     asked: list[Callable[[], object]] = [
         lambda: provider.offers(need), provider.list_mine, lambda: provider.status("1"), provider.account_keys,
+        lambda: provider.destroy("1"), lambda: provider.remove_account_key("1"),
     ]  # fmt: skip
     for ask in asked:
         with contextlib.suppress(LaunchError):  # anything else fails the test

@@ -148,6 +148,7 @@ class Jarvis:
                 return mapping.price_of(sold, row.num_gpus or 1, disk, bool(row.is_spot)) or 0.0
         return 0.0
 
+    @understood("JarvisLabs")
     def destroy(self, instance: str) -> None:
         # The request goes to the machine's own region; where its row can't be read, the list has the region too.
         try:
@@ -173,6 +174,7 @@ class Jarvis:
     def balance(self) -> float:
         return self._client.balance()
 
+    @understood("JarvisLabs")
     def register_key(self, public_key: str) -> None:
         if all(blob(public_key) != blob(key.public) for key in self.account_keys()):
             self._client.add_key(public_key, public_key.split()[2])
@@ -181,13 +183,16 @@ class Jarvis:
     def account_keys(self) -> list[AccountKey]:
         return [AccountKey(key.key_id, key.key_name, key.ssh_key) for key in self._client.ssh_keys()]
 
+    @understood("JarvisLabs")
     def remove_account_key(self, key: str) -> None:
         with contextlib.suppress(NotThere):
             self._client.remove_key(key)
 
+    @understood("JarvisLabs")
     def authorize(self, instance: str, public_key: str) -> None:
         """Nothing to do: a machine takes the account's keys when it is created, and no others later."""
 
+    @understood("JarvisLabs")
     def resume(self, instance: str, spot: bool) -> str:
         try:
             row = self._client.get(int(instance))

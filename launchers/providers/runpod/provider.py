@@ -84,6 +84,7 @@ class Runpod:
             return MachineStatus(instance, "", MachineState.gone, "not known to RunPod", 0.0, False, None, "")
         return mapping.status_of_pod(pod)
 
+    @understood("RunPod")
     def destroy(self, instance: str) -> None:
         self._client.delete(instance)
 
@@ -94,9 +95,11 @@ class Runpod:
 
     # --- abilities
 
+    @understood("RunPod")
     def register_key(self, public_key: str) -> None:
         """Nothing to do: a pod is created with the key."""
 
+    @understood("RunPod")
     def authorize(self, instance: str, public_key: str) -> None:
         """Nothing to do: the pod has the key since it was created."""
 
@@ -104,6 +107,7 @@ class Runpod:
     def account_keys(self) -> list[AccountKey]:
         return []
 
+    @understood("RunPod")
     def remove_account_key(self, key: str) -> None:
         """Nothing to do: none of ours is in the account."""
 

@@ -137,6 +137,7 @@ class Vast:
         row: dict[str, Any] | None = reply.json().get("instances")
         return row
 
+    @understood("Vast.ai")
     def destroy(self, instance: str) -> None:
         try:
             with _translated():
@@ -169,9 +170,11 @@ class Vast:
             user = self._reader.show_user()
         return float(user.get("credit") or 0) + float(user.get("balance") or 0)
 
+    @understood("Vast.ai")
     def register_key(self, public_key: str) -> None:
         """Nothing to do: the key is attached to the machine alone."""
 
+    @understood("Vast.ai")
     def authorize(self, instance: str, public_key: str) -> None:
         with _translated():
             self._once.attach_ssh(int(instance), public_key)
@@ -182,6 +185,7 @@ class Vast:
             rows = self._reader.show_ssh_keys() or []
         return [AccountKey(str(r["id"]), "", str(r.get("public_key") or r.get("key") or "")) for r in rows]
 
+    @understood("Vast.ai")
     def remove_account_key(self, key: str) -> None:
         with _translated():
             self._once.delete_ssh_key(int(key))

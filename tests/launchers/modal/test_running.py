@@ -1,4 +1,4 @@
-"""A job, a sweep and an optimization run in containers of an emulated Modal, stream, come home, and leave nothing."""
+"""A job, a sweep and a search on an emulated Modal: logs are streamed, results downloaded, and no container is left."""
 
 from __future__ import annotations
 
