@@ -38,6 +38,11 @@ from summarizer.utilization import sampling  # noqa: E402
 WORDS = {"default": (110, 9), "t5": (650, 50), "lora": (650, 50)}
 IDLE = 5.0  # percent of utilization
 VOCABULARY = 20_000
+T5_SIZES = {
+    "tiny": {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2},
+    "base": {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12},
+    "large": {"d_model": 1024, "d_kv": 64, "d_ff": 4096, "num_layers": 24, "num_heads": 16},
+}
 
 
 def write_rows(path: Path, count: int, words: tuple[int, int], seed: int) -> None:
@@ -75,9 +80,7 @@ def write_model(folder: Path, job: str, shape: str, corpus: Path) -> None:
     tokenizer.train_from_iterator(texts, trainer)
     if job == "t5":
         tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-        sizes = {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12}
-        if shape == "tiny":
-            sizes = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+        sizes = T5_SIZES.get(shape, T5_SIZES["base"])
         config: Any = transformers.T5Config(
             vocab_size=32128, **sizes, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
             architectures=["T5ForConditionalGeneration"],

@@ -22,7 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
 from omegaconf import DictConfig, open_dict, read_write
 
-from launchers.dispatch import ComposedJob, DispatchingLauncher
+from launchers.dispatch import ComposedJob, DispatchingLauncher, JobNotFinished
 from launchers.search.output import CONSOLE_LOG, Warnings, kept_output
 from launchers.search.reports import ReportsFile
 from launchers.search.trials import TrialState
@@ -54,6 +54,10 @@ class LocalJobs(DispatchingLauncher):
                 try:
                     self._states[job.number] = "interrupted"
                     result = self._run(job)
+                except OSError as error:  # its folder cannot be made: the other jobs have their own
+                    if not several:
+                        raise
+                    result = failed(job, _unwritable(error))
                 except (KeyboardInterrupt, SystemExit) as stop:
                     if not several:
                         raise
@@ -78,6 +82,8 @@ class LocalJobs(DispatchingLauncher):
                 try:
                     with kept_output(job.folder):
                         result = watch.over(partial(self._run, around=warned.listening))
+                except OSError as error:  # its folder or its log cannot be written: the other jobs have their own
+                    result = failed(job, _unwritable(error))
                 except (KeyboardInterrupt, SystemExit) as stop:
                     configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
                     state = jobs.ended(job, TrialState.stopped, note=watch.why or "stopped by the user")
@@ -224,6 +230,11 @@ def command_again(folder: str) -> str:
 def failed(job: ComposedJob, error: BaseException) -> JobReturn:
     """The result Hydra expects of a job that ended with `error`."""
     return finished(job, JobStatus.FAILED, error)
+
+
+def _unwritable(error: OSError) -> JobNotFinished:
+    """What became of a job whose folder or log could not be made; what its own code raises is not seen here."""
+    return JobNotFinished(f"The job's files cannot be written: {error}")
 
 
 def finished(job: ComposedJob, status: JobStatus, value: Any) -> JobReturn:

@@ -7,10 +7,10 @@ import platform
 import sys
 from dataclasses import dataclass
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from summarizer.errors import HardwareError
-from summarizer.paths import config_dir
+from summarizer.paths import config_dir, option_settings
 
 CARDS = (  # (part of the driver's name, at least GiB, option), the first match counts
     ("H200", 0, "h200"), ("H100", 0, "h100"), ("A100", 60, "a100_80gb"), ("A100", 0, "a100"),
@@ -73,7 +73,7 @@ def resolve(config: DictConfig, overrides: list[str]) -> Device:
     """
     present = devices()
     if config.hardware.accelerator == "auto":
-        chosen = OmegaConf.load(config_dir() / "hardware" / f"{option_of(present[0])}.yaml")
+        chosen = option_settings(config_dir() / "hardware" / f"{option_of(present[0])}.yaml")
         named = {o.lstrip("+~").partition("=")[0].removeprefix("hardware.") for o in overrides if "hardware." in o}
         with open_dict(config):
             for key, setting in chosen.items():

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def config_dir() -> Path:
@@ -11,6 +15,22 @@ def config_dir() -> Path:
     package = Path(__file__).resolve().parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
+
+
+def option_settings(file: Path) -> DictConfig:
+    """The settings of an option's file in `conf`, above those of the options in the same group that it inherits from.
+
+    For code that runs inside of a Hydra application, where Hydra itself does not compose a second time.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    own = OmegaConf.load(file)
+    assert isinstance(own, DictConfig)
+    parents = own.pop("defaults", [])
+    inherited = [option_settings(file.parent / f"{parent.removesuffix('@_here_')}.yaml") for parent in parents]
+    merged = OmegaConf.merge(*inherited, own)
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def cache_dir() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -128,10 +129,12 @@ class StudyPoints:
         return dict(found)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """A sampler whose draws depend on the point's number alone: a search that is continued does not draw the same again."""
+        """A sampler whose draws depend on seed and number alone: a search that is continued does not draw the same again."""
         import optuna
 
-        seed = self._settings.sampler_seed + number
+        # not their sum: two searches with neighboring seeds would draw the same points, one number later
+        digest = hashlib.sha256(f"{self._settings.sampler_seed}/{number}".encode()).digest()
+        seed = int.from_bytes(digest[:4], "big")
         if self._settings.sampler == Sampler.random:
             return optuna.samplers.RandomSampler(seed=seed)
         if self._settings.sampler == Sampler.cmaes:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from summarizer.command_line import quote_numeric_options
 from summarizer.composition_errors import sentence
-from summarizer.paths import config_dir
+from summarizer.paths import config_dir, option_settings
 from tests.summarizer.composition import composed
 
 GROUPS = {path.name for path in config_dir().iterdir() if path.is_dir()}
@@ -151,3 +151,9 @@ def test_every_card_names_itself_for_the_launchers_and_never_uses_fp16(card):
     assert hardware.gpu
     assert hardware.memory_gib
     assert hardware.precision in ("32-true", "bf16-mixed")
+
+
+@pytest.mark.parametrize("option", sorted(file.stem for file in (config_dir() / "hardware").glob("*.yaml")))
+def test_an_option_read_from_its_file_inherits_what_it_does_when_composed(option):
+    hardware = OmegaConf.to_container(composed(f"hardware={option}").hardware)
+    assert option_settings(config_dir() / "hardware" / f"{option}.yaml").items() <= hardware.items()

@@ -271,6 +271,14 @@ def test_a_rebuilt_study_goes_on_with_other_points(sampler):
     assert all(0 <= float(p["a"]) <= 1 and p["b"] in "xy" and 1 <= int(p["c"]) <= 9 for p in [*points, *new])
 
 
+def test_searches_with_neighboring_seeds_draw_different_points():
+    drawn = []
+    for seed in (1, 2):
+        study = StudyPoints(SPACE, SweepSettings(sampler="random", sampler_seed=seed))
+        drawn.append({study.ask(number)["a"] for number in range(8)})
+    assert not drawn[0] & drawn[1]
+
+
 def test_tpe_finds_what_random_search_misses():
     """A point near the optimum of a bowl in 40 draws; both are fixed by their seeds."""
     best = {}

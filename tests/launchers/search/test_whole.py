@@ -230,6 +230,20 @@ def test_a_failed_job_stops_no_other_and_the_exit_code_says_so(sweep, project):
     assert "2 of 4 jobs failed: diverged at step 2." in done.stdout + done.stderr
 
 
+def test_a_job_whose_log_cannot_be_opened_is_a_failed_job_and_stops_no_other(sweep, project):
+    sweep("fail_at=1", "curve.rate=0.5,0.9")
+    console = project / "out" / "0" / "console.log"
+    console.unlink()
+    console.mkdir()
+    done = sweep("fail_at=1,null", "curve.rate=0.5,0.9")
+    assert done.returncode == 1
+    states = {row["job"]: row["state"] for row in table(project)}
+    assert states == {"0": "failed", "1": "failed", "2": "finished", "3": "finished"}, done.stderr
+    assert [row["note"] for row in table(project) if "Is a directory" in row["note"]]
+    assert "job 0 failed: The job's files cannot be written" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_sweep_whose_jobs_all_fail_says_why_in_one_sentence(sweep, project):
     done = sweep("fail_at=1", "curve.rate=0.5,0.9")
     assert done.returncode == 1
