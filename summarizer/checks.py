@@ -94,7 +94,7 @@ def lengths_fit(config: DictConfig) -> None:
 def model_is_complete(config: DictConfig) -> None:
     model = config.model
     if model.architecture.value != "copy_transformer" and not model.hub_id:
-        raise ConfigError(f"model={model.name} needs model.hub_id: an id on the hub or a local folder.")
+        raise ConfigError(f"model={model.name} needs model.hub_id: an id on the hub, a local folder or a GGUF file.")
     if model.architecture.value == "copy_transformer" and model.shape is None:
         raise ConfigError(f"model={model.name} needs model.shape: see conf/model/tiny.yaml.")
     if model.architecture.value == "causal_lora" and model.lora is None:

@@ -116,7 +116,9 @@ class ModelConfig:
     name: str = MISSING
     architecture: Architecture = MISSING
     hub_id: Annotated[str | None, HUB_MODEL] = None
-    """Id on the hub, or a local folder in the same format."""
+    """Id on the hub, a local folder in the same format, or a local GGUF file."""
+    gguf_file: Annotated[str | None, HUB_MODEL] = None
+    """Name of a GGUF file in hub_id: its weights are dequantized, and its shape and tokenizer are the model's."""
     revision: Annotated[str | None, HUB_MODEL] = None
     trust_remote_code: Annotated[bool, HUB_MODEL_FLAG] = False
     """Run Python code that comes with a hub model; the own class needs none."""

@@ -51,7 +51,7 @@ def needs_hub_token(config: DictConfig) -> bool:
 def repositories(config: DictConfig) -> list[tuple[str, str]]:
     """What a job reads from the hub: kind and id of each repository."""
     found = []
-    if config.model.hub_id and not config.get("run") and not Path(config.model.hub_id).is_dir():
+    if config.model.hub_id and not config.get("run") and not Path(config.model.hub_id).exists():
         found.append(("models", str(config.model.hub_id)))
     if config.data.kind == "hub" and config.data.hub_id:
         found.append(("datasets", str(config.data.hub_id)))

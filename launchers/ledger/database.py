@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from typing import Any
 
 from launchers.errors import MendInput
 from launchers.ledger.schema import SCHEMA_VERSION, create, migrate
+
+_OTHER_TABLES = re.compile(r"no such (table|column)|duplicate column|already exists")
+"""What SQLite says of a file that is whole, but not a ledger of the version that it names."""
 
 
 class Database:
@@ -33,12 +37,12 @@ class Database:
             self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
             self._db.execute(f"PRAGMA locking_mode={'NORMAL' if durable else 'EXCLUSIVE'}")
             self._migrate()
-        except (OSError, sqlite3.OperationalError) as error:
-            raise MendInput(
-                f"The ledger {path} can't be opened ({error}): make its folder writable and see that its disk has room, or set "
-                "LAUNCHERS_HOME to another folder."
-            ) from None
-        except sqlite3.DatabaseError as error:
+        except (OSError, sqlite3.DatabaseError) as error:
+            if isinstance(error, OSError | sqlite3.OperationalError) and not _OTHER_TABLES.search(str(error)):
+                raise MendInput(
+                    f"The ledger {path} can't be opened ({error}): make its folder writable and see that its disk has room, or "
+                    "set LAUNCHERS_HOME to another folder."
+                ) from None
             raise MendInput(
                 f"The ledger {path} can't be read ({error}): move it away to start a new one, "
                 "and look with `python -m launchers reap` for machines that the old one knew."

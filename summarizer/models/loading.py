@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 def source_of(model: DictConfig) -> Source:
     """Where a configured model comes from."""
-    return Source(model.hub_id, model.revision, bool(model.trust_remote_code))
+    place, gguf = model.hub_id, model.gguf_file
+    if gguf is None and Path(place).is_file():
+        place, gguf = str(Path(place).parent), Path(place).name
+    return Source(place, model.revision, bool(model.trust_remote_code), gguf=gguf)
 
 
 def check_model(model: DictConfig, *, download: bool) -> None:

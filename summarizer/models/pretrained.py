@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POINTER = b"version https://git-lfs"
+GGUF = b"GGUF"
 NAMES_SHOWN = 3
 LOCAL_COPY = "A local folder that holds the model can be named as model.hub_id."
 
@@ -39,6 +40,7 @@ class Source:
             the middle of something else.
         safetensors_only: read no pickle, which runs code.
         advice: what to do where its files are damaged or do not fit; None is for a folder or hub id of model.hub_id.
+        gguf: name of the GGUF file there that is the whole model; None: transformers' own form.
     """
 
     place: str
@@ -46,6 +48,7 @@ class Source:
     trust_remote_code: bool = False
     safetensors_only: bool = False
     advice: str | None = None
+    gguf: str | None = None
 
     @property
     def local(self) -> bool:
@@ -81,7 +84,8 @@ class Source:
 
     def options(self) -> dict[str, Any]:
         """Options of every `from_pretrained`."""
-        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        file = {"gguf_file": self.gguf} if self.gguf else {}  # transformers asks whether the key is there
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code, **file}
 
     def folder(self) -> Path | None:
         """Where its files lie on this machine; None where there are none."""
@@ -89,7 +93,7 @@ class Source:
             return Path(self.place)
         from huggingface_hub import try_to_load_from_cache
 
-        for name in ("config.json", "tokenizer_config.json", "tokenizer.json"):
+        for name in (self.gguf,) if self.gguf else ("config.json", "tokenizer_config.json", "tokenizer.json"):
             found = try_to_load_from_cache(self.place, name, revision=self.revision)
             if isinstance(found, str):
                 return Path(found).parent
@@ -134,6 +138,8 @@ def load_weights(auto: Any, source: Source, **options: Any) -> PreTrainedModel:
     model: PreTrainedModel
     if source.safetensors_only:
         options["use_safetensors"] = True
+    if source.gguf:
+        options |= dense_options()
     with translated(source, "model"):
         model, loaded = auto.from_pretrained(
             source.where(), **source.options(), **options, output_loading_info=True, ignore_mismatched_sizes=True
@@ -143,6 +149,17 @@ def load_weights(auto: Any, source: Source, **options: Any) -> PreTrainedModel:
     if loaded["unexpected_keys"]:
         tell_left_out(source.place, some(sorted(loaded["unexpected_keys"]), "tensors"))
     return model
+
+
+def dense_options() -> dict[str, Any]:
+    """What has the weights of a GGUF file dequantized for good: packed ones can neither be trained nor saved.
+
+    Before it could keep them packed, transformers always dequantized, and had no such option.
+    """
+    import transformers
+
+    packing = getattr(transformers, "GgufConfig", None)
+    return {} if packing is None else {"quantization_config": packing(dequantize=True)}
 
 
 @cache
@@ -240,7 +257,9 @@ def problem(source: Source, what: str, error: Exception) -> SummarizerError:
     found = None
     if folder is not None:
         found = (
-            damage(folder, source.mend)
+            damaged_gguf(folder / source.gguf, source.mend)
+            if source.gguf
+            else damage(folder, source.mend)
             or unknown_type(folder)
             or (unknown_class(folder) if what == "tokenizer" else None)
         )
@@ -283,6 +302,26 @@ def damage(folder: Path, mend: str) -> str | None:
                 json.loads(path.read_bytes())
             except ValueError as error:
                 return f"{path} is no whole JSON file ({one_line(error)}): {mend}."
+    return None
+
+
+def damaged_gguf(path: Path, mend: str) -> str | None:
+    """What is wrong with a GGUF file, and how to mend it; None where it is whole, and transformers does not know its kind."""
+    if not path.is_file():
+        there = some(sorted(file.name for file in path.parent.glob("*.gguf")), "files")
+        return f"{path} is not there ({f'GGUF files there: {there}' if there else 'no GGUF file is'}): check model.gguf_file."
+    with path.open("rb") as file:
+        beginning = file.read(len(POINTER))
+    if beginning == POINTER:
+        return f"{path} is a git-lfs pointer, not the file itself: run `git lfs pull` in the folder it was cloned to."
+    if not beginning.startswith(GGUF):
+        return f"{path} is no GGUF file (it does not begin with {GGUF.decode()}): check model.gguf_file."
+    import gguf
+
+    try:
+        gguf.GGUFReader(path)
+    except Exception as error:  # numpy's, where the file is shorter than its header says; struct's and its own
+        return f"{path} is cut off or damaged ({one_line(error)}; {path.stat().st_size:,} bytes): {mend}."
     return None
 
 

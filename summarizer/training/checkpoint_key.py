@@ -84,7 +84,8 @@ def checkpoint_key(
     hub_id = config.model.hub_id
     return CheckpointKey(
         model=read("model.architecture", "model.dropout") | group(config, "model.shape") | group(config, "model.lora")
-        | {"model.hub_id": "a folder" if hub_id and Path(hub_id).expanduser().is_dir() else hub_id},
+        | {"model.hub_id": "a folder" if hub_id and Path(hub_id).expanduser().exists() else hub_id}
+        | ({"model.gguf_file": config.model.gguf_file} if config.model.gguf_file else {}),
         tokenizer={"ids": len(tokenizer), "fingerprint": tokenizer_fingerprint(tokenizer)},
         train=described(splits["train"]) | lengths,
         validation=described(splits["validation"]) | validation,

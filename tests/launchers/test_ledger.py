@@ -161,6 +161,24 @@ def test_an_old_ledger_is_read_with_the_names_of_today(tmp_path: Path):
     assert [machine.bills_idle for machine in ledger.machines()] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [(0, "can't be read"), (3, "can't be read"), (999, "was written by a newer version of launchers")],
+)
+def test_a_database_of_something_else_or_of_a_later_version_is_one_sentence_and_stays(
+    tmp_path: Path, version: int, words: str
+):
+    path = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE jobs (name TEXT)")
+        db.execute("INSERT INTO jobs VALUES ('somebody else''s')")
+        db.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(MendInput, match=words):
+        Ledger(path)
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT name FROM jobs").fetchall() == [("somebody else's",)]
+
+
 def test_notes_hold_no_secret(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SOME_API_KEY", "s3cr3t-0123456789abcdef")
     ledger.job_ended("l-0", JobState.failed, "refused s3cr3t-0123456789abcdef", 1.0)
