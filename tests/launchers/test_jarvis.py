@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.launchers.conftest import UserEnv
+from tests.launchers.search.pruned import assert_a_job_that_is_behind_is_pruned_and_comes_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.turns(8), pytest.mark.parametrize("user_env", ["jarvis"], indirect=True)]
 
@@ -272,3 +273,8 @@ def test_bad_input_is_refused_in_one_sentence_and_nothing_is_created(
     assert sentence in said
     assert "Traceback" not in said
     assert user_env.market.history == []
+
+
+def test_a_job_that_is_behind_is_pruned(user_env: UserEnv):
+    assert_a_job_that_is_behind_is_pruned_and_comes_home(user_env, "jarvis")
+    assert user_env.market.billed() == []

@@ -8,6 +8,7 @@ import pytest
 
 from tests.launchers.conftest import steps_in
 from tests.launchers.modal.user_env import ModalUserEnv
+from tests.launchers.search.pruned import assert_a_job_that_is_behind_is_pruned_and_comes_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
 
@@ -35,6 +36,11 @@ def test_a_sweep_runs_at_once_and_a_failure_stops_no_other(user_env: ModalUserEn
     assert len(starts) == 3
     assert all(len(attempts) == 1 for attempts in user_env.modal.attempts())  # a job's own failure is not tried again
     assert len(user_env.modal.requested("FunctionCreate")) == 1  # one application for all
+
+
+def test_a_job_that_is_behind_is_pruned(user_env: ModalUserEnv):
+    assert_a_job_that_is_behind_is_pruned_and_comes_home(user_env, "modal")
+    assert user_env.modal.live_apps() == []
 
 
 def test_parallelism_caps_the_containers(user_env: ModalUserEnv):

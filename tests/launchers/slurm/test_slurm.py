@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from tests.launchers.conftest import CANARIES, steps_in
+from tests.launchers.search.pruned import assert_a_job_that_is_behind_is_pruned_and_comes_home
 from tests.launchers.slurm.conftest import SlurmUserEnv
 
 pytestmark = [pytest.mark.slow, pytest.mark.turns(6)]
@@ -40,6 +41,10 @@ def test_a_job_that_the_time_limit_ends_is_requeued_and_goes_on_from_its_checkpo
     assert log.count("starts at step") >= 2
     assert set(steps_in(log)) == set(range(1, 41))
     assert user_env.loss() == pytest.approx(FINAL_LOSS)
+
+
+def test_a_job_that_is_behind_is_pruned(user_env: SlurmUserEnv):
+    assert_a_job_that_is_behind_is_pruned_and_comes_home(user_env, "slurm")
 
 
 def test_a_queue_that_takes_the_node_back_loses_nothing(user_env: SlurmUserEnv):
