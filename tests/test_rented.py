@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from launchers.snapshot import pack
 from tests.emulators import cage
@@ -20,6 +21,7 @@ from tests.emulators.modal.server import Modal
 from tests.emulators.s3 import BUCKET, s3_server
 from tests.emulators.vast import Vast
 from tests.summarizer.jobs import ROOT, TINY, environment, job_folder, start, summarizer, write_corpus
+from tests.summarizer.models.test_gguf import write_gguf
 from tests.summarizer.storage.test_whole import stored_steps
 from tests.summarizer.training.test_resume import same_result
 
@@ -97,6 +99,29 @@ def test_a_job_on_a_rented_machine_comes_home_as_a_local_one_would(emulator, key
     assert_home(results / "0", done.stdout, checkout, corpus)
     # What was prepared here went along.
     assert "tokenizing" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cage.why_not() is not None, reason=str(cage.why_not()))
+def test_a_model_in_a_file_of_this_machine_travels_with_the_job(checkout, tmp_path):
+    (tmp_path / "weights").mkdir()
+    write_gguf(tmp_path / "weights" / "tiny.gguf")
+    corpus, results = write_corpus(tmp_path / "corpus", train=12, validation=4, test=4), tmp_path / "outputs"
+    short = [option for option in SHORT if not option.startswith(("model=", "model.shape", "trainer.max_steps"))]
+    with Vast(tmp_path / "market") as market:
+        summarizer(
+            *short, *corpus, "model=llm_lora", f"model.hub_id={tmp_path}/weights/tiny.gguf", "trainer.max_steps=2",
+            "model.max_source_tokens=64", "provider=vast", "hardware=4090", f"provider.api_url={market.url}",
+            "provider.check_gpu=false", "provider.remote_root=/mnt/launchers", f"hydra.sweep.dir={results}",
+            cwd=checkout, LAUNCHERS_HOME=str(tmp_path / "home"), VAST_API_KEY=market.key,
+        )  # fmt: skip
+        assert market.billed() == []
+    assert json.loads((results / "0" / "metrics.json").read_text())["train/steps"] == 2
+    # an emulated machine sees this one's files, too: what it read was its own copy
+    used = OmegaConf.load(results / "0" / "config.yaml").model.hub_id
+    assert used.endswith("tiny.gguf")
+    assert not used.startswith(str(tmp_path))
+    assert (results / "0" / "model" / "config.json").exists()
 
 
 @pytest.mark.slow
