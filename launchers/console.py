@@ -6,12 +6,15 @@ import contextlib
 import errno
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TextIO
 
+from launchers.capture import current
 from launchers.secrecy import SecretFilter, scrub
 
 _FILTER = SecretFilter()
@@ -30,6 +33,22 @@ def discard(out: TextIO) -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, out.fileno())
         os.close(null)
+
+
+@contextlib.contextmanager
+def quiet_interrupt() -> Iterator[None]:
+    """Ctrl-C ends a command with one word and exit code 130, wherever it strikes; to a caller in Python it stays an exception.
+
+    Raises:
+        SystemExit: in place of KeyboardInterrupt, of which Python makes a traceback and a death by signal.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if current() is not None:
+            raise
+        print("Interrupted.", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def guard_console() -> None:

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from launchers.app_functions import ask_app, own_packages
 from launchers.capture import current, keep_returns
-from launchers.console import guard_console
+from launchers.console import guard_console, quiet_interrupt
 from launchers.errors import LaunchError, MendInput
 from launchers.search.trials import TrialState
 from launchers.secrecy import scrub_error
@@ -219,6 +219,7 @@ class DispatchingLauncher(Launcher):
             jobs.ended(job, TrialState.failed if failure else TrialState.finished, value, note=note)
             jobs.returns[job.number] = result
 
+    @quiet_interrupt()
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         assert self.config is not None, "setup() comes first"
         setup_globals()

@@ -50,57 +50,75 @@ class LocalJobs(DispatchingLauncher):
         several = len(self._states) > 1
         returns = []
         with terminate_by_exception():
-            for job in jobs:
-                try:
-                    self._states[job.number] = "interrupted"
-                    result = self._run(job)
-                except OSError as error:  # its folder cannot be made: the other jobs have their own
-                    if not several:
-                        raise
-                    result = failed(job, _unwritable(error))
-                except (KeyboardInterrupt, SystemExit) as stop:
-                    if not several:
-                        raise
-                    configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-                    self._report_stop()
-                    raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None
-                failure = result.status is JobStatus.FAILED
-                self._states[job.number] = "failed" if failure else "done"
+            try:
+                for job in jobs:
+                    returns.append(self._run_next(job, several))
+            except (KeyboardInterrupt, SystemExit) as stop:  # in a job, or between two
+                if not several:
+                    raise
                 configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-                if failure and several:
-                    log.error("job %d failed: %s", job.number, result._return_value)
-                returns.append(result)
+                self._report_stop()
+                raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None
         return returns
+
+    def _run_next(self, job: ComposedJob, several: bool) -> JobReturn:
+        assert self.config is not None
+        self._states[job.number] = "interrupted"
+        try:
+            result = self._run(job)
+        except OSError as error:  # its folder cannot be made: the other jobs have their own
+            if not several:
+                raise
+            result = failed(job, _unwritable(error))
+        failure = result.status is JobStatus.FAILED
+        self._states[job.number] = "failed" if failure else "done"
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        if failure and several:
+            log.error("job %d failed: %s", job.number, result._return_value)
+        return result
 
     def run_sweep(self, jobs: SweepJobs) -> None:
         """One job after another, each watched: it is asked to save and end when the sweep decides so."""
         assert self.config is not None
         with terminate_by_exception():
-            while (job := jobs.next()) is not None:
-                watch = Watch(jobs, job)
-                warned = Warnings(jobs.say, job.number)
-                try:
-                    with kept_output(job.folder):
-                        result = watch.over(partial(self._run, around=warned.listening))
-                except OSError as error:  # its folder or its log cannot be written: the other jobs have their own
-                    result = failed(job, _unwritable(error))
-                except (KeyboardInterrupt, SystemExit) as stop:
-                    configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-                    state = jobs.ended(job, TrialState.stopped, note=watch.why or "stopped by the user")
-                    if watch.why is None:
-                        self._report_sweep_stop(jobs)
-                        raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None
-                    jobs.returns[job.number] = finished(job, JobStatus.COMPLETED, jobs.value_of(job))
-                    if state is TrialState.stopped:
-                        log.info("job %d saved and ended: %s.", job.number, watch.why)
-                    continue
+            try:
+                while (job := jobs.next()) is not None:
+                    self._run_watched(jobs, job)
+            except (KeyboardInterrupt, SystemExit) as stop:  # in a job, or between two
                 configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-                if result.status is JobStatus.FAILED:
-                    log.error("job %d failed: %s (%s)", job.number, result._return_value, job.folder / CONSOLE_LOG)
-                    jobs.ended(job, TrialState.failed, note=str(result._return_value))
-                else:
-                    jobs.ended(job, TrialState.finished, result.return_value)
-                jobs.returns[job.number] = result
+                jobs.stopped("stopped by the user")
+                self._report_sweep_stop(jobs)
+                raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None
+
+    def _run_watched(self, jobs: SweepJobs, job: ComposedJob) -> None:
+        """
+        Raises:
+            KeyboardInterrupt, SystemExit: the user stops the sweep.
+        """
+        assert self.config is not None
+        watch = Watch(jobs, job)
+        warned = Warnings(jobs.say, job.number)
+        try:
+            with kept_output(job.folder):
+                result = watch.over(partial(self._run, around=warned.listening))
+        except OSError as error:  # its folder or its log cannot be written: the other jobs have their own
+            result = failed(job, _unwritable(error))
+        except (KeyboardInterrupt, SystemExit):
+            if watch.why is None:
+                raise
+            configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+            state = jobs.ended(job, TrialState.stopped, note=watch.why)
+            jobs.returns[job.number] = finished(job, JobStatus.COMPLETED, jobs.value_of(job))
+            if state is TrialState.stopped:
+                log.info("job %d saved and ended: %s.", job.number, watch.why)
+            return
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        if result.status is JobStatus.FAILED:
+            log.error("job %d failed: %s (%s)", job.number, result._return_value, job.folder / CONSOLE_LOG)
+            jobs.ended(job, TrialState.failed, note=str(result._return_value))
+        else:
+            jobs.ended(job, TrialState.finished, result.return_value)
+        jobs.returns[job.number] = result
 
     def _report_sweep_stop(self, jobs: SweepJobs) -> None:
         assert self.config is not None

@@ -72,6 +72,14 @@ class SweepJobs:
         took = time.monotonic() - self._handed[job.number][1] if seconds is None else seconds
         return self.sweep.ended(job.number, state, number, cost=cost, seconds=took, note=note).state
 
+    def stopped(self, why: str) -> None:
+        """A stop struck this process: what ran in it runs no more, also a job that was just being handed out."""
+        for trial in self.sweep.all():
+            handed = self._handed.get(trial.number)
+            if trial.state is TrialState.running and (handed or trial.job is None):
+                took = time.monotonic() - handed[1] if handed else 0.0
+                self.sweep.ended(trial.number, TrialState.stopped, seconds=took, note=why)
+
     def dollars_left(self) -> float | None:
         """Of the sweep's own limit; None where there is none."""
         limit = self.sweep.settings.max_cost

@@ -15,6 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from launchers.capture import is_planning, keep_returns
+from launchers.console import quiet_interrupt
 from launchers.dispatch import DispatchingLauncher, LaunchRefused
 from launchers.errors import LaunchError, MendInput
 from launchers.search.settings import SweepSettings, checked
@@ -38,6 +39,7 @@ class Searching(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
+    @quiet_interrupt()
     def sweep(self, arguments: list[str]) -> Any:
         assert self.config is not None
         assert self.hydra_context is not None
