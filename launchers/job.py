@@ -213,10 +213,9 @@ class JobSpec:
     def home(self) -> Path:
         return Path(self.folder)
 
-    @property
-    def output_there(self) -> str:
-        """The job's output folder on the machine that runs it."""
-        return str(JobPaths(PurePosixPath(self.settings["remote_root"]), self.id).output)
+    def output_below(self, remote_root: str) -> str:
+        """The job's output folder on the machine that runs it, by the folder that its provider has for us."""
+        return str(JobPaths(PurePosixPath(remote_root), self.id).output)
 
 
 def machine_label(client: str, launch: str, number: int) -> str:

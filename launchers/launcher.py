@@ -103,7 +103,9 @@ class RemoteLauncher(DispatchingLauncher):
             remote_job.entry_point_of(settings)
             remote_job.local_paths_of(job, settings)
         if not all(self._settings(job).dry_run for job in jobs):
-            self.descriptor.open(self._settings(jobs[0]).api_url)
+            from launchers.lifecycle.opening import open_places
+
+            open_places(self._settings(jobs[0]))
         self._ledger = Ledger.open()
 
     def check_settings(self, settings: RentalSettings, jobs: int) -> None:
@@ -348,7 +350,7 @@ class RemoteLauncher(DispatchingLauncher):
         from launchers.planning import forecast, make_plan
 
         settings = self._settings(job)
-        expected = forecast(remote_job.expected_hours(job, settings), settings)
+        expected = forecast(remote_job.expected_hours(job, settings), settings, self._ledger.losses(_now()))
         # Nothing runs yet: an unreachable provider is asked once.
         once = replace(self._timing(job), retry_total=0.0)
         try:
@@ -359,7 +361,7 @@ class RemoteLauncher(DispatchingLauncher):
             prices = self.descriptor.list_prices(need_of(settings))
             note = f"{error} These are the list prices of {prices.dated} ({prices.source}); whether a card is free is not known."
             return make_plan(need_of(settings), list(prices.offers), expected), None, note
-        return plan_for(context, expected), balance_of(context), ""
+        return plan_for(context, expected), None if context.places else balance_of(context), ""
 
 
 def _raise_if_still_billed(scheduler: Scheduler) -> None:

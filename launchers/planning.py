@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from launchers.errors import NoOffer
 from launchers.formats import duration
 from launchers.gpus import find_card
 from launchers.job import Misfit, Offer
+from launchers.ledger.records import Losses
 from launchers.providers.base import Need
 from launchers.settings import RentalSettings, Timing
 
 SETUP_HOURS = 0.05
 """Boot, ssh and package installation on a machine that has the image; downloads are counted separately."""
 SPOT_OVERHEAD = 1.10
-"""Expected hours on a spot machine relative to on-demand: work since the last checkpoint is repeated."""
+"""Expected hours on a spot machine relative to on-demand, before any was seen: work since the last checkpoint is repeated."""
+PRIOR_HOURS = 10.0
+"""Rented hours with which what a ledger has seen of a kind of machine counts as much as `SPOT_OVERHEAD`."""
+REPEATED_HOURS = 0.1
+"""Work that a lost machine costs on average: what was done since the last checkpoint that came home."""
 NAMED_SUBSTITUTES = 3
 
 
@@ -33,11 +39,26 @@ class Forecast:
     upload_gb: float = 0.0
     """Results that are downloaded from it."""
     setup_hours: float = SETUP_HOURS
+    losses: Mapping[tuple[str, bool], Losses] = field(default_factory=dict)
+    """What the ledger has seen of machines, by (provider, whether spot)."""
+
+    def overhead(self, offer: Offer) -> float:
+        """Hours that losses of the machine are expected to cost, relative to the hours of training.
+
+        Each loss costs another set-up and download, and the work since the last checkpoint.
+        """
+        prior = SPOT_OVERHEAD - 1 if offer.spot else 0.0
+        seen = self.losses.get((offer.provider, offer.spot), Losses())
+        each = self.setup_hours + _transfer_hours(self.download_gb, offer.download_mbps) + REPEATED_HOURS
+        return (prior * PRIOR_HOURS + seen.lost * each) / (PRIOR_HOURS + seen.hours)
 
 
-def forecast(hours: float, settings: RentalSettings) -> Forecast:
-    """The forecast of a job, from the hours that its app expects."""
-    return Forecast(hours, hours >= settings.max_hours, settings.expected_download_gb, settings.expected_results_gb)
+def forecast(
+    hours: float, settings: RentalSettings, losses: Mapping[tuple[str, bool], Losses] | None = None
+) -> Forecast:
+    """The forecast of a job, from the hours that its app expects and what the ledger has seen of machines."""
+    is_bound = hours >= settings.max_hours
+    return Forecast(hours, is_bound, settings.expected_download_gb, settings.expected_results_gb, losses=losses or {})
 
 
 @dataclass(frozen=True)
@@ -101,6 +122,8 @@ class Plan:
     alternatives: tuple[Candidate, ...]
     """Fitting offers of the other kind (spot or on-demand)."""
     refusals: tuple[Refusal, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Provider -> why it was not asked, or has not answered; of a plan over several."""
 
     def expectation(self, candidate: Candidate) -> str:
         """Time and cost of the job on an offer, in words: the same in a dry run and in a launch."""
@@ -134,11 +157,17 @@ class Plan:
 
     def why_none(self) -> str:
         """Why there is no candidate: how many offers each setting refuses, and what the nearest offer lacks."""
+        left_out = "".join(f" {name} is left out: {why}" for name, why in self.left_out.items())
+        return f"{self._why_none_fits()}{left_out}"
+
+    def _why_none_fits(self) -> str:
         wanted = f"{self.need.num_gpus} x {self.need.gpu or 'any card'}{' (spot)' if self.need.spot else ''}"
         if not self.refusals:
             return f"No machine with {wanted} is on the market now: choose other hardware, or try again later."
         if all(refusal.offer.substitute for refusal in self.refusals):
-            return f"{self.refusals[0].offer.provider} has no {self.need.gpu}: {self._substitutes()}."
+            providers = sorted({refusal.offer.provider for refusal in self.refusals})
+            names = f"{providers[0]} has" if len(providers) == 1 else f"{' and '.join(providers)} have"
+            return f"{names} no {self.need.gpu}: {self._substitutes()}."
         nearest = min(self.refusals, key=lambda r: (len(r.misfits), r.offer.price))
         return (
             f"No offer of {wanted} fits: {self._filters()}. The nearest is {nearest.offer.id} at ${nearest.offer.price:.3f}/h "
@@ -213,7 +242,7 @@ def make_plan(
             refusals.append(Refusal(offer, tuple(misfits)))
         else:
             fitting.append(price(offer, forecast))
-    fitting.sort(key=lambda c: (c.cost, -c.offer.reliability, c.offer.id))
+    fitting.sort(key=_rank)
     return Plan(
         need=need,
         forecast=forecast,
@@ -223,12 +252,55 @@ def make_plan(
     )
 
 
+def rank_all(
+    plans: Mapping[str, Plan], left_out: Mapping[str, str], *, hours_left: float | None = None,
+    balances: Mapping[str, float] | None = None,
+) -> Plan:  # fmt: skip
+    """One plan over several providers, cheapest for the job first. Where one may rent spot, that competes with on-demand.
+
+    Args:
+        plans: of each provider that has answered; at least one.
+        hours_left: until the job should be done.
+        balances: $ on the accounts that know one.
+    """
+    need, expected = next((plan.need, plan.forecast) for plan in plans.values())
+    fitting: list[Candidate] = []
+    refusals = [refusal for plan in plans.values() for refusal in plan.refusals]
+    for name, plan in plans.items():
+        balance = (balances or {}).get(name, math.inf)
+        for candidate in (*plan.candidates, *(plan.alternatives if plan.need.spot else ())):
+            misfits = []
+            if hours_left is not None and candidate.hours > hours_left:
+                times = duration(candidate.hours * 3600), duration(max(hours_left, 0.0) * 3600)
+                text = "the job is expected to take {} there, and has {}".format(*times)
+                misfits.append(Misfit("provider.deadline_hours", text))
+            if not balance >= candidate.cost:
+                text = f"the account has ${balance:.2f}, and the job is expected to cost ${candidate.cost:.2f}"
+                misfits.append(Misfit(f"the balance at {name}", text))
+            if misfits:
+                refusals.append(Refusal(candidate.offer, tuple(misfits)))
+            else:
+                fitting.append(candidate)
+    return Plan(
+        need=replace(need, spot=False),
+        forecast=expected,
+        candidates=tuple(sorted(fitting, key=_rank)),
+        alternatives=tuple(sorted((c for p in plans.values() if not p.need.spot for c in p.alternatives), key=_rank)),
+        refusals=tuple(refusals),
+        left_out=left_out,
+    )
+
+
+def _rank(candidate: Candidate) -> tuple[float, float, str, str]:
+    return candidate.cost, -candidate.offer.reliability, candidate.offer.provider, candidate.offer.id
+
+
 def price(offer: Offer, forecast: Forecast) -> Candidate:
     """The cost of the job on an offer: rent during set-up, transfers and training, plus the price of the traffic."""
     parts = Parts(
         setup=forecast.setup_hours,
         download=_transfer_hours(forecast.download_gb, offer.download_mbps),
-        training=forecast.hours * (SPOT_OVERHEAD if offer.spot else 1.0),
+        training=forecast.hours * (1.0 + forecast.overhead(offer)),
         upload=_transfer_hours(forecast.upload_gb, offer.upload_mbps),
     )
     traffic = forecast.download_gb * offer.download_price + forecast.upload_gb * offer.upload_price

@@ -11,11 +11,11 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launchers.job import Charging
 
@@ -43,6 +43,16 @@ class PriceList:
     offers: tuple[Offer, ...]
     dated: str
     source: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The providers that one name stands for."""
+
+    settings: Mapping[str, RentalSettings]
+    """Provider -> the settings with which a job would run there."""
+    left_out: Mapping[str, str]
+    """Provider -> why these settings can't be asked for there."""
 
 
 KeyFiles = Callable[[Path, Path], Iterable[tuple[Path, str]]]
@@ -76,6 +86,8 @@ class Descriptor:
     """Raises `MendInput` for settings that the provider can't serve."""
     list_prices: Callable[[Need], PriceList] | None = None
     """Offers at published prices for a need; None where nothing is published."""
+    parts: Callable[[Any], Parts] | None = None
+    """Its settings -> those of the providers that it stands for; None: it rents something out itself."""
 
     @property
     def is_market(self) -> bool:
@@ -114,7 +126,8 @@ def broken() -> dict[str, str]:
 
 
 def names() -> tuple[str, ...]:
-    return tuple(descriptors())
+    """Names of the providers that rent something out themselves."""
+    return tuple(name for name, found in descriptors().items() if found.parts is None)
 
 
 def markets() -> tuple[str, ...]:

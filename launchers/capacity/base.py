@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from launchers.host import Host, JobRunner, JobStatus, Link, Machine, ResultStore
-    from launchers.job import JobSpec
+    from launchers.job import JobSpec, Offer
     from launchers.ledger import JobRecord, MachineRecord
     from launchers.lifecycle.context import LaunchContext
     from launchers.lifecycle.deadlines import MachineDeadline, Phase
@@ -52,10 +52,22 @@ def machine_kind(settings: RentalSettings) -> tuple[object, ...]:
 
 @dataclass
 class Excluded:
-    """Hosts and offers that failed in this launch."""
+    """Hosts and offers that failed in this launch, and providers that are left out for now."""
 
-    hosts: set[str] = field(default_factory=set)
-    offers: set[str] = field(default_factory=set)
+    hosts: set[tuple[str, str]] = field(default_factory=set)
+    """Each with its provider."""
+    offers: set[tuple[str, str]] = field(default_factory=set)
+    """Each with its provider."""
+    providers: frozenset[str] = frozenset()
+
+    def add_host(self, offer: Offer) -> None:
+        self.hosts.add((offer.provider, offer.host))
+
+    def add_offer(self, offer: Offer) -> None:
+        self.offers.add((offer.provider, offer.id))
+
+    def hosts_of(self, provider: str) -> frozenset[str]:
+        return frozenset(host for its_provider, host in self.hosts if its_provider == provider)
 
 
 class Capacity(Protocol):

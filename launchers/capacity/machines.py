@@ -180,7 +180,7 @@ class MachineCapacity:
         if again is None:
             release(context, lease.record.label)
             if blames:
-                excluded.hosts.add(lease.record.offer.host)
+                excluded.add_host(lease.record.offer)
         return again
 
     def charge(
@@ -260,7 +260,7 @@ class MachineCapacity:
         except LaunchError as error:
             context.say(label, f"could not be resumed: {error}", logging.WARNING)
             if isinstance(error, BadMachine):
-                excluded.hosts.add(record.offer.host)
+                excluded.add_host(record.offer)
             return None
 
 

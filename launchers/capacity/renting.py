@@ -50,7 +50,7 @@ def rent(task: Task, excluded: Excluded, renter: Renter) -> Lease:
         Capped: the job or the launch has spent what it may.
         StillBilled: a machine that was no good could not be confirmed gone.
     """
-    context, job, forecast = task.context, task.job.id, forecast_of(task.job, task.context.settings)
+    context, job, forecast = task.context, task.job.id, forecast_of(task)
     problem: LaunchError | None = None
     for _ in range(context.timing.max_attempts):
         check_caps(context, job)
@@ -71,10 +71,10 @@ def rent(task: Task, excluded: Excluded, renter: Renter) -> Lease:
                 raise
             problem = error
             if act is Act.next_offer:
-                excluded.offers.add(record.offer.id)
+                excluded.add_offer(record.offer)
                 context.say(context.launch, f"offer {record.offer.id} is not available: {error}")
             elif act is Act.next_host:
-                excluded.hosts.add(record.offer.host)
+                excluded.add_host(record.offer)
                 context.say(context.launch, f"host {record.offer.host} is excluded from now on: {error}")
             else:
                 context.say(context.launch, f"trying again: {error}")

@@ -89,7 +89,7 @@ def _job_row(record: JobRecord, overrides: str, machines: Mapping[str, MachineRe
     progress = None if record.state.ended else progress_of(record.spec.home)
     return {
         "job": record.spec.id, "launch": record.launch, "number": record.spec.number, "overrides": overrides or DEFAULTS,
-        "provider": record.spec.settings.get("name"), "state": record.state.value,
+        "provider": record.provider or record.spec.settings.get("name"), "state": record.state.value,
         "cancelling": record.cancel and not record.state.ended,
         "step": progress.step if progress else None, "steps": progress.steps if progress else None,
         "left_s": progress.left_s if progress else None,

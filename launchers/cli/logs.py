@@ -94,8 +94,9 @@ def _stream(ledger: Ledger, record: JobRecord, out: TextIO) -> int:
     except MendInput as error:
         print(f"No client is attached, so the log does not grow. {error} {_come_back(record)}", file=sys.stderr)
         return 1
-    context = context_of(ledger, record)
-    mirror = LogMirror(record.spec, record.log_base, there=record.spec.output_there, console=out)
+    context = context_of(ledger, record).at(lease.record.provider)
+    there = record.spec.output_below(context.settings.remote_root)
+    mirror = LogMirror(record.spec, record.log_base, there=there, console=out)
     stream = LogStream(lease.runner, record.spec, mirror, context.clock, context.timing.retry_first)
     while lease.runner.job_status(record.spec)["state"] == "running" and mirror.is_watched:
         time.sleep(context.timing.status)

@@ -53,7 +53,7 @@ def _look_after(ledger: Ledger, machine: MachineRecord) -> None:
     if not machine.unsettled and not overdue and not all(record.state.ended for record in records):
         return
     context = context_of(ledger, records[0])
-    if isinstance(context.provider, SelfDestruct) and not machine.unsettled:
+    if isinstance(context.at(machine.provider).provider, SelfDestruct) and not machine.unsettled:
         return
     context.timing = replace(context.timing, retry_total=min(context.timing.retry_total, PATIENCE_S))
     try:

@@ -50,14 +50,15 @@ def plan_table(plan: Plan, most: int = 12) -> Sheet:
         row["offer"] = f"{row['offer']} *" if row["chosen"] else row["offer"]
     notes = []
     if chosen:
-        notes.append(f"* selected ({'spot' if plan.need.spot else 'on-demand'}).")
+        notes.append(f"* selected ({'spot' if chosen.offer.spot else 'on-demand'}).")
     if plan.refusals:
         notes.append(f"{count(len(plan.refusals), 'offer')} did not match the requirements.")
     if plan.forecast.is_upper_bound:
         notes.append("No time estimate is available: the time is the upper bound provider.max_hours.")
     if not all(c.offer.charging.while_idle for c in ranked):
         notes.append("Containers are billed while a job runs; the price is from a dated list.")
-    return _sheet("Plan", (*_OFFER_COLUMNS, "hours", "$_job", *_PLACE_COLUMNS), rows, " ".join(notes))
+    notes = [" ".join(notes), *(f"{name} is left out: {why}" for name, why in plan.left_out.items())]
+    return _sheet("Plan", (*_OFFER_COLUMNS, "hours", "$_job", *_PLACE_COLUMNS), rows, "\n".join(filter(None, notes)))
 
 
 def estimate_table(rows: list[dict[str, Any]], notes: list[str]) -> Sheet:

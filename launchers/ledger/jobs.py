@@ -13,6 +13,8 @@ from launchers.ledger.records import JobRecord, job_record
 from launchers.ledger.transitions import check_job
 from launchers.secrecy import scrub
 
+_JOBS = "SELECT *, (SELECT provider FROM machines WHERE machines.label = jobs.machine) AS provider FROM jobs"
+
 
 class Jobs(Database):
     """Launches and their jobs."""
@@ -37,17 +39,22 @@ class Jobs(Database):
         where = "WHERE closed IS NULL" if only_open else ""
         return [row["id"] for row in self.rows(f"SELECT id FROM launches {where} ORDER BY created")]
 
+    def began(self, launch: str) -> float | None:
+        """When a launch was written down; None where it was only planned."""
+        rows = self.rows("SELECT created FROM launches WHERE id = ?", launch)
+        return float(rows[0]["created"]) if rows else None
+
     # --- reading
 
     def jobs(self, launch: str | None = None) -> list[JobRecord]:
         where, values = ("WHERE launch = ?", (launch,)) if launch else ("", ())
-        return [job_record(row) for row in self.rows(f"SELECT * FROM jobs {where} ORDER BY launch, number", *values)]
+        return [job_record(row) for row in self.rows(f"{_JOBS} {where} ORDER BY launch, number", *values)]
 
     def open_jobs(self, launch: str) -> list[JobRecord]:
         """Those of a launch that have not ended: what is asked for at every look must not grow with what is done."""
         ended = [state.value for state in JobState if state.ended]
         marks = ", ".join("?" * len(ended))
-        query = f"SELECT * FROM jobs WHERE launch = ? AND state NOT IN ({marks}) ORDER BY number"
+        query = f"{_JOBS} WHERE launch = ? AND state NOT IN ({marks}) ORDER BY number"
         return [job_record(row) for row in self.rows(query, launch, *ended)]
 
     def machine_users(self, launch: str) -> dict[str, set[str]]:
@@ -58,7 +65,7 @@ class Jobs(Database):
         return found
 
     def job(self, job: str) -> JobRecord:
-        rows = self.rows("SELECT * FROM jobs WHERE id = ?", job)
+        rows = self.rows(f"{_JOBS} WHERE id = ?", job)
         if not rows:
             raise UnknownJob(f"No job matches {job!r}: `python -m launchers ps --all` lists all jobs.")
         return job_record(rows[0])

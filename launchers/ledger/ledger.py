@@ -11,7 +11,7 @@ from typing import Any
 from launchers.job import Billing, Charging, Offer, machine_label
 from launchers.ledger.home import launchers_home
 from launchers.ledger.jobs import Jobs
-from launchers.ledger.records import MachineRecord, machine_record
+from launchers.ledger.records import Losses, MachineRecord, machine_record
 from launchers.ledger.transitions import check_billing
 from launchers.secrecy import scrub
 
@@ -41,6 +41,16 @@ class Ledger(Jobs):
 
     def machine(self, label: str) -> MachineRecord:
         return machine_record(self.rows(f"{_MACHINES} WHERE label = ?", label)[0])
+
+    def losses(self, now: float) -> dict[tuple[str, bool], Losses]:
+        """What was seen of each provider's machines, by (provider, whether spot)."""
+        found: dict[tuple[str, bool], Losses] = {}
+        for machine in self.machines():
+            if machine.instance is not None and machine.bills_idle:
+                kind = (machine.provider, machine.offer.spot)
+                before, hours = found.get(kind, Losses()), max((machine.ended or now) - machine.created, 0.0) / 3600
+                found[kind] = Losses(before.hours + hours, before.lost + (machine.lost is not None))
+        return found
 
     def exposure(self, launch: str, now: float) -> float:
         """$ that the machines of a launch cost so far, at worst."""
@@ -100,6 +110,10 @@ class Ledger(Jobs):
         with self.transaction() as db:
             _move(db, label, Billing.unconfirmed)
             db.execute("UPDATE machines SET note = ? WHERE label = ?", (scrub(note), label))
+
+    def machine_lost(self, label: str, now: float) -> None:
+        """The provider took it away from a running job; whether it is gone is another question."""
+        self._set_machine(label, "lost", now)
 
     def set_deadline(self, label: str, job: str, deadline: float) -> None:
         """When the client destroys it, and the job that pays for it until then."""

@@ -35,6 +35,18 @@ class JobRecord:
     """What a serverless provider calls it."""
     seconds: float
     """Machine time that its cost stands for: of all its machines, those that never came up included."""
+    provider: str | None = None
+    """Of its present machine, or its last one."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a ledger has seen of one kind of machine of one provider."""
+
+    hours: float = 0.0
+    """That all of them were rented together."""
+    lost: int = 0
+    """How many were taken away from a running job."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,8 @@ class MachineRecord:
     """The job that pays for it now."""
     account: str | None
     """Fingerprint of the key that rented it; no other key is used to ask about it."""
+    lost: float | None
+    """When the provider took it away from a running job."""
     spent: float
     """What its jobs cost."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from launchers.search import trials
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 _TABLES = """
 CREATE TABLE client (id TEXT NOT NULL);
 CREATE TABLE launches (id TEXT PRIMARY KEY, created REAL NOT NULL, directory TEXT NOT NULL, closed REAL);
@@ -85,5 +85,6 @@ _STEPS: dict[int, tuple[str | Callable[[sqlite3.Connection], None], ...]] = {
     ),
     4: trials.SCHEMA,
     5: (_charging_in_offers,),
+    6: ("ALTER TABLE machines ADD COLUMN lost REAL",),
 }
 """From each version to the next: statements, and functions of the connection."""

@@ -25,7 +25,7 @@ def attach(context: LaunchContext, tasks: list[Task], machines: int, prefixed: b
     """
     monitor = DeadlineMonitor()
     for each in (context, *(task.context for task in tasks)):
-        each.monitor, each.capacity = monitor, context.capacity
+        each.monitor, each.capacity, each.places = monitor, context.capacity, context.places
         each.settings.detach = False
     settle_proven(context.ledger, context.launch, context.clock.now())
     tasks = [task for task in tasks if read_proof(task.job) is None]

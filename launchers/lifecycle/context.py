@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from launchers.clock import Clock, Result, WallClock, retried
-from launchers.errors import Cancelled, RetryLater
+from launchers.errors import Cancelled, CredentialError, RetryLater
 from launchers.ledger import Ledger
 from launchers.lifecycle.deadlines import DeadlineMonitor, MachineDeadline
+from launchers.providers import parts_of
 from launchers.providers.base import Provider
 from launchers.secrecy import scrub
 from launchers.settings import RentalSettings, Timing
@@ -22,13 +23,34 @@ from launchers.transport.keys import KeyPair
 
 if TYPE_CHECKING:
     from launchers.capacity.base import Capacity
+    from launchers.registry import Parts
 
 log = logging.getLogger("launchers")
 
 
+@dataclass(frozen=True)
+class Place:
+    """One provider where a launch may rent, and what its jobs run on there."""
+
+    provider: Provider
+    capacity: Capacity
+
+
+class _Undecided:
+    """In place of a provider where each machine has its own: to ask this one is a mistake, which must not find a wrong answer."""
+
+    name = "undecided"
+
+
+UNDECIDED = cast(Provider, _Undecided())
+
+
 @dataclass
 class LaunchContext:
-    """One launch's surroundings; shared by its threads."""
+    """One launch's surroundings; shared by its threads.
+
+    Where a launch may rent at several providers, `provider` is `UNDECIDED`, and `at` has the surroundings at each of them.
+    """
 
     launch: str
     provider: Provider
@@ -44,6 +66,26 @@ class LaunchContext:
     leaving: threading.Event = field(default_factory=threading.Event)
     """The user goes and the jobs stay, where that costs nothing but the jobs."""
     monitor: DeadlineMonitor = field(default_factory=DeadlineMonitor)
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """Of a launch that may rent at several providers, by their names; otherwise none."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Provider -> why this launch can't rent there."""
+    split: Callable[[RentalSettings], Parts] = parts_of
+    """Settings of the launch -> those at each provider."""
+
+    def at(self, provider: str) -> LaunchContext:
+        """The surroundings of what is rented at one provider, with its own settings.
+
+        Raises:
+            CredentialError: this launch can't talk to that provider.
+        """
+        if self.provider is not UNDECIDED:
+            return self
+        if provider not in self.places:
+            why = self.left_out.get(provider, "it is not among provider.providers")
+            raise CredentialError(f"This launch can't use {provider}: {why}")
+        place, settings = self.places[provider], self.split(self.settings).settings[provider]
+        return replace(self, provider=place.provider, capacity=place.capacity, settings=settings, places={})
 
     def retry(self, call: Callable[[], Result], stoppable: bool = False) -> Result:
         """A request to the provider, repeated while the trouble may pass.

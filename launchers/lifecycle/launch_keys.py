@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from launchers.errors import CredentialError, LaunchError
 from launchers.job import Billing
 from launchers.ledger import Ledger
-from launchers.providers import open_provider
+from launchers.providers import descriptor, open_provider
 from launchers.providers.base import DirectSsh, Provider
 from launchers.transport.keys import KeyPair, blob, forget, former_keys, key_name, launch_keys
 
@@ -31,7 +32,9 @@ def retire(ledger: Ledger, launch: str, home: Path) -> None:
         return
     try:
         wanted = blob(keys.public)
-        places = {(job.spec.settings["name"], job.spec.settings["api_url"]) for job in ledger.jobs(launch)}
+        asked = {(job.spec.settings["name"], job.spec.settings["api_url"]) for job in ledger.jobs(launch)}
+        places = {(name, api_url) for name, api_url in asked if descriptor(name).parts is None}
+        places |= {(machine.provider, machine.api_url) for machine in ledger.machines(launch)}
         for name, api_url in places:
             provider = open_provider(name, api_url)
             if isinstance(provider, DirectSsh) and not provider.keys_per_machine:
@@ -47,10 +50,15 @@ def retire(ledger: Ledger, launch: str, home: Path) -> None:
         forget(keys)
 
 
-def check_account(ledger: Ledger, launch: str, provider: Provider) -> None:
-    """Another account knows nothing of a machine, and its answer must not count as the machine's end."""
+def check_account(ledger: Ledger, launch: str, providers: Mapping[str, Provider]) -> None:
+    """Another account knows nothing of a machine, and its answer must not count as the machine's end.
+
+    Raises:
+        CredentialError: a machine was rented with another key; the text says which.
+    """
     for machine in ledger.machines(launch):
-        if machine.billing is not Billing.gone and machine.account not in (None, provider.account):
+        provider = providers.get(machine.provider)
+        if machine.billing is not Billing.gone and provider and machine.account not in (None, provider.account):
             raise CredentialError(
                 f"{machine.label} was rented with another {machine.provider} key than the one that is set: set that one. If it "
                 f"was replaced, and both are of one account, run `python -m launchers doctor --same-account`."

@@ -64,6 +64,7 @@ def release(context: LaunchContext, label: str, looks: int = LOOKS, refused: boo
     record = context.ledger.machine(label)
     if record.billing is Billing.gone:
         return
+    context = context.at(record.provider)
     problem, ended = "the provider still lists it", None
     for _ in pauses(context.clock, context.timing.retry_first, context.timing.retry_total):
         try:

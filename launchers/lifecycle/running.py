@@ -69,7 +69,7 @@ def run_job(
     if (context.settings.detach or context.leaving.is_set()) and not context.stopping.is_set():
         raise Detached
     record = context.ledger.job(job.id)
-    mirror = LogMirror(job, record.log_base, prefix, job.output_there)
+    mirror = LogMirror(job, record.log_base, prefix, job.output_below(context.settings.remote_root))
     mirror.is_watched = search is None  # the console of a sweep is its table; its jobs' output is in their logs
     stream = LogStream(lease.runner, job, mirror, context.clock, context.timing.retry_first)
     try:

@@ -14,6 +14,7 @@ from launchers.errors import (
     Cancelled,
     Kept,
     LaunchError,
+    Preempted,
     SetupFailed,
     StillBilled,
 )
@@ -115,7 +116,7 @@ class Scheduler:
         assert self._context is not None
         context.monitor = self._monitor
         context.stopping, context.leaving = self._context.stopping, self._context.leaving
-        context.capacity = self._context.capacity
+        context.capacity, context.places = self._context.capacity, self._context.places
 
     def _wait_for_task(self, kind: tuple[object, ...] | None, seconds: float | None = None) -> Task | None:
         """The next job; None when there is none, and none comes within `seconds`, or ever, or the user wants to stop."""
@@ -225,7 +226,7 @@ class Scheduler:
                 if isinstance(source, TaskList)
                 else Search(partial(source.report, task), partial(source.why_stop, task))
             )
-            ended = run_job(context, lease, job, task.snapshot, prefix, search)
+            ended = run_job(context.at(lease.record.provider), lease, job, task.snapshot, prefix, search)
             self._note_end(task, ended)
             return lease
         except Exception as error:
@@ -237,6 +238,7 @@ class Scheduler:
     def _facts(self, task: Task, lease: Lease | None, error: Exception) -> Facts:
         context, job = task.context, task.job
         if lease is not None:
+            context = context.at(lease.record.provider)
             with contextlib.suppress(sqlite3.Error, OSError):  # trouble of the ledger is met again where it counts
                 context.capacity.charge(context, lease, job, is_alive=False)
         record = context.ledger.job(job.id)
@@ -269,6 +271,8 @@ class Scheduler:
             assert lease is not None
             raise Kept(self._keep(task, lease, error)) from error
         if decision.fate is Fate.lost:
+            if lease is not None and isinstance(error, Preempted):
+                context.ledger.machine_lost(lease.record.label, now())
             context.say(job.id, f"lost its machine: {error}", logging.WARNING)
         elif facts.is_over and decision.act is Act.end:
             context.say(job.id, f"{decision.state}: {decision.note}", logging.WARNING)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from launchers.job import JobSpec
 from launchers.lifecycle.context import LaunchContext
 from launchers.planning import Forecast, forecast
-from launchers.settings import RentalSettings
 from launchers.snapshot import Snapshot
 
 
@@ -26,6 +25,7 @@ class Task:
         return self.context.capacity.kind_of(self.context.settings)
 
 
-def forecast_of(job: JobSpec, settings: RentalSettings) -> Forecast:
+def forecast_of(task: Task) -> Forecast:
     """What a job is expected to take, as its dry run shows it."""
-    return forecast(job.hours, settings)
+    context = task.context
+    return forecast(task.job.hours, context.settings, context.ledger.losses(context.clock.now()))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a container at Modal imports this package on its way to the worker
     from launchers.providers.base import Provider, SignUp
-    from launchers.registry import Descriptor
+    from launchers.registry import Descriptor, Parts
+    from launchers.settings import RentalSettings
 
 
 def descriptor(name: str) -> Descriptor:
@@ -38,6 +39,18 @@ def open_provider(name: str, api_url: str | None = None) -> Provider:
         CredentialError: no key, or one that can't be right.
     """
     return descriptor(name).open(api_url)
+
+
+def parts_of(settings: RentalSettings) -> Parts:
+    """The providers at which a launch with these settings may rent, each with its own settings: one, or those that `auto` stands for.
+
+    Raises:
+        MendInput: none of them can be asked for this.
+    """
+    from launchers.registry import Parts
+
+    parts = descriptor(settings.name).parts
+    return Parts({settings.name: settings}, {}) if parts is None else parts(settings)
 
 
 def sign_up(name: str) -> SignUp:

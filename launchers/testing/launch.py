@@ -14,34 +14,34 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from launchers.capacity import capacity_for
+from launchers.capacity.anywhere import AnywhereCapacity
 from launchers.host import Host
 from launchers.job import Billing, JobSpec, JobState, MachineStatus
 from launchers.ledger import JobRecord, Ledger, MachineRecord
 from launchers.lifecycle.attach import attach
-from launchers.lifecycle.context import LaunchContext
+from launchers.lifecycle.context import UNDECIDED, LaunchContext, Place
 from launchers.lifecycle.scheduler import Scheduler
 from launchers.lifecycle.stops import Stops
 from launchers.lifecycle.task import Task
 from launchers.planning import reserve
+from launchers.registry import Parts
+from launchers.settings import RentalSettings
 from launchers.snapshot import Snapshot
 from launchers.testing.clock import VirtualClock
 from launchers.testing.computer import Lines, empty_ledger, full_disk
 from launchers.testing.faults import CallFault, Faults, TimedFault
 from launchers.testing.host import FakeHost
 from launchers.testing.jobs import CHECKPOINT, RESULT, Script
-from launchers.testing.provider import FakeMachine, FakePausingProvider, FakeProvider, FakeServerless
+from launchers.testing.provider import MARKETS, FakeMachine, FakeProvider
 from launchers.testing.settings import SNAPSHOT, TIMING, fake_settings
 from launchers.transport.keys import NO_KEYS
 
-MARKETS: dict[str, type[FakeProvider]] = {
-    "machines": FakeProvider, "pausing": FakePausingProvider, "serverless": FakeServerless,
-}  # fmt: skip
 TICK_S = 1.0
 """How often the deadlines are looked at, in place of four times a second."""
 PRESS_S = 2.0
@@ -72,7 +72,7 @@ class FakeLaunch:
         folder.mkdir(parents=True)
         (folder / "ledger.sqlite").write_bytes(empty_ledger())
         self.faults = Faults(clock.now, schedule.calls, schedule.timed)
-        self.provider = MARKETS[schedule.market](clock, self.faults)
+        self.providers = {kind.name: kind(clock, self.faults) for kind in MARKETS[schedule.market]}
         self.ledger = Ledger(folder / "ledger.sqlite", durable=False)
         self.settings = fake_settings(machines=schedule.machines, **schedule.settings)
         self.said: list[str] = []
@@ -89,8 +89,23 @@ class FakeLaunch:
         self.context = self._context()
         self.jobs = [self._job(number) for number in range(schedule.jobs)]
         for job in self.jobs:
-            self.provider.scripts[job.id] = schedule.script
+            for provider in self.providers.values():
+                provider.scripts[job.id] = schedule.script
         self.ledger.add_launch("launch", str(folder), self.jobs, clock.now())
+
+    @property
+    def machines(self) -> list[FakeMachine]:
+        """All that were ever rented."""
+        return [machine for provider in self.providers.values() for machine in provider.machines]
+
+    def living(self) -> list[FakeMachine]:
+        """What is billed now."""
+        return [machine for provider in self.providers.values() for machine in provider.living()]
+
+    @property
+    def provider(self) -> FakeProvider:
+        """The first market, which is the only one of most launches."""
+        return next(iter(self.providers.values()))
 
     def records(self) -> list[JobRecord]:
         return self.ledger.jobs("launch")
@@ -113,14 +128,14 @@ class FakeLaunch:
 
     def is_open(self) -> bool:
         """Whether it left something to a later command."""
-        return bool(self.provider.living()) or any(not record.state.ended for record in self.records())
+        return bool(self.living()) or any(not record.state.ended for record in self.records())
 
     def attach(self, later: float = 10.0) -> FakeLaunch:
         """Another command, when all trouble is over: it takes up what the first one left."""
         self.faults.calls, self.faults.timed = (), ()
         self._set_triggers(False)
         self.clock.sleep(later)
-        for machine in self.provider.machines:
+        for machine in self.machines:
             machine.silent_until = 0.0
         self._stops, self.context = Stops(), self._context()
         open_jobs = {record.spec.id for record in self.records() if not record.state.ended}
@@ -132,10 +147,28 @@ class FakeLaunch:
     # --- how it is put together
 
     def _context(self) -> LaunchContext:
-        return LaunchContext(
-            "launch", self.provider, self.ledger, self.settings, TIMING, self.folder, NO_KEYS,
-            capacity_for(self.provider, self._open_host), self.clock,
-        )  # fmt: skip
+        places = {
+            name: Place(provider, capacity_for(provider, self._open_host)) for name, provider in self.providers.items()
+        }
+        [first, *others] = places.values()
+        launch = LaunchContext(
+            "launch",
+            first.provider,
+            self.ledger,
+            self.settings,
+            TIMING,
+            self.folder,
+            NO_KEYS,
+            first.capacity,
+            self.clock,
+        )
+        if not others:
+            return launch
+        capacity = AnywhereCapacity([place.capacity for place in places.values()])
+        return replace(launch, provider=UNDECIDED, capacity=capacity, places=places, split=self._split)
+
+    def _split(self, settings: RentalSettings) -> Parts:
+        return Parts({name: replace(settings, name=name) for name in self.providers}, {})
 
     def _job(self, number: int) -> JobSpec:
         return JobSpec(
@@ -147,8 +180,9 @@ class FakeLaunch:
         return Scheduler(tasks, self.schedule.machines, False, stops=self._stops)
 
     def _open_host(self, context: LaunchContext, record: MachineRecord, status: MachineStatus) -> Host:
-        machine = next(m for m in self.provider.machines if m.id == record.instance)
-        return _Watched(self.provider, machine, self)
+        provider = self.providers[record.provider]
+        machine = next(m for m in provider.machines if m.id == record.instance)
+        return _Watched(provider, machine, self)
 
     def _end_of_command(self, command: Any) -> None:
         logger = logging.getLogger("launchers")
@@ -199,7 +233,7 @@ class FakeLaunch:
             self.ledger.request_cancel(self.jobs[0].id)
 
     def _strike_machine(self, kind: str, now: float, end: float) -> None:
-        up = [machine for machine in self.provider.living() if machine.is_up(now) and machine.offer.charging.while_idle]
+        up = [machine for machine in self.living() if machine.is_up(now) and machine.offer.charging.while_idle]
         if up and kind == "preempted":
             up[0].pause(now)
         elif up and kind == "host lost":
@@ -263,7 +297,7 @@ class FakeLaunch:
         problems = [*self.problems, *self._beyond_caps()]
         machines = {record.label: record for record in self.ledger.machines("launch")}
         left_running = "Detached. " in said or "jobs keep running without this client" in said
-        for machine in self.provider.living():
+        for machine in self.living():
             is_named = any(name in said for name in (f"instance {machine.id} ", f"create {machine.label} "))
             of_jobs = left_running and any(job.is_running(self.clock.now()) for job in machine.jobs.values())
             warned = "BILLED" in said or "reap" in said
@@ -290,7 +324,7 @@ class FakeLaunch:
 
     def broken_promises_of_attach(self) -> list[str]:
         """When all trouble is over, nothing stays billed, and every job has an end."""
-        problems = [f"{m.label} ({m.id}) is billed after attach" for m in self.provider.living()]
+        problems = [f"{m.label} ({m.id}) is billed after attach" for m in self.living()]
         problems += [f"{r.spec.id} is {r.state} after attach" for r in self.records() if not r.state.ended]
         return problems + self.problems + list(self._miscounted())
 
@@ -299,7 +333,7 @@ class FakeLaunch:
         if any(fault.kind == "ledger refuses" for fault in self.schedule.timed) or self.schedule.market == "serverless":
             return
         known = {record.label: record for record in self.ledger.machines("launch") if record.instance is not None}
-        machines = [machine for machine in self.provider.machines if machine.label in known]
+        machines = [machine for machine in self.machines if machine.label in known]
         if any(known[machine.label].price != machine.price for machine in machines):
             return
         true = sum(machine.billed_s(self.clock.now()) * machine.price / 3600 for machine in machines)
@@ -328,11 +362,7 @@ class FakeLaunch:
         """Machines whose end was asked for too late, by more than one poll and what saving and downloading may take."""
         slack = reserve(TIMING) + TIMING.poll + 2.0
         for job in self.jobs:
-            mine = [
-                m
-                for m in self.provider.machines
-                if job.id in m.jobs and m.offer.charging.while_idle and len(m.jobs) == 1
-            ]
+            mine = [m for m in self.machines if job.id in m.jobs and m.offer.charging.while_idle and len(m.jobs) == 1]
             spans = [(m, (m.destroy_asked or m.ended or self.clock.now()) - m.created) for m in mine]
             seconds = sum(span for _, span in spans)
             if seconds > self.settings.max_hours * 3600 + slack * len(mine):

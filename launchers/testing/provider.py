@@ -108,6 +108,7 @@ class FakeProvider:
 
     name = "fake"
     account = "fake-account"
+    first_id = 7000
     knows_ends = True
     """Whether it says of a machine that is gone when it ended."""
 
@@ -132,7 +133,7 @@ class FakeProvider:
             raise OfferTaken(f"offer {request.offer.id} is gone")
         now = self.clock.now()
         machine = FakeMachine(
-            id=str(7000 + len(self.machines)), label=request.label, offer=request.offer, created=now,
+            id=str(self.first_id + len(self.machines)), label=request.label, offer=request.offer, created=now,
             price=request.offer.price * (2 if kind == "dearer" else 1), spot=request.offer.spot,
             state=MachineState.running, running_since=now + BOOT_S, never_boots=kind == "never boots",
         )  # fmt: skip
@@ -228,6 +229,17 @@ class FakePausingProvider(FakeProvider):
         return machine.id
 
 
+class FakeSecondProvider(FakePausingProvider):
+    """Another market, where each machine costs a little more than the one before it on the first."""
+
+    name = "second"
+    first_id = 8000
+
+    def __init__(self, clock: Clock, faults: Faults, offers: list[Offer] | None = None) -> None:
+        own = [fake_offer(n, 0.31 + 0.02 * n, provider="second", host=f"second-{n}") for n in range(8)]
+        super().__init__(clock, faults, own if offers is None else offers)
+
+
 class FakeServerless(FakeProvider):
     """No machines: an application runs all jobs at once, and their results outlive it."""
 
@@ -239,3 +251,10 @@ class FakeServerless(FakeProvider):
 
         application = next(m for m in self.machines if m.id == instance)
         return FakeHost(self, application)
+
+
+MARKETS: dict[str, tuple[type[FakeProvider], ...]] = {
+    "machines": (FakeProvider,), "pausing": (FakePausingProvider,), "serverless": (FakeServerless,),
+    "anywhere": (FakeProvider, FakeSecondProvider),
+}  # fmt: skip
+"""What a launch may rent at, by name; at several providers, the cheapest of all."""

@@ -150,6 +150,7 @@ def test_an_old_ledger_is_read_with_the_names_of_today(tmp_path: Path):
                 "UPDATE machines SET billing = ?, offer = ? WHERE label = ?", (word, json.dumps(offered), label.label)
             )
         db.execute("DROP TABLE trials")
+        db.execute("ALTER TABLE machines DROP COLUMN lost")
         db.execute("PRAGMA user_version = 3")
     ledger = Ledger(path)
     record = ledger.job("l-0")

@@ -28,7 +28,7 @@ def make(tmp_path: Path):
 
 
 def starts(launch: FakeLaunch) -> int:
-    return sum(len(machine.started) for machine in launch.provider.machines)
+    return sum(len(machine.started) for machine in launch.machines)
 
 
 REFUSED = {
@@ -51,7 +51,7 @@ def test_a_job_whose_results_are_here_is_not_run_again_though_the_ledger_missed_
     launch.run()
     # That the ledger still calls them running is what is refused here.
     assert [problem for problem in launch.broken_promises() if not problem.endswith("is running at the end")] == []
-    assert launch.provider.living() == []
+    assert launch.living() == []
     assert any("does not run again" in line for line in launch.said)
     assert starts(launch) == 2
     with launch.ledger.transaction() as db:
@@ -119,7 +119,7 @@ def test_a_machine_that_ended_itself_is_charged_to_the_end_of_its_lease_and_no_l
 ):
     monkeypatch.setattr(FakeProvider, "knows_ends", False)
     launch = left_alone(make, 3.0, script=Script(steps=600))
-    machine, record = launch.provider.machines[0], launch.ledger.machines()[0]
+    machine, record = launch.machines[0], launch.ledger.machines()[0]
     assert machine.ended is not None
     assert record.ended is not None
     assert machine.ended <= record.ended == record.deadline
@@ -131,5 +131,5 @@ def test_a_machine_that_ended_itself_is_charged_to_the_end_of_its_lease_and_no_l
 
 def test_a_provider_that_says_when_a_machine_ended_is_believed_within_the_lease(make: Make):
     launch = left_alone(make, 3.0, script=Script(steps=600))
-    machine, record = launch.provider.machines[0], launch.ledger.machines()[0]
+    machine, record = launch.machines[0], launch.ledger.machines()[0]
     assert record.ended == machine.ended

@@ -40,7 +40,7 @@ def states(launch: FakeLaunch) -> list[str]:
 
 def starts(launch: FakeLaunch) -> list[tuple[str, int]]:
     """Each start of a job, with the step that it began at."""
-    return [(job[-1], step) for machine in launch.provider.machines for job, _, step in machine.started]
+    return [(job[-1], step) for machine in launch.machines for job, _, step in machine.started]
 
 
 def test_a_job_gets_a_machine_its_results_come_home_and_the_machine_goes(run: Run):
@@ -53,17 +53,17 @@ def test_a_job_gets_a_machine_its_results_come_home_and_the_machine_goes(run: Ru
 
 
 def test_the_cheapest_offer_is_rented_first(run: Run):
-    assert [machine.offer.price for machine in run(jobs=2, machines=2).provider.machines] == [0.30, 0.32]
+    assert [machine.offer.price for machine in run(jobs=2, machines=2).machines] == [0.30, 0.32]
 
 
 def test_a_machine_takes_one_job_after_another(run: Run):
     launch = run(jobs=4, machines=2)
     assert states(launch) == ["finished"] * 4
-    assert sorted(len(machine.jobs) for machine in launch.provider.machines) == [2, 2]
+    assert sorted(len(machine.jobs) for machine in launch.machines) == [2, 2]
 
 
 def test_no_more_machines_are_rented_than_there_are_jobs(run: Run):
-    assert len(run(jobs=2, machines=8).provider.machines) == 2
+    assert len(run(jobs=2, machines=8).machines) == 2
 
 
 @pytest.mark.parametrize("workers", [8, 32])
@@ -75,17 +75,17 @@ def test_workers_of_one_launch_take_no_offer_twice(run: Run, workers: int, monke
         def __init__(self, clock: Any, faults: Any) -> None:
             super().__init__(clock, faults, [fake_offer(n, 0.3 + 0.001 * n) for n in range(workers)])
 
-    monkeypatch.setitem(module.MARKETS, "machines", Market)
+    monkeypatch.setitem(module.MARKETS, "machines", (Market,))
     launch = run(jobs=workers, machines=workers)
     assert states(launch) == ["finished"] * workers
-    assert len({machine.offer.id for machine in launch.provider.machines}) == len(launch.provider.machines) == workers
+    assert len({machine.offer.id for machine in launch.machines}) == len(launch.machines) == workers
     assert "is not available" not in "".join(launch.said)
 
 
 def test_where_the_market_has_fewer_machines_than_workers_those_that_there_are_do_all_jobs(run: Run):
     launch = run(jobs=10, machines=10)
     assert states(launch) == ["finished"] * 10
-    assert len(launch.provider.machines) == 8
+    assert len(launch.machines) == 8
 
 
 class Budgeted:
@@ -124,13 +124,13 @@ def test_a_budget_that_is_spent_ends_jobs_at_the_next_look_also_those_that_repor
 def test_an_offer_that_is_no_good_is_left_for_the_next_one(run: Run, kind: str):
     launch = run(calls=(CallFault("create", kind),))
     assert states(launch) == ["finished"]
-    assert launch.provider.machines[-1].offer.price == 0.32
+    assert launch.machines[-1].offer.price == 0.32
 
 
 def test_a_create_call_without_an_answer_is_looked_for_and_rents_nothing_twice(run: Run):
     launch = run(calls=(CallFault("create", "lost"),))
     assert states(launch) == ["finished"]
-    assert len(launch.provider.machines) == 1
+    assert len(launch.machines) == 1
 
 
 def test_tries_come_to_an_end(run: Run):
@@ -146,14 +146,14 @@ def test_a_job_resumes_from_its_fetched_checkpoint_on_another_host(run: Run, los
     assert states(launch) == ["finished"]
     (_, first), (_, second) = starts(launch)
     assert first == 0 < second
-    assert [machine.offer.host for machine in launch.provider.machines] == ["host-0", "host-1"]
+    assert [machine.offer.host for machine in launch.machines] == ["host-0", "host-1"]
     assert launch.records()[0].restarts == 1
 
 
 def test_a_paused_machine_is_asked_for_again_and_its_disk_is_newer_than_what_was_fetched(run: Run):
     launch = run(market="pausing", timed=(TimedFault("preempted", 16),), script=Script(steps=20))
     assert states(launch) == ["finished"]
-    assert len(launch.provider.machines) == 1
+    assert len(launch.machines) == 1
     assert launch.ledger.machines()[0].instance == "7000r"
 
 
@@ -177,14 +177,14 @@ def test_restarts_are_limited(run: Run):
 def test_a_setup_that_fails_on_two_machines_is_the_projects_fault(run: Run):
     launch = run(calls=(CallFault("prepare", "setup", times=50),), settings={"max_restarts": 9})
     assert states(launch) == ["failed"]
-    assert len(launch.provider.machines) == 2
+    assert len(launch.machines) == 2
 
 
 def test_a_connection_that_breaks_everywhere_once_costs_nothing(run: Run):
     verbs = ("upload", "prepare", "start", "job_status", "manifest", "read", "follow")
     launch = run(calls=tuple(CallFault(verb, "unreachable") for verb in verbs))
     assert states(launch) == ["finished"]
-    assert len(launch.provider.machines) == 1
+    assert len(launch.machines) == 1
 
 
 def test_a_key_that_is_refused_while_a_job_runs_is_no_verdict_about_the_job(run: Run):
@@ -242,7 +242,7 @@ def test_a_machine_that_is_out_of_reach_at_its_cap_is_destroyed_all_the_same(run
     )
     (record,) = launch.records()
     assert record.state in (JobState.capped, JobState.lost)
-    assert launch.provider.living() == []
+    assert launch.living() == []
 
 
 def test_a_job_that_reacts_to_nothing_is_killed_when_its_grace_is_over(run: Run):
@@ -273,19 +273,19 @@ def test_a_stop_without_a_terminal_saves_downloads_and_destroys(run: Run, signal
     assert states(launch) == ["cancelled"] * 3
     assert launch.exit_code == code
     assert [launch.local_step(job) > 0 for job in launch.jobs] == [True, True, False]
-    assert launch.provider.living() == []
+    assert launch.living() == []
 
 
 def test_a_stop_while_packages_are_installed_ends_it_within_five_seconds(run: Run):
     launch = run(calls=(CallFault("prepare", "slow"),), timed=(TimedFault("interrupt", 10),))
     assert states(launch) == ["cancelled"]
-    assert launch.provider.machines[0].ended - launch.faults.began - 10 <= 5.0
+    assert launch.machines[0].ended - launch.faults.began - 10 <= 5.0
 
 
 def test_a_second_stop_destroys_at_once(run: Run):
     stops = (TimedFault("interrupt", 20), TimedFault("interrupt", 21))
     launch = run(script=Script(steps=100, hangs_at=3), timed=stops)
-    assert launch.provider.machines[0].ended - launch.faults.began - 21 <= 3.0
+    assert launch.machines[0].ended - launch.faults.began - 21 <= 3.0
 
 
 def test_stops_while_nothing_can_be_destroyed_name_the_machine(run: Run):
@@ -323,7 +323,7 @@ def test_a_ledger_that_refuses_to_be_written_names_the_machine_and_attach_goes_o
 
 def test_a_machine_that_is_lost_while_the_ledger_refuses_is_destroyed_all_the_same(run: Run):
     launch = run(timed=(TimedFault("silent", 14, 100), TimedFault("ledger refuses", 20, 40)))
-    assert launch.provider.living() == []
+    assert launch.living() == []
 
 
 # --- without machines
@@ -332,5 +332,5 @@ def test_a_machine_that_is_lost_while_the_ledger_refuses_is_destroyed_all_the_sa
 def test_jobs_without_machines_share_an_application(run: Run):
     launch = run(market="serverless", jobs=4)
     assert states(launch) == ["finished"] * 4
-    assert len(launch.provider.machines) == 1
-    assert launch.provider.living() == []
+    assert len(launch.machines) == 1
+    assert launch.living() == []

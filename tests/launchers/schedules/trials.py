@@ -58,7 +58,7 @@ HANGING_S = 120
 
 def schedules(markets: tuple[str, ...]) -> st.SearchStrategy[Schedule]:
     """One to three faults of any side, mostly two, on launches that differ in size and caps."""
-    verbs = PROVIDER_FAULTS | MACHINE_FAULTS | (RESUME_FAULTS if "pausing" in markets else {})
+    verbs = PROVIDER_FAULTS | MACHINE_FAULTS | (RESUME_FAULTS if {"pausing", "anywhere"} & set(markets) else {})
     # Few draws from long tables: hypothesis takes as long for one draw as a launch for ten calls.
     when = [(first, times) for first in (0, 0, 0, 1, 2, 4) for times in (1, 1, 2, 3, 50)]
     calls = [

@@ -1,0 +1,233 @@
+"""Several providers as one: how their offers are ranked, what their history changes, and where a launch goes next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launchers.errors import CredentialError, MendInput, NoOffer
+from launchers.job import JobState
+from launchers.ledger import Ledger
+from launchers.ledger.records import Losses
+from launchers.planning import REPEATED_HOURS, SETUP_HOURS, Forecast, Plan, make_plan, rank_all
+from launchers.providers import parts_of
+from launchers.providers.auto.settings import AutoSettings
+from launchers.providers.vast.settings import VastSettings
+from launchers.testing.clock import VirtualClock
+from launchers.testing.faults import CallFault, TimedFault
+from launchers.testing.jobs import Script
+from launchers.testing.launch import FakeLaunch, Schedule
+from launchers.testing.settings import fake_settings
+from tests.launchers.test_plan import NEED, offer
+
+JOB = Forecast(hours=2.0, is_upper_bound=False, download_gb=0.0)
+ANY = replace(NEED, region=None)
+
+
+def plans(spot: bool = False, job: Forecast = JOB, **offers: list[Any]) -> dict[str, Plan]:
+    """Provider -> its plan, from its offers."""
+    need = replace(ANY, spot=spot)
+    return {name: make_plan(need, [replace(o, provider=name) for o in its], job) for name, its in offers.items()}
+
+
+def order(plan: Plan) -> list[tuple[str, str]]:
+    return [(candidate.offer.provider, candidate.offer.id) for candidate in plan.candidates]
+
+
+def test_offers_of_all_are_ranked_by_what_the_job_costs():
+    ranked = rank_all(plans(a=[offer(1, price=0.4), offer(2, price=0.2)], b=[offer(1, price=0.3)]), {})
+    assert order(ranked) == [("a", "2"), ("b", "1"), ("a", "1")]
+
+
+def test_of_equal_cost_the_more_reliable_comes_first():
+    ranked = rank_all(plans(a=[offer(1, reliability=0.95)], b=[offer(1, reliability=0.99)]), {})
+    assert order(ranked) == [("b", "1"), ("a", "1")]
+
+
+SPOT = {"a": [offer(1, spot=True, price=0.20)], "b": [offer(2, price=0.21)]}
+
+
+def test_spot_is_only_shown_unless_it_is_allowed_and_then_competes_with_its_losses():
+    shown = rank_all(plans(**SPOT), {})
+    assert order(shown) == [("b", "2")]
+    assert [c.offer.id for c in shown.alternatives] == ["1"]
+    # 2.05 h at $0.21 against 2.25 h at $0.20: a tenth of the training is expected to be repeated
+    assert order(rank_all(plans(spot=True, **SPOT), {})) == [("b", "2"), ("a", "1")]
+
+
+@pytest.mark.parametrize(
+    ("seen", "first"), [(Losses(hours=90.0), "a"), (Losses(hours=90.0, lost=200), "b"), (Losses(), "b")]
+)
+def test_what_the_ledger_has_seen_decides_between_spot_and_on_demand(seen: Losses, first: str):
+    job = replace(JOB, losses={("a", True): seen})
+    assert order(rank_all(plans(spot=True, job=job, **SPOT), {}))[0][0] == first
+
+
+def test_a_loss_costs_another_set_up_and_the_work_since_the_last_checkpoint():
+    job = replace(JOB, losses={("vast", True): Losses(hours=30.0, lost=6)})
+    each = SETUP_HOURS + REPEATED_HOURS
+    assert job.overhead(offer(spot=True)) == pytest.approx((0.1 * 10 + 6 * each) / 40)
+    assert job.overhead(offer()) == 0.0
+
+
+def test_an_offer_on_which_the_job_would_end_too_late_is_refused_with_both_times():
+    ranked = rank_all(plans(a=[offer(1)]), {}, hours_left=2.0)
+    with pytest.raises(NoOffer, match=r"provider.deadline_hours refuses 1.*expected to take 2 h there, and has 2"):
+        ranked.require(None, None)
+    assert order(rank_all(plans(a=[offer(1)]), {}, hours_left=2.1)) == [("a", "1")]
+
+
+def test_a_provider_whose_account_holds_too_little_is_passed_over():
+    market = plans(a=[offer(1, price=0.1)], b=[offer(1, price=0.4)])
+    assert order(rank_all(market, {}, balances={"a": 0.1})) == [("b", "1")]
+    with pytest.raises(
+        NoOffer, match=r"the balance at a .*the account has \$0.10, and the job is expected to cost \$0.2"
+    ):
+        rank_all(plans(a=[offer(1, price=0.1)]), {}, balances={"a": 0.1}).require(None, None)
+    assert order(rank_all(market, {}, balances={"a": float("nan")})) == [("b", "1")]
+
+
+def test_a_refusal_names_who_was_not_asked():
+    with pytest.raises(NoOffer, match=r"No machine with .* is on the market now: .* b is left out: no key"):
+        rank_all(plans(a=[]), {"b": "no key"}).require(None, None)
+
+
+def test_a_card_that_none_has_is_said_of_all_of_them():
+    market = plans(a=[offer(gpu="RTX 3090", substitute=True)], b=[offer(gpu="L4", substitute=True)])
+    with pytest.raises(NoOffer, match="a and b have no RTX 4090: the nearest cards there are"):
+        rank_all(market, {}).require(None, None)
+
+
+# --- settings
+
+
+def auto(**changes: Any) -> AutoSettings:
+    shared = vars(fake_settings(name="auto", gpu="4090"))
+    own = {"vast": {"image": "v", "min_cuda": 12.8}, "modal": {"image": "m", "volume": "x", "cache_volume": "y"}}
+    return AutoSettings(**(shared | {"of": own} | changes))
+
+
+def test_each_provider_gets_the_shared_settings_below_its_own():
+    found = parts_of(auto(max_price=0.7, gpu="A100"))
+    assert set(found.settings) == {"vast", "modal"}
+    vast = found.settings["vast"]
+    assert isinstance(vast, VastSettings)
+    assert (vast.name, vast.max_price, vast.image, vast.min_cuda, vast.min_reliability) == (
+        "vast",
+        0.7,
+        "v",
+        12.8,
+        0.95,
+    )
+
+
+def test_a_provider_that_can_not_serve_the_settings_is_left_out_with_its_reason():
+    found = parts_of(auto())
+    assert set(found.settings) == {"vast"}
+    assert "4090" in found.left_out["modal"]
+    with pytest.raises(MendInput, match=r"No provider can serve these settings. modal: .*4090"):
+        parts_of(auto(providers=["modal"]))
+
+
+def test_a_provider_without_spot_is_asked_for_on_demand_where_spot_is_allowed():
+    found = parts_of(auto(spot=True, of={"vast": {"image": "v"}, "runpod": {"image": "r"}})).settings
+    assert {name: settings.spot for name, settings in found.items()} == {"vast": True, "runpod": False}
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no such provider": ({"providers": ["acme"]}, "can't choose 'acme', .*it can choose jarvis, modal, "),
+    "itself": ({"providers": ["auto"]}, "can't choose 'auto'"),
+    "a cluster": ({"providers": ["slurm"]}, "can't choose 'slurm', which has no prices"),
+    "nothing of its own": ({"providers": ["jarvis"]}, "provider.of.jarvis is missing"),
+    "no settings": ({"of": {"vast": 3}}, "provider.of.vast is 3: it must hold settings"),
+    "a wrong type": ({"of": {"vast": {"image": "v", "min_cuda": "new"}}}, "provider.of.vast is invalid: .*new"),
+    "a value out of range": ({"providers": []}, "names no provider"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), WRONG.values(), ids=WRONG)
+def test_settings_that_name_no_choice_are_refused(change: dict[str, Any], words: str):
+    with pytest.raises(MendInput, match=words):
+        parts_of(auto(**change))
+
+
+# --- whole launches, in virtual time
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., FakeLaunch]]:
+    with VirtualClock() as clock:
+
+        def go(**fields: Any) -> FakeLaunch:
+            launch = FakeLaunch(tmp_path / "launch", Schedule("anywhere", **fields), clock).run()
+            assert launch.broken_promises() == []
+            return launch
+
+        yield go
+
+
+def rented(launch: FakeLaunch) -> list[str]:
+    return [machine.offer.provider for machine in sorted(launch.machines, key=lambda machine: machine.created)]
+
+
+def test_each_job_of_a_launch_takes_the_cheapest_offer_that_is_left_wherever_it_is(run: Callable[..., FakeLaunch]):
+    launch = run(jobs=1, settings={"max_price": 0.30})
+    assert [machine.offer.price for machine in launch.machines] == [0.30]
+    assert [record.provider for record in launch.records()] == ["fake"]
+
+
+def test_jobs_that_ask_at_the_same_time_share_no_offer(run: Callable[..., FakeLaunch]):
+    launch = run(jobs=4, machines=4)
+    offers = {(machine.offer.provider, machine.offer.id) for machine in launch.machines}
+    assert len(offers) == len(launch.machines) == 4
+    assert [str(record.state) for record in launch.records()] == ["finished"] * 4
+
+
+def test_a_lost_machine_is_followed_by_the_cheapest_one_anywhere_and_the_loss_is_remembered(
+    run: Callable[..., FakeLaunch],
+):
+    launch = run(script=Script(steps=40), timed=(TimedFault("preempted", 15.0),))
+    (record,) = launch.records()
+    assert (record.state, record.restarts) == (JobState.finished, 1)
+    assert rented(launch) == ["fake", "second"]
+    assert launch.machines[1].started[0][2] > 0, "it goes on from its checkpoint"
+    assert [losses.lost for losses in launch.ledger.losses(launch.clock.now()).values()] == [1, 0]
+
+
+def test_a_market_that_refuses_its_key_is_left_out_and_said(run: Callable[..., FakeLaunch]):
+    launch = run(calls=(CallFault("create", "refused"),))
+    assert [str(record.state) for record in launch.records()] == ["finished"]
+    assert rented(launch) == ["second"]
+    assert any("fake is left out: the market refuses the key" in line for line in launch.said)
+
+
+def test_an_offer_that_is_taken_is_followed_by_the_next_best_of_all(run: Callable[..., FakeLaunch]):
+    launch = run(calls=(CallFault("create", "taken"),))
+    assert [machine.offer.price for machine in launch.machines] == [0.31]
+
+
+def test_a_machine_at_a_provider_without_a_key_is_never_asked_of_another(run: Callable[..., FakeLaunch]):
+    launch = run()
+    context = replace(launch.context, places={"second": launch.context.places["second"]}, left_out={"fake": "no key."})
+    with pytest.raises(CredentialError, match="can't use fake: no key"):
+        context.at("fake")
+    assert not hasattr(launch.context.provider, "status")
+
+
+def test_hours_of_machines_that_billed_are_counted_by_provider_and_kind(tmp_path: Path):
+    ledger = Ledger(tmp_path / "ledger.sqlite", durable=False)
+    ledger.add_launch("l", "/", [], 0.0)
+    for number, (spot, hours) in enumerate(((True, 2.0), (True, 3.0), (False, 5.0))):
+        found = ledger.intend_machine("l", None, [offer(number, spot=spot)], (), None, 0.0)
+        assert found is not None
+        ledger.machine_created(found.label, f"i-{number}")
+        if number == 1:
+            ledger.machine_lost(found.label, 3600.0)
+        ledger.machine_gone(found.label, hours * 3600)
+    never = ledger.intend_machine("l", None, [offer(9)], (), None, 0.0)
+    assert never is not None
+    assert ledger.losses(9 * 3600.0) == {("vast", True): Losses(5.0, 1), ("vast", False): Losses(5.0, 0)}
