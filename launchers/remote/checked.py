@@ -5,6 +5,7 @@ Standard library only, and nothing of this folder, as in `messages.py`.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import MISSING, field, fields
 from typing import Any, Callable, Dict, List, Type, TypeVar
@@ -139,6 +140,11 @@ def held_to(check: Check, **default: Any) -> Any:
     return field(metadata={"check": check}, **default)
 
 
+@functools.lru_cache(maxsize=None)
+def _fields_of(kind: Any) -> Any:
+    return {part.name: part for part in fields(kind)}
+
+
 def decode(kind: Type[Message], value: Any) -> Message:
     """A message of a kind, out of what came.
 
@@ -147,7 +153,7 @@ def decode(kind: Type[Message], value: Any) -> Message:
     """
     if not isinstance(value, dict):
         raise Nonsense("it is not an object")
-    known = {part.name: part for part in fields(kind)}  # type: ignore[arg-type]
+    known = _fields_of(kind)  # type: ignore[arg-type]
     unknown = next((name for name in value if name not in known), None)
     if unknown is not None:
         raise Nonsense("unknown field %a" % unknown[:50])

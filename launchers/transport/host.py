@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from launchers.command import arguments_of, environment_of
 from launchers.errors import BadMachine, RemoteError, SetupFailed
@@ -37,11 +39,13 @@ from launchers.transport import messages
 from launchers.transport.agent import Agent
 from launchers.transport.commands import Commands
 
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 CHUNK = 1 << 18
 SMALL = 1 << 20
 """Bytes up to which files travel with a question or its answer instead of through a process of their own."""
-BATCH = 2000
-"""Files in one answer."""
+BATCH = 1000
+"""Files in one answer: while it is written here, the machine reads those of the next one."""
 STALLED_S = 600.0
 """After which an upload of which the machine takes nothing, or a small file that does not arrive, is given up."""
 
@@ -129,10 +133,13 @@ class SshHost:
     def read_many(
         self, job: JobSpec, files: Sequence[tuple[RemoteFile, int]]
     ) -> Iterator[tuple[RemoteFile, bytes | None]]:
-        for batch in _batches(files):
+        def ask(batch: list[tuple[RemoteFile, int]]) -> list[tuple[RemoteFile, bytes | None]]:
             wanted = [Wanted(file.path, offset, file.size, file.digest) for file, offset in batch]
             answer = self._ask("contents", ReadFiles(job.id, wanted), timeout=STALLED_S)
-            yield from zip((file for file, _ in batch), messages.contents(answer, wanted), strict=True)
+            return list(zip((file for file, _ in batch), messages.contents(answer, wanted), strict=True))
+
+        for rows in _one_ahead(ask, _batches(files)):
+            yield from rows
 
     def follow(self, job: JobSpec, offset: int) -> Iterator[bytes]:
         return self._agent.stream("follow", job.id, str(offset))
@@ -173,6 +180,25 @@ def _placed(entry: RemoteFile | RemoteLink) -> Entry:
     if isinstance(entry, RemoteFile):
         return Entry(entry.path, entry.digest, entry.size)
     return Entry(entry.path, link=os.path.relpath(entry.target, os.path.dirname(entry.path) or "."))
+
+
+def _one_ahead(ask: Callable[[Asked], Answer], batches: Iterable[Asked]) -> Iterator[Answer]:
+    """Each answer while the next one is asked for. An answer that nobody takes any more is waited for by nobody."""
+    under_way: Future[Answer] | None = None
+    for batch in batches:
+        before, under_way = under_way, Future()
+        threading.Thread(target=_settle, args=(under_way, ask, batch), name="contents", daemon=True).start()
+        if before is not None:
+            yield before.result()
+    if under_way is not None:
+        yield under_way.result()
+
+
+def _settle(future: Future[Answer], ask: Callable[[Asked], Answer], batch: Asked) -> None:
+    try:
+        future.set_result(ask(batch))
+    except BaseException as error:
+        future.set_exception(error)
 
 
 def _batches(files: Sequence[tuple[RemoteFile, int]]) -> Iterator[list[tuple[RemoteFile, int]]]:

@@ -25,6 +25,7 @@ _PROGRAMS = frozenset((
 _MODULE = re.compile(r"([^.]+)\.(py|pyc|pyo|pyw|so|pyd|dylib|.+\.(so|pyd))")
 _IGNORED = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 """Some file systems leave these out when they compare names."""
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 LONGEST_NAME = 255
 LONGEST_PATH = 1024
 
@@ -34,7 +35,7 @@ def why_refused(path: str) -> str | None:
     parts = path.split("/")
     if path.startswith("/") or "\\" in path or any(part in ("", ".", "..") for part in parts):
         return "it is no plain path inside the job's folder"
-    if any(unicodedata.category(char) == "Cc" for char in path):
+    if (not path.isascii() and any(unicodedata.category(char) == "Cc" for char in path)) or _CONTROL.search(path):
         return "control characters in its name"
     try:
         longest = max(len(os.fsencode(part)) for part in parts)
@@ -58,7 +59,7 @@ def why_refused(path: str) -> str | None:
 
 def folded(path: str) -> str:
     """The same for two names that a file system may take for one."""
-    plain = _IGNORED.sub("", unicodedata.normalize("NFC", path)).casefold()
+    plain = path.lower() if path.isascii() else _IGNORED.sub("", unicodedata.normalize("NFC", path)).casefold()
     return "/".join(part.rstrip(". ") or part for part in plain.split("/"))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.launchers.conftest import environment
 
-STRIKES = os.environ.get("STRIKES", "12")
+STRIKES = os.environ.get("STRIKES", "8")
 SEARCH = ["hydra/sweeper=search", "hydra.sweeper.metric=loss"]
 SWEEPS = {
     "grid": SEARCH,
@@ -21,6 +21,7 @@ SWEEPS = {
 
 
 @pytest.mark.slow
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_ctrl_c_at_any_line_of_ours_ends_with_130_and_the_same_command_goes_on(
     project: Path, tmp_path: Path, sweep: str
