@@ -29,6 +29,7 @@ from launchers.app_functions import ask_app, own_packages
 from launchers.capture import current, keep_returns
 from launchers.console import guard_console, quiet_interrupt
 from launchers.errors import LaunchError, MendInput
+from launchers.formats import duration
 from launchers.search.trials import TrialState
 from launchers.secrecy import scrub_error
 
@@ -182,7 +183,14 @@ def first_words(job: ComposedJob) -> str:
     own = " ".join(filter_overrides(job.overrides)) or "the default settings"
     here, folder = Path.cwd(), job.folder
     shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
-    return f"job {job.number}: {own}; results go to {shown}"
+    return f"job {job.number}: {own}{_expected(job)}; results go to {shown}"
+
+
+def _expected(job: ComposedJob) -> str:
+    """How long a job of this computer will take, where its app knows; of one that is rented, the plan says more."""
+    path = job.config.hydra.launcher.get("forecast")
+    hours = ask_app("hydra.launcher.forecast", str(path), job) if path else None
+    return f", about {duration(float(hours) * 3600)}" if hours is not None else ""
 
 
 class DispatchingLauncher(Launcher):

@@ -6,11 +6,13 @@ Imports nothing heavy: a launcher calls it while it plans. An estimate, not a pr
 from __future__ import annotations
 
 import statistics
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from summarizer.cards import peak_flops
-from summarizer.hardware import world_size_of
+from summarizer.hardware import usable_cores, world_size_of
 from summarizer.metric_names import TOKENS_PER_SECOND
 
 if TYPE_CHECKING:
@@ -36,7 +38,20 @@ SUMMARIES_A_SECOND = 20.0
 """Beam 4, 128 tokens, t5-base on the card that the figures are of; other models and cards by their training speed."""
 START_SECONDS = 120.0
 """Importing, tokenizing what is not in the cache yet, compiling."""
+PROCESSOR = {
+    # model: real tokens a second and core of a processor that multiplies bfloat16 (docs/performance.md, "On two CPU cores")
+    "tiny": 26_000,
+}
+PROCESSOR_FLOAT32 = 0.45
+"""The same in float32, relative to that."""
+PROCESSOR_SUMMARIES = {"tiny": 17.0}
+"""Summaries a second and core: 16 beams, the least risk (docs/recipe.md)."""
+PROCESSOR_START_SECONDS = 60.0
+"""Importing, building the corpus, tokenizing."""
+MEASURED_CORES = 4
+"""More are not expected to help so small a model."""
 RECENT = 20
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def time_text(expected: float | None) -> str:
@@ -47,25 +62,62 @@ def time_text(expected: float | None) -> str:
 
 
 def hours(config: DictConfig) -> float | None:
-    """Expected hours of a composed job on the cards that it asks for.
+    """Expected hours of a composed job on the cards that it asks for, or on this processor.
 
     Returns:
-        None where nothing is known: another task than training, no card, a model never measured, data of unknown size.
+        None where nothing is known: another task than training, a model never measured there, data of unknown size.
     """
-    if config.task != "train" or not config.hardware.gpu or config.hardware.accelerator not in ("auto", "cuda"):
+    if config.task != "train":
         return None
     documents, tokens_each = training_documents(config), document_tokens(config)
-    rate = own_rate(config) or known_rate(config.model.name, config.hardware.gpu)
-    if documents is None or tokens_each is None or rate is None:
+    if documents is None or tokens_each is None:
         return None
-    rate *= world_size_of(config)
-    base = known_rate("t5_base", MEASURED_ON)
-    assert base is not None
-    summaries = SUMMARIES_A_SECOND * rate / base
     validated = config.trainer.validations * (config.trainer.validation_samples or 1000)
     tested = config.data.max_test_samples or config.data.expected.test_pairs or 0
-    seconds = START_SECONDS + documents * tokens_each / rate + (validated + tested) / summaries
+    speed = _processor_speed(config) if is_processor(config) else _card_speed(config)
+    if speed is None:
+        return None
+    seconds = speed.start + documents * tokens_each / speed.tokens + (validated + tested) / speed.summaries
     return float(seconds / 3600)
+
+
+@dataclass(frozen=True)
+class _Speed:
+    start: float
+    """Seconds until the first step."""
+    tokens: float
+    """Trained a second."""
+    summaries: float
+    """Written a second."""
+
+
+def _card_speed(config: DictConfig) -> _Speed | None:
+    if not config.hardware.gpu or config.hardware.accelerator not in ("auto", "cuda"):
+        return None
+    rate = own_rate(config) or known_rate(config.model.name, config.hardware.gpu)
+    base = known_rate("t5_base", MEASURED_ON)
+    if rate is None or base is None:
+        return None
+    rate *= world_size_of(config)
+    return _Speed(START_SECONDS, rate, SUMMARIES_A_SECOND * rate / base)
+
+
+def _processor_speed(config: DictConfig) -> _Speed | None:
+    model, cores = config.model.name, min(usable_cores(), MEASURED_CORES)
+    own, known = own_rate(config), PROCESSOR.get(model)
+    if known is None:
+        return None
+    is_float32 = str(config.hardware.precision).startswith("32")
+    rate = own or known * cores * (PROCESSOR_FLOAT32 if is_float32 else 1.0)
+    return _Speed(PROCESSOR_START_SECONDS, rate, PROCESSOR_SUMMARIES[model] * rate / known)
+
+
+def is_processor(config: DictConfig) -> bool:
+    """Whether a job will be trained on the processor, as far as can be told without torch."""
+    hardware = config.hardware
+    if hardware.accelerator != "auto" or hardware.gpu:
+        return bool(hardware.accelerator == "cpu")
+    return sys.platform == "linux" and not NVIDIA_DRIVER.exists()
 
 
 def training_documents(config: DictConfig) -> float | None:
@@ -98,7 +150,7 @@ def known_rate(model: str, gpu: str) -> float | None:
 
 
 def own_rate(config: DictConfig) -> float | None:
-    """Median tokens a second and card of this user's recent jobs of the same model on the same card."""
+    """Median tokens a second and device of this user's recent jobs of the same model on the same card, or so many cores."""
     rates = []
     folders = Path("outputs", config.name).glob("*/*/metrics.json")
     for metrics in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[:RECENT]:
@@ -117,7 +169,11 @@ def _rate_of(folder: Path, config: DictConfig) -> float | None:
         return dict(json.loads((folder / name).read_text()))
 
     try:
-        if read("provenance.json")["machine"]["accelerator"] != "cuda":
+        machine = read("provenance.json")["machine"]
+        if is_processor(config):
+            if machine["accelerator"] != "cpu" or machine["cores"] != usable_cores():
+                return None
+        elif machine["accelerator"] != "cuda":
             return None
         then = OmegaConf.load(folder / "config.yaml")
         same = (then.model.name, then.hardware.gpu) == (config.model.name, config.hardware.gpu)

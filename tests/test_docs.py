@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from launchers.cli.main import parser as launchers_parser
 from summarizer.composition import composed
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(?:bash|sh)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PROGRAM = re.compile(r"^(?:python -m summarizer|summarizer)\s+(.*)$")
+LAUNCHERS = re.compile(r"^(?:python -m launchers|launchers)\b(.*)$")
+ELSEWHERE = {
+    r"python3 -m venv \.venv && ": "README's two commands, which .ci/run takes from there and runs",
+    r"\.venv/bin/|\.ci/run|make docs": "what .ci/run does",
+    r"export [A-Z_]+=": "sets a variable",
+    r'eval "\$\(launchers completion ': "tests/launchers/test_completion.py",
+    r"python -m tests\.emulators\.(?:vast|jarvis|runpod|modal)\b": "each slow test of that provider starts one",
+    r"curl http://127\.0\.0\.1:\d+/(?:bill|preempt/)": "a page of the emulator itself, for people (tests/emulators/served.py)",
+    r"python -m your_app ": "tests/launchers/example, under the reader's name",
+    r"REHEARSAL=|provider\.python=|python -m summarizer .*\$": "tests/test_rented.py",
+    r"modal token new": "needs an account",
+    r"pip install 'summarizer\[dashboards\]'": "needs a published package",
+}
+"""Beginning of a line that no test of this file reads -> where it is tried, or why it is not."""
 NOT_COMPOSED = ("--", "-sc", "rerun=", "resume=")
 """What is no config of a job: Hydra's own flags, and what reads a folder that must be there."""
 
@@ -37,16 +53,19 @@ def test_every_link_to_a_file_leads_to_it_and_to_its_heading(page: Path) -> None
             assert anchor in headings, target
 
 
-def commands() -> list[tuple[str, str]]:
-    """(page, arguments) of each summarizer command of the pages."""
-    found = []
+def lines() -> Iterator[tuple[str, str]]:
+    """(page, command line) of everything that a page tells its reader to type."""
     for page in PAGES:
         for block in BLOCK.findall(page.read_text()):
             for line in block.replace("\\\n", " ").splitlines():
-                match = PROGRAM.match(line.strip())
-                if match and not any(word in match[1] for word in ("...", "|", "$")):
-                    found.append((page.name, match[1]))
-    return sorted(set(found))
+                if line.strip() and not line.strip().startswith("#"):
+                    yield page.name, line.strip()
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, arguments) of each summarizer command of the pages."""
+    found = {(page, match[1]) for page, line in lines() if (match := PROGRAM.match(line))}
+    return sorted((page, words) for page, words in found if not any(mark in words for mark in ("...", "|", "$")))
 
 
 @pytest.mark.parametrize(("page", "arguments"), commands())
@@ -57,6 +76,23 @@ def test_every_command_of_the_pages_composes(page: str, arguments: str) -> None:
     swept = ("interval(", "choice(", "range(", "tag(")
     single = [re.sub(r"^([^=\[]+)=([^\[{'(]*?),.*$", r"\1=\2", w) if not w.startswith("runs=") else w for w in words]
     composed([word for word in single if not any(mark in word for mark in swept)])
+
+
+@pytest.mark.parametrize(("page", "line"), sorted(set(lines())))
+def test_every_other_line_is_parsed_or_tried_elsewhere(page: str, line: str) -> None:
+    match = LAUNCHERS.match(line)
+    if match is not None:
+        words = shlex.split(match[1], comments=True)
+        words = words[: words.index("|")] if "|" in words else words
+        known, rest = launchers_parser().parse_known_args(words)  # anything wrong leaves with exit code 2
+        assert not rest or (known.command == "estimate" and all("=" in word for word in rest)), rest
+    elif (page, (PROGRAM.match(line) or ("", ""))[1]) not in commands():
+        assert [why for pattern, why in ELSEWHERE.items() if re.match(pattern, line)], line
+
+
+@pytest.mark.parametrize("pattern", ELSEWHERE)
+def test_what_is_tried_elsewhere_is_still_on_a_page(pattern: str) -> None:
+    assert any(re.match(pattern, line) for _, line in lines())
 
 
 def test_every_message_of_the_troubleshooting_page_is_one_of_the_code() -> None:

@@ -60,16 +60,16 @@ def zsh(line: str, variables: dict[str, str]) -> list[str]:
     try:
         setup = 'PS1="> "; autoload -Uz compinit && compinit -u; eval "$(launchers completion zsh)"; echo re""ady\n'
         os.write(terminal, setup.encode())
-        _read_until(terminal, r"ready\r?\n.*> ")
+        read_until(terminal, r"ready\r?\n.*> ")
         os.write(terminal, f"{line}\t".encode())
-        return [_read_until(terminal, rf"launchers ({line.split()[-1]}\S+) ")]
+        return [read_until(terminal, rf"launchers ({line.split()[-1]}\S+) ")]
     finally:
         os.close(terminal)
         os.kill(child, 9)
         os.waitpid(child, 0)
 
 
-def _read_until(terminal: int, pattern: str) -> str:
+def read_until(terminal: int, pattern: str) -> str:
     """What the last group of the pattern matches, once it does."""
     said, deadline = "", time.monotonic() + 60
     while (found := re.search(pattern, said, re.DOTALL)) is None:

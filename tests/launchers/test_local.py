@@ -27,6 +27,19 @@ def test_a_single_command_runs_one_job_in_folder_0(descent, project):
     assert losses(project) == {"0": pytest.approx((7 * 0.5**5) ** 2)}
 
 
+def test_the_first_line_of_a_job_says_what_it_is_how_long_it_takes_and_where_it_writes(descent, project):
+    (project / "descent" / "expected.py").write_text(
+        "def hours(config):\n    return config.steps / 60 if config.steps < 9 else None\n"
+    )
+    done = descent("-m", "steps=3,9", "hydra.launcher.forecast=descent.expected:hours")
+    assert done.returncode == 0, done.stderr
+    assert "job 0: steps=3, about 3 min; results go to outputs/descent/0" in done.stdout
+    assert "job 1: steps=9; results go to outputs/descent/1" in done.stdout
+    refused = descent("hydra.launcher.forecast=os:getcwd")
+    assert refused.returncode != 0
+    assert "hydra.launcher.forecast names 'os:getcwd', which is no function of descent" in refused.stderr
+
+
 def test_numeric_options_of_a_group_need_no_quotes_in_a_sweep(descent, project):
     done = descent("-m", "curve='4090','7'", "steps=3")
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ import os
 import pytest
 from omegaconf import OmegaConf
 
-from summarizer.forecast import hours
+from summarizer.forecast import hours, is_processor
 from tests.summarizer.composition import composed
 
 
@@ -33,8 +33,10 @@ def test_every_measured_model_on_every_known_corpus_has_one(model, data, tmp_pat
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("hardware=cpu",),
-        ("hardware=h100", "hardware.accelerator=cpu"),
+        ("hardware=cpu", "model=t5_small"),
+        ("hardware=cpu", "data=files"),
+        ("hardware=cpu", "task=evaluate"),
+        ("hardware=h100", "hardware.accelerator=cpu", "model=t5_base"),
         ("hardware=h100", "task=evaluate"),
         ("hardware=h100", "data=files"),
         ("hardware=h100", "model=llm_lora"),
@@ -125,3 +127,43 @@ def test_the_median_of_the_latest_jobs_a_card_decides(tmp_path, monkeypatch):
     for number in range(9, 29):  # twenty later ones push the others out
         past(tmp_path, number, 4 * rate)
     assert hours(wanted) == pytest.approx((120 + (TRAINING + WRITING) / 4) / 3600)
+
+
+def test_the_default_job_on_a_processor_takes_minutes_and_longer_in_float32_or_on_fewer_cores(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("summarizer.forecast.usable_cores", lambda: 2)
+    two = hours(composed("hardware=cpu"))
+    assert 2 / 60 < two < 15 / 60
+    assert hours(composed("hardware=cpu", "hardware.precision=32-true")) > 1.5 * two
+    monkeypatch.setattr("summarizer.forecast.usable_cores", lambda: 1)
+    assert hours(composed("hardware=cpu")) > 1.5 * two
+
+
+def test_a_past_job_on_so_many_cores_decides_for_a_processor(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("summarizer.forecast.usable_cores", lambda: 2)
+    wanted = composed("hardware=cpu")
+    before = hours(wanted)
+    folder = tmp_path / "outputs" / wanted.name / "2026-01-01_00-00-00" / "0"
+    folder.mkdir(parents=True)
+    then = {"model": {"name": "tiny"}, "hardware": {"gpu": None}, "trainer": {"devices": 1}}
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(then)))
+    (folder / "metrics.json").write_text(json.dumps({"train/tokens_per_second": 5_000.0}))
+    machine = {"accelerator": "cpu", "cores": 2}
+    (folder / "provenance.json").write_text(json.dumps({"machine": machine}))
+    assert hours(wanted) > 3 * before
+    (folder / "provenance.json").write_text(json.dumps({"machine": machine | {"cores": 64}}))
+    assert hours(wanted) == before
+
+
+def test_without_a_driver_of_a_card_a_job_for_whatever_is_here_is_one_for_the_processor(monkeypatch, tmp_path):
+    job, rented = composed("hardware=auto"), composed("hardware=h100")
+    monkeypatch.setattr("summarizer.forecast.NVIDIA_DRIVER", tmp_path / "version")
+    monkeypatch.setattr("summarizer.forecast.sys.platform", "linux")
+    assert is_processor(job)
+    assert not is_processor(rented)
+    (tmp_path / "version").touch()
+    assert not is_processor(job)
+    monkeypatch.setattr("summarizer.forecast.sys.platform", "darwin")  # it may have an Apple GPU
+    (tmp_path / "version").unlink()
+    assert not is_processor(job)

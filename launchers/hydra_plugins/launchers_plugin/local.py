@@ -12,6 +12,8 @@ class LocalLauncherConfig:
     _target_: str = "hydra_plugins.launchers_plugin.local.LocalLauncher"
     preflight: str | None = None
     """A function of the app, "package.module.function", that checks each job's composed config before anything starts."""
+    forecast: str | None = None
+    """`module:function`: config -> expected hours, which stand in the first line of a job; None where nothing is known."""
 
 
 class LocalLauncher(LocalJobs):
