@@ -39,13 +39,13 @@ SUMMARIES_A_SECOND = 20.0
 START_SECONDS = 120.0
 """Importing, tokenizing what is not in the cache yet, compiling."""
 PROCESSOR = {
-    # model: real tokens a second and core of a processor that multiplies bfloat16 (docs/performance.md, "On two CPU cores")
-    "tiny": 26_000,
+    # model: real tokens a second and core, in bfloat16; two cores of an EPYC 9005 had 25,000 each, of a Xeon with AMX 11,000
+    "tiny": 15_000,
 }
 PROCESSOR_FLOAT32 = 0.45
 """The same in float32, relative to that."""
-PROCESSOR_SUMMARIES = {"tiny": 17.0}
-"""Summaries a second and core: 16 beams, the least risk (docs/recipe.md)."""
+PROCESSOR_SUMMARIES = {"tiny": 12.0}
+"""Summaries a second and core: 16 beams, the least risk; the EPYC had 17 (docs/recipe.md)."""
 PROCESSOR_START_SECONDS = 60.0
 """Importing, building the corpus, tokenizing."""
 MEASURED_CORES = 4
