@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from launchers.errors import BadMachine, RemoteError, Unreachable
 from launchers.job import Address
+from launchers.secrecy import scrub
 from launchers.transport.keys import KeyPair
 
 if TYPE_CHECKING:
@@ -238,7 +239,9 @@ def _check(channel: Any, command: str, errors: bytes) -> None:
         raise Unreachable("The connection to the machine broke.")
     if code != 0:
         words = errors.decode(errors="replace").strip().splitlines()
-        raise RemoteError(f"{_short(command)} ended with {code}: {words[-1][:500] if words else 'no reason given'}")
+        raise RemoteError(
+            f"{_short(command)} ended with {code}: {scrub(words[-1])[:500] if words else 'no reason given'}"
+        )
 
 
 def _guarded(act: Callable[[], Any]) -> Any:

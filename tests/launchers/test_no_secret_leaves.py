@@ -19,11 +19,13 @@ from launchers.cli.main import run
 from launchers.errors import LaunchError, RetryLater
 from launchers.providers import open_provider
 from launchers.providers.base import Need
+from launchers.providers.slurm.shell import Shell
 from launchers.secrecy import stored_keys
 from launchers.testing.clock import VirtualClock
 from launchers.testing.host import FakeHost
 from launchers.testing.launch import FakeLaunch, Schedule
 from launchers.testing.provider import FakeProvider
+from launchers.transport.ssh import _check as check_command
 from tests.launchers.conftest import KEY_VARIABLES, contents_below, environment
 
 PROVIDERS = sorted(KEY_VARIABLES)
@@ -159,6 +161,34 @@ def test_errors_of_modal_are_told_without_the_token(key: str):
         with pytest.raises(LaunchError) as caught, translated():
             raise kind(f"token {key} is no good")
         assert key not in str(caught.value), kind
+
+
+@pytest.mark.parametrize("before", [0, 3970])
+@pytest.mark.parametrize("login", [None, "user@login"])
+def test_errors_of_a_cluster_s_shell_are_told_without_the_key(
+    login: str | None, before: int, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "ssh").write_text('#!/bin/sh\nfor last; do :; done\nsh -c "$last"\n')
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for code in (3, 255):
+        with pytest.raises(LaunchError) as caught:
+            Shell(login).run(f"printf %0{before}d 0 >&2; echo 'token {key} is no good' >&2; exit {code}")
+        assert key[:8] not in str(caught.value)
+        assert "is no good" in str(caught.value)
+
+
+def test_a_long_error_of_a_machine_is_cleaned_before_it_is_cut(key: str):
+    class Ended:
+        status_event = threading.Event()
+
+        def recv_exit_status(self) -> int:
+            return 1
+
+    Ended.status_event.set()
+    with pytest.raises(LaunchError) as caught:
+        check_command(Ended(), "python3 agent.py", f"{'0' * 490}{key}\n".encode())
+    assert key[:8] not in str(caught.value)
 
 
 VERBS = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launchers.providers.modal.exceptions import translated
+from launchers.secrecy import scrub
 from launchers.text import shown
 
 
@@ -32,7 +33,7 @@ def end_of_call(call_id: str) -> CallEnd | None:
     result = answer.outputs[0].result
     status = api_pb2.GenericResult.GenericStatus.Name(result.status).removeprefix("GENERIC_STATUS_")
     kinds = {"SUCCESS": "success", "TIMEOUT": "timeout", "INTERNAL_FAILURE": "internal"}
-    return CallEnd(kinds.get(status, "failure"), shown(result.exception[:2000], lines=False))
+    return CallEnd(kinds.get(status, "failure"), shown(scrub(result.exception)[:2000], lines=False))
 
 
 @functools.cache

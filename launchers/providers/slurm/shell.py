@@ -16,12 +16,15 @@ import time
 from collections.abc import Iterable, Iterator
 
 from launchers.errors import RemoteError, Unreachable
+from launchers.secrecy import scrub
 
 LIVES_S = 60
 """How long ssh keeps a connection to the login node open for the next command."""
 SSH_FAILED = 255
 """Exit code with which ssh itself fails."""
 KEPT_BYTES = 1 << 20
+LOOKED_AT, SHOWN = 8000, 4000
+"""Bytes of what a failed command wrote, and characters of that which are told."""
 
 
 class Channel:
@@ -56,7 +59,8 @@ class Channel:
     def errors(self) -> str:
         with contextlib.suppress(ValueError, OSError):
             self._errors.seek(0)
-            return self._errors.read(4000).decode(errors="replace").strip()
+            # Cleaned before it is cut: half a secret is still one.
+            return scrub(self._errors.read(LOOKED_AT).decode(errors="replace"))[:SHOWN].strip()
         return ""
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,10 +14,13 @@ import pytest
 
 from summarizer.errors import OutputError
 from summarizer.run import RUNNING, Run
+from summarizer.storage import job
+from summarizer.storage.job import stored
 from summarizer.storage.place import Place, open_place
 from summarizer.storage.restore import restore, stored_manifest
 from summarizer.storage.upload import SMALL, Uploader, files_of
 from tests.emulators.s3 import BUCKET, s3_server
+from tests.summarizer.composition import composed
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +31,8 @@ class Between:
     def __init__(self, target: str) -> None:
         self.fault: str | None = None
         self.method, self.struck = "PUT", 0
+        self.goes_on = threading.Event()
+        """What `slow` waits for."""
         between = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -36,10 +42,13 @@ class Between:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if between.fault and self.command == between.method:
                     between.struck += 1
-                    if between.fault == "cut":
+                    if between.fault == "slow":
+                        between.goes_on.wait(60)
+                    elif between.fault == "cut":
                         self.close_connection = True
                         self.connection.close()
                         return
+                if between.fault in ("SlowDown", "AccessDenied") and self.command == between.method:
                     text = f"<Error><Code>{between.fault}</Code></Error>".encode()
                     self.send_response(403 if between.fault == "AccessDenied" else 503)
                     self.send_header("Content-Length", str(len(text)))
@@ -148,3 +157,23 @@ def test_an_upload_that_fails_in_the_middle_leaves_what_was_there_and_succeeds_l
     assert contents(tmp_path / "between") == before
     uploader.upload()
     assert_stored(place, run, tmp_path / "after")
+
+
+def test_training_does_not_wait_for_a_slow_storage_and_all_of_it_is_there_at_the_end(
+    between: Between, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "LOOK_S", 0.01)
+    address = f"s3://{BUCKET}/slow"
+    with stored(run, composed(f"storage={address}"), 0):
+        between.fault, between.struck = "slow", 0
+        try:
+            (run.checkpoints / "step-00000012.ckpt").write_bytes(b"12" * SMALL)
+            while not between.struck:
+                time.sleep(0.01)
+            for step in (16, 20):  # while that upload hangs
+                (run.checkpoints / f"step-{step:08}.ckpt").write_bytes(b"%d" % step)
+            assert not between.goes_on.is_set()
+        finally:
+            between.fault = None
+            between.goes_on.set()
+    assert_stored(open_place(f"{address}/0"), run, tmp_path / "there")
