@@ -14,7 +14,7 @@ from launchers.settings import RentalSettings
 from launchers.testing.clock import VirtualClock
 from launchers.testing.contract import assert_rents_and_destroys
 from launchers.testing.faults import Faults
-from launchers.testing.provider import FakePausingProvider, FakeProvider
+from launchers.testing.provider import FakePausingProvider, FakeProvider, FakeServerless
 from launchers.testing.settings import fake_settings
 from tests.emulators import cage
 from tests.launchers.conftest import KEY_VARIABLES, MARKETS
@@ -32,7 +32,7 @@ def need(settings: RentalSettings, **changes: Any) -> Need:
     } | changes)  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [FakeProvider, FakePausingProvider])
+@pytest.mark.parametrize("kind", [FakeProvider, FakePausingProvider, FakeServerless])
 def test_a_fake_market_keeps_the_contract(kind: type[FakeProvider]):
     with VirtualClock() as clock:
         provider, settings = kind(clock, Faults(clock.now)), fake_settings()

@@ -175,7 +175,7 @@ def test_errors_of_a_cluster_s_shell_are_told_without_the_key(
         with pytest.raises(LaunchError) as caught:
             Shell(login).run(f"printf %0{before}d 0 >&2; echo 'token {key} is no good' >&2; exit {code}")
         assert key[:8] not in str(caught.value)
-        assert "is no good" in str(caught.value)
+        assert "token [" in str(caught.value)
 
 
 def test_a_long_error_of_a_machine_is_cleaned_before_it_is_cut(key: str):
