@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from launchers.capacity.base import Capacity, Excluded, Lease, machine_kind
@@ -38,7 +38,10 @@ class AnywhereCapacity:
         return min(jobs, machines)
 
     def kind_of(self, settings: RentalSettings) -> tuple[object, ...]:
-        return (*machine_kind(settings), tuple(settings.pass_environment))
+        """What differs at any provider parts two jobs: which one a lease will be at is not known yet."""
+        shared = {field.name for field in fields(RentalSettings)}
+        own = {name: value for name, value in vars(settings).items() if name not in shared}
+        return (*machine_kind(settings), tuple(settings.pass_environment), repr(own))
 
     def acquire(self, task: Task, excluded: Excluded) -> Lease:
         """As `Capacity.acquire`; each try asks all providers anew, so that the next best one may be anywhere."""

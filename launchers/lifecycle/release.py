@@ -8,9 +8,10 @@ import sqlite3
 import threading
 from dataclasses import replace
 from functools import partial
+from typing import NoReturn
 
 from launchers.clock import pauses
-from launchers.errors import LaunchError, StillBilled
+from launchers.errors import CredentialError, LaunchError, StillBilled
 from launchers.job import Billing, MachineState, MachineStatus
 from launchers.ledger import SETTLE_S, MachineRecord
 from launchers.lifecycle.context import LaunchContext
@@ -64,7 +65,10 @@ def release(context: LaunchContext, label: str, looks: int = LOOKS, refused: boo
     record = context.ledger.machine(label)
     if record.billing is Billing.gone:
         return
-    context = context.at(record.provider)
+    try:
+        context = context.at(record.provider)
+    except CredentialError as error:  # its key was taken away since
+        _give_up(context, record, str(error).rstrip("."))
     problem, ended = "the provider still lists it", None
     for _ in pauses(context.clock, context.timing.retry_first, context.timing.retry_total):
         try:
@@ -92,9 +96,17 @@ def release(context: LaunchContext, label: str, looks: int = LOOKS, refused: boo
             problem = "the provider still lists it"
         except LaunchError as error:
             problem = str(error).rstrip(".")
-    _write(context, label, partial(context.ledger.machine_unconfirmed, label, problem))
+    _give_up(context, record, problem)
+
+
+def _give_up(context: LaunchContext, record: MachineRecord, problem: str) -> NoReturn:
+    """
+    Raises:
+        StillBilled: with what a person must know.
+    """
+    _write(context, record.label, partial(context.ledger.machine_unconfirmed, record.label, problem))
     text = still_billed(record, problem)
-    context.say(label, text, logging.ERROR)
+    context.say(record.label, text, logging.ERROR)
     raise StillBilled(text)
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from launchers.errors import CredentialError, MendInput, NoOffer
-from launchers.job import JobState
+from launchers.capacity.anywhere import AnywhereCapacity
+from launchers.errors import CredentialError, MendInput, NoOffer, StillBilled
+from launchers.job import Billing, JobState
 from launchers.ledger import Ledger
 from launchers.ledger.records import Losses
+from launchers.lifecycle.release import release
 from launchers.planning import REPEATED_HOURS, SETUP_HOURS, Forecast, Plan, make_plan, rank_all
 from launchers.providers import parts_of
 from launchers.providers.auto.settings import AutoSettings
@@ -216,6 +218,26 @@ def test_a_machine_at_a_provider_without_a_key_is_never_asked_of_another(run: Ca
     with pytest.raises(CredentialError, match="can't use fake: no key"):
         context.at("fake")
     assert not hasattr(launch.context.provider, "status")
+
+
+def test_a_machine_whose_key_was_taken_away_is_named_as_still_billed(run: Callable[..., FakeLaunch]):
+    launch = run()
+    record = launch.ledger.intend_machine("launch", None, [launch.provider.market[0]], (), None, launch.clock.now())
+    assert record is not None
+    launch.ledger.machine_created(record.label, "7777")
+    context = replace(launch.context, places={"second": launch.context.places["second"]}, left_out={"fake": "no key."})
+    with pytest.raises(
+        StillBilled, match=r"STILL BILLED: fake instance 7777 .*can't use fake: no key.*python -m launchers stop 7777"
+    ):
+        release(context, record.label)
+    assert launch.ledger.machine(record.label).billing is Billing.unconfirmed
+
+
+def test_jobs_with_other_settings_of_a_provider_share_no_machine():
+    kind = AnywhereCapacity([]).kind_of
+    assert kind(auto()) == kind(auto())
+    assert kind(auto()) != kind(auto(providers=["vast"]))
+    assert kind(auto()) != kind(auto(of={"vast": {"image": "other"}}))
 
 
 def test_hours_of_machines_that_billed_are_counted_by_provider_and_kind(tmp_path: Path):
