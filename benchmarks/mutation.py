@@ -40,7 +40,10 @@ MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ledger": (("ledger/ledger.py", "ledger/jobs.py", "ledger/records.py", "ledger/transitions.py"), ("test_ledger.py", *LIFECYCLE)),
     "scheduler": (("lifecycle/scheduler.py",), LIFECYCLE),
     "running": (("lifecycle/running.py",), LIFECYCLE),
-    "machines": (("lifecycle/machines.py",), LIFECYCLE),
+    "machines": (("capacity/machines.py", "capacity/renting.py"), LIFECYCLE),
+    "anywhere": (
+        ("capacity/anywhere.py", "capacity/market.py", "providers/auto/parts.py"), ("test_anywhere.py", "schedules/test_anywhere.py")
+    ),
     "release": (("lifecycle/release.py",), LIFECYCLE),
     "deadlines": (("lifecycle/deadlines.py",), LIFECYCLE),
     "reconnect": (("lifecycle/reconnect.py",), LIFECYCLE),
@@ -49,7 +52,7 @@ MODULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "watchdog": (("remote/watchdog.py",), ("test_watchdog.py", "test_watchdog_acts.py")),
     "agent": (("remote/agent.py",), ("test_agent.py",)),
     "vast": (("providers/vast/mapping.py",), ("test_vast_mapping.py",)),
-    "plan": (("plan.py",), ("test_plan.py", "test_dry_run.py", *LIFECYCLE)),
+    "plan": (("planning.py",), ("test_plan.py", "test_anywhere.py", "test_dry_run.py", *LIFECYCLE)),
     "snapshot": (("snapshot.py",), ("test_snapshot.py",)),
     "secrecy": (("secrecy.py",), ("test_secret_scan.py", "test_snapshot.py", "test_credentials.py")),
     # the science

@@ -66,7 +66,7 @@ class AnywhereCapacity:
                     continue  # another offer there may do
                 context.say(task.job.id, f"{name} is left out: {error}", logging.WARNING)
                 # A view of its own: what is no good there is noted for the whole launch all the same.
-                excluded = replace(excluded, providers=excluded.providers | {name})
+                excluded = replace(excluded, providers={**excluded.providers, name: str(error)})
         raise NoOffer(f"No machine after {context.timing.max_attempts} tries; the last problem: {problem}")
 
     def extend(self, context: LaunchContext, lease: Lease, job: str) -> None:

@@ -6,7 +6,7 @@ them, several where one job runs on N hosts), the runner that starts and follows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,7 +58,8 @@ class Excluded:
     """Each with its provider."""
     offers: set[tuple[str, str]] = field(default_factory=set)
     """Each with its provider."""
-    providers: frozenset[str] = frozenset()
+    providers: Mapping[str, str] = field(default_factory=dict)
+    """Each with the reason."""
 
     def add_host(self, offer: Offer) -> None:
         self.hosts.add((offer.provider, offer.host))

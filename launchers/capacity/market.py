@@ -83,7 +83,7 @@ def _plan_anywhere(context: LaunchContext, forecast: Forecast, excluded: Exclude
     if cancelled := next((error for error in problems.values() if isinstance(error, Cancelled)), None):
         raise cancelled
     left_out = {**context.left_out, **{name: str(error) for name, error in problems.items()}}
-    left_out |= {name: "it could not serve this job just now." for name in excluded.providers if name in names}
+    left_out |= {name: why for name, why in excluded.providers.items() if name in names}
     if not plans:
         said = " ".join(f"{name}: {why}" for name, why in left_out.items())
         kind = NoOffer if not problems or any(isinstance(e, MendInput) for e in problems.values()) else RetryLater

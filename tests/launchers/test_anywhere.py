@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from launchers.capacity.anywhere import AnywhereCapacity
+from launchers.capacity.base import Excluded
+from launchers.capacity.market import plan_for
 from launchers.errors import CredentialError, MendInput, NoOffer, StillBilled
 from launchers.job import Billing, JobState
 from launchers.ledger import Ledger
@@ -141,7 +143,10 @@ def test_a_provider_without_spot_is_asked_for_on_demand_where_spot_is_allowed():
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "no such provider": ({"providers": ["acme"]}, "can't choose 'acme', .*it can choose jarvis, modal, "),
+    "no such provider": (
+        {"providers": ["acme"]},
+        "can't choose 'acme', .*it can choose jarvis, modal, runpod, vast\\.$",
+    ),
     "itself": ({"providers": ["auto"]}, "can't choose 'auto'"),
     "a cluster": ({"providers": ["slurm"]}, "can't choose 'slurm', which has no prices"),
     "nothing of its own": ({"providers": ["jarvis"]}, "provider.of.jarvis is missing"),
@@ -205,6 +210,66 @@ def test_a_market_that_refuses_its_key_is_left_out_and_said(run: Callable[..., F
     assert [str(record.state) for record in launch.records()] == ["finished"]
     assert rented(launch) == ["second"]
     assert any("fake is left out: the market refuses the key" in line for line in launch.said)
+
+
+def test_a_client_that_is_killed_leaves_a_job_that_attach_finds_where_it_is(run: Callable[..., FakeLaunch]):
+    launch = run(jobs=2, machines=2, script=Script(steps=40), timed=(TimedFault("client killed", 20.0),))
+    assert len(launch.living()) == 2
+    launch.attach(later=1.0)
+    assert launch.broken_promises_of_attach() == []
+    assert [str(record.state) for record in launch.records()] == ["finished", "finished"]
+    assert len(launch.machines) == 2, "none was rented anew"
+    assert [len(machine.started) for machine in launch.machines] == [1, 1]
+
+
+def test_a_job_is_reached_on_the_market_that_it_is_on(run: Callable[..., FakeLaunch]):
+    launch = run(script=Script(steps=400), timed=(TimedFault("client killed", 20.0),))
+    (record,), (machine,) = launch.records(), launch.ledger.machines()
+    lease = launch.context.capacity.reach(launch.context, machine, record)
+    assert (lease.record.provider, lease.runner.job_status(record.spec)["state"]) == ("fake", "running")
+    with pytest.raises(MendInput, match="launch-0 is on no machine"):
+        launch.context.capacity.reach(launch.context, None, record)
+
+
+def test_the_time_that_a_launch_has_taken_counts_towards_its_deadline(run: Callable[..., FakeLaunch]):
+    launch = run()
+    job = Forecast(hours=1.0, is_upper_bound=False, download_gb=0.0)
+    launch.context.settings = AutoSettings(**vars(launch.settings), deadline_hours=1.2)
+    assert plan_for(launch.context, job).candidates
+    launch.clock.sleep(600.0)
+    with pytest.raises(NoOffer, match=r"provider\.deadline_hours refuses 16"):
+        plan_for(launch.context, job).require(None, None)
+    launch.context.settings.deadline_hours = None
+    assert plan_for(launch.context, job).candidates
+
+
+def test_a_market_that_is_passed_over_for_one_job_is_named_and_asked_for_the_next(run: Callable[..., FakeLaunch]):
+    launch = run()
+    without = plan_for(launch.context, JOB, Excluded(providers={"fake": "it is full.", "elsewhere": "no."}))
+    assert {candidate.offer.provider for candidate in without.candidates} == {"second"}
+    assert without.left_out == {"fake": "it is full."}
+    assert {c.offer.provider for c in plan_for(launch.context, JOB).candidates} == {"fake", "second"}
+    with pytest.raises(NoOffer, match=r"No provider is left to choose from\. fake: it is full\. second: so is it\."):
+        plan_for(launch.context, JOB, Excluded(providers={"fake": "it is full.", "second": "so is it."}))
+
+
+def test_where_no_market_takes_the_key_the_last_problem_is_told(run: Callable[..., FakeLaunch]):
+    launch = run(calls=(CallFault("create", "refused", times=50),))
+    (record,) = launch.records()
+    assert str(record.state) == "failed"
+    assert "the market refuses the key" in str(record.note)
+    assert launch.machines == []
+
+
+def test_at_the_end_of_a_launch_every_capacity_is_closed():
+    closed: list[str] = []
+
+    class Closing:
+        def __init__(self, name: str) -> None:
+            self.close = lambda: closed.append(name)
+
+    AnywhereCapacity([Closing("a"), Closing("b")]).close()  # type: ignore[list-item]
+    assert closed == ["a", "b"]
 
 
 def test_an_offer_that_is_taken_is_followed_by_the_next_best_of_all(run: Callable[..., FakeLaunch]):

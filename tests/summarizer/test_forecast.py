@@ -129,6 +129,30 @@ def test_the_median_of_the_latest_jobs_a_card_decides(tmp_path, monkeypatch):
     assert hours(wanted) == pytest.approx((120 + (TRAINING + WRITING) / 4) / 3600)
 
 
+MINUTES = {
+    "tiny": 29.1, "t5_small": 7.8, "t5_base": 30.1, "flan_t5_base": 34.0, "bart_base": 17.8, "bart_large": 58.9, "pegasus": 77.8,
+}  # fmt: skip
+"""Of XSum on one H200, by the figures of docs/performance.md: 50,000 documents an epoch, some 600 tokens each."""
+
+
+@pytest.mark.parametrize("model", MINUTES)
+def test_a_forecast_is_what_the_measured_figures_make_of_it(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hours(composed("hardware=h200", f"model={model}", "data=xsum")) * 60 == pytest.approx(
+        MINUTES[model], rel=0.02
+    )
+
+
+def test_a_forecast_on_a_processor_counts_start_training_and_summaries(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("summarizer.forecast.usable_cores", lambda: 2)
+    few = ("hardware=cpu", "trainer.validations=1", "trainer.validation_samples=100", "data.max_train_samples=1000")
+    short = hours(composed(*few, "data.max_test_samples=100")) * 3600
+    # 4 epochs of 1,000 documents of 92 tokens at 30,000 a second, and 200 summaries at 24 a second
+    assert short == pytest.approx(60 + 4000 * 91.8 / 30_000 + 200 / 24, rel=0.02)
+    assert hours(composed(*few, "data.max_test_samples=1300")) * 3600 - short == pytest.approx(1200 / 24, rel=0.02)
+
+
 def test_the_default_job_on_a_processor_takes_minutes_and_longer_in_float32_or_on_fewer_cores(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("summarizer.forecast.usable_cores", lambda: 2)
