@@ -140,6 +140,7 @@ def test_a_provider_that_can_not_serve_the_settings_is_left_out_with_its_reason(
 def test_a_provider_without_spot_is_asked_for_on_demand_where_spot_is_allowed():
     found = parts_of(auto(spot=True, of={"vast": {"image": "v"}, "runpod": {"image": "r"}})).settings
     assert {name: settings.spot for name, settings in found.items()} == {"vast": True, "runpod": False}
+    assert set(parts_of(auto(spot=True)).left_out) == {"modal"}, "no card is no matter of spot"
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -203,6 +204,26 @@ def test_a_lost_machine_is_followed_by_the_cheapest_one_anywhere_and_the_loss_is
     assert rented(launch) == ["fake", "second"]
     assert launch.machines[1].started[0][2] > 0, "it goes on from its checkpoint"
     assert [losses.lost for losses in launch.ledger.losses(launch.clock.now()).values()] == [1, 0]
+
+
+def test_the_chosen_market_is_said_with_the_next_one_elsewhere(run: Callable[..., FakeLaunch]):
+    said = [row["text"] for row in run(settings={"max_hours": 10.0}).ledger.rows("SELECT text FROM events")]
+    # 10.05 h at $0.30, and at $0.31
+    assert "fake is the cheapest for this job ($3.02, on-demand); next is second ($3.12)" in said
+
+
+def test_a_host_that_is_lost_counts_as_taken_away_by_its_own_market_s_word(run: Callable[..., FakeLaunch]):
+    launch = run(script=Script(steps=40), timed=(TimedFault("host lost", 15.0),))
+    assert [str(record.state) for record in launch.records()] == ["finished"]
+    assert sum(losses.lost for losses in launch.ledger.losses(launch.clock.now()).values()) == 1
+
+
+def test_a_market_with_an_empty_account_is_passed_over(run: Callable[..., FakeLaunch]):
+    launch = run()
+    launch.provider.credit = 0.01
+    assert {c.offer.provider for c in plan_for(launch.context, JOB).candidates} == {"second"}
+    launch.provider.credit = 100.0
+    assert {c.offer.provider for c in plan_for(launch.context, JOB).candidates} == {"fake", "second"}
 
 
 def test_a_market_that_refuses_its_key_is_left_out_and_said(run: Callable[..., FakeLaunch]):

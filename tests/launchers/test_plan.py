@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from launchers.capacity.market import need_of
 from launchers.errors import NoOffer
 from launchers.job import Misfit, Offer
-from launchers.planning import SETUP_HOURS, SPOT_OVERHEAD, Forecast, forecast, make_plan, price
+from launchers.planning import SETUP_HOURS, SPOT_OVERHEAD, Forecast, PlannedJob, forecast, make_plan, price
 from launchers.providers.base import Need
 from launchers.providers.vast.settings import VastSettings
+from launchers.testing.settings import fake_settings
 
 NEED = Need(
     gpu="RTX 4090", num_gpus=1, gpu_memory_gib=16, disk_gb=50, download_mbps=100, region="Sweden", spot=False, max_price=0.5
@@ -151,3 +153,27 @@ def test_a_forecast_has_its_amounts_from_the_settings_and_says_when_it_is_only_t
     settings = VastSettings(max_hours=3.0, expected_download_gb=8.0, expected_results_gb=0.5)
     assert forecast(2.0, settings) == Forecast(2.0, False, 8.0, 0.5)
     assert forecast(3.0, settings).is_upper_bound
+
+
+def test_an_expectation_names_time_cost_and_parts_and_says_where_it_is_a_bound():
+    plan = make_plan(NEED, [offer()], replace(JOB, hours=2.0))
+    words = plan.expectation(plan.candidates[0])
+    assert words == "expected: 2.1 h and $0.84 (set-up 3 min, download 1.5 min, training 2 h, upload 1.5 min)"
+    assert (
+        replace(plan, forecast=replace(JOB, is_upper_bound=True))
+        .expectation(plan.candidates[0])
+        .startswith("expected: at most 2.1 h")
+    )
+
+
+def test_a_planned_job_costs_what_its_best_offer_costs_and_nothing_here():
+    plan = make_plan(NEED, [offer(1), offer(2, price=0.3)], JOB)
+    assert PlannedJob(0, (), "vast", plan).cost == plan.candidates[0].cost
+    assert PlannedJob(0, (), "vast", make_plan(NEED, [], JOB)).cost is None
+    assert PlannedJob(0, (), "local").cost == 0.0
+
+
+def test_a_need_of_disk_is_at_least_what_must_be_free_in_the_end():
+    settings = fake_settings(disk_gb=20, min_disk_gb=50, gpu="4090")
+    assert (need_of(settings).disk_gb, need_of(settings).gpu) == (50, "RTX 4090")
+    assert need_of(fake_settings(disk_gb=80, min_disk_gb=50)).disk_gb == 80

@@ -8,7 +8,7 @@ import os
 import pytest
 from omegaconf import OmegaConf
 
-from summarizer.forecast import hours, is_processor
+from summarizer.forecast import hours, is_processor, time_text
 from tests.summarizer.composition import composed
 
 
@@ -191,3 +191,10 @@ def test_without_a_driver_of_a_card_a_job_for_whatever_is_here_is_one_for_the_pr
     monkeypatch.setattr("summarizer.forecast.sys.platform", "darwin")  # it may have an Apple GPU
     (tmp_path / "version").unlink()
     assert not is_processor(job)
+
+
+def test_a_time_is_told_in_minutes_then_in_hours():
+    assert time_text(0.2) == "about 12 min"
+    assert time_text(1.4) == "about 84 min"
+    assert time_text(1.5) == "about 1.5 h"
+    assert time_text(None) == "not known before the first steps"
