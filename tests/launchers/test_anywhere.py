@@ -203,6 +203,9 @@ def test_a_lost_machine_is_followed_by_the_cheapest_one_anywhere_and_the_loss_is
     assert (record.state, record.restarts) == (JobState.finished, 1)
     assert rented(launch) == ["fake", "second"]
     assert launch.machines[1].started[0][2] > 0, "it goes on from its checkpoint"
+    lost_at = launch.faults.began + 15.0
+    assert launch.machines[0].destroy_asked is not None
+    assert launch.machines[0].destroy_asked < lost_at + 30.0, "what is left of it is ended before another is rented"
     assert [losses.lost for losses in launch.ledger.losses(launch.clock.now()).values()] == [1, 0]
 
 
