@@ -26,6 +26,7 @@ ELSEWHERE = {
     r"curl http://127\.0\.0\.1:\d+/(?:bill|preempt/)": "a page of the emulator itself, for people (tests/emulators/served.py)",
     r"python -m your_app ": "tests/launchers/example, under the reader's name",
     r"REHEARSAL=|provider\.python=|python -m summarizer .*\$": "tests/test_rented.py",
+    r"uv (?:venv|run) ": "by hand: uv is on no machine that runs the tests",
     r"modal token new": "needs an account",
     r"pip install 'summarizer\[dashboards\]'": "needs a published package",
 }
