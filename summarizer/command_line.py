@@ -75,7 +75,8 @@ def shape(arguments: list[str]) -> list[str]:
             shaped += [f"hydra.sweep.dir={value}", "hydra.sweep.subdir='.'"]
     if multirun and sweeps.MULTIRUN not in shaped and "hydra.mode" not in given:
         shaped.append(sweeps.MULTIRUN)  # config.yaml says the same of every run: here it says that -m was given
-    return shaped
+    # Hydra's parser takes no flag between two overrides.
+    return sorted(shaped, key=lambda argument: argument not in ("-m", "--multirun"))
 
 
 def with_recorded(arguments: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The command as a user meets it: composition, errors in one sentence, a fast start. All through a real process."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -37,6 +38,14 @@ def summarizer(*arguments, **options):
 )
 def test_numeric_options_of_groups_are_quoted_and_nothing_else_is(argument, shaped):
     assert quote_numeric_options(argument, GROUPS) == shaped
+
+
+@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+def test_the_flag_of_a_sweep_may_stand_anywhere(flag, tmp_path):
+    alone = {**os.environ, "VAST_API_KEY": "", "HOME": str(tmp_path), "LAUNCHERS_HOME": str(tmp_path / "home")}
+    done = summarizer("hardware=4090", "provider=vast", flag, "seed=1,2", env=alone)
+    assert done.returncode != 0
+    assert "No Vast.ai key" in done.stderr, "the sweep was composed, and only the key is missing"
 
 
 @pytest.mark.parametrize("arguments", [["hardware=4090"], ["hardware=3090", "model=bart_large"]])
