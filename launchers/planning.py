@@ -22,7 +22,7 @@ SPOT_OVERHEAD = 1.10
 PRIOR_HOURS = 10.0
 """Rented hours with which what a ledger has seen of a kind of machine counts as much as `SPOT_OVERHEAD`."""
 REPEATED_HOURS = 0.1
-"""Work that a lost machine costs on average: what was done since the last checkpoint that came home."""
+"""Work that a lost machine costs on average: what was done since the last checkpoint that was downloaded."""
 NAMED_SUBSTITUTES = 3
 
 

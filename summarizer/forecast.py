@@ -164,6 +164,7 @@ def _rate_of(folder: Path, config: DictConfig) -> float | None:
     import json
 
     from omegaconf import OmegaConf
+    from yaml import YAMLError
 
     def read(name: str) -> dict[str, Any]:
         return dict(json.loads((folder / name).read_text()))
@@ -182,5 +183,5 @@ def _rate_of(folder: Path, config: DictConfig) -> float | None:
             if same
             else None
         )
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None  # a folder of another layout says nothing
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, ArithmeticError, YAMLError):
+        return None  # a damaged folder, or one of another layout, says nothing

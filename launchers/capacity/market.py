@@ -61,7 +61,7 @@ def _plan_anywhere(context: LaunchContext, forecast: Forecast, excluded: Exclude
     patient = replace(context.timing, retry_total=min(context.timing.retry_total, PATIENCE_S))
     plans: dict[str, Plan] = {}
     balances: dict[str, float] = {}
-    problems: dict[str, LaunchError] = {}
+    problems: dict[str, Exception] = {}
 
     def ask(name: str, done: threading.Event) -> None:
         try:
@@ -70,7 +70,7 @@ def _plan_anywhere(context: LaunchContext, forecast: Forecast, excluded: Exclude
             plans[name] = plan
             if balance is not None:
                 balances[name] = balance
-        except LaunchError as error:
+        except Exception as error:  # told or raised by who asked
             problems[name] = error
         finally:
             done.set()
@@ -80,8 +80,9 @@ def _plan_anywhere(context: LaunchContext, forecast: Forecast, excluded: Exclude
         context.clock.start(partial(ask, name, done), f"ask-{name}")
     for done in asked.values():
         context.clock.wait(done)
-    if cancelled := next((error for error in problems.values() if isinstance(error, Cancelled)), None):
-        raise cancelled
+    for error in problems.values():
+        if isinstance(error, Cancelled) or not isinstance(error, LaunchError):
+            raise error
     left_out = {**context.left_out, **{name: str(error) for name, error in problems.items()}}
     left_out |= {name: why for name, why in excluded.providers.items() if name in names}
     if not plans:

@@ -272,7 +272,8 @@ class Scheduler:
             raise Kept(self._keep(task, lease, error)) from error
         if decision.fate is Fate.lost:
             if lease is not None and isinstance(error, Preempted):
-                context.ledger.machine_lost(lease.record.label, now())
+                with contextlib.suppress(sqlite3.Error, OSError):  # a figure for later plans must not keep a machine
+                    context.ledger.machine_lost(lease.record.label, now())
             context.say(job.id, f"lost its machine: {error}", logging.WARNING)
         elif facts.is_over and decision.act is Act.end:
             context.say(job.id, f"{decision.state}: {decision.note}", logging.WARNING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -327,6 +328,25 @@ def test_jobs_with_other_settings_of_a_provider_share_no_machine():
     assert kind(auto()) == kind(auto())
     assert kind(auto()) != kind(auto(providers=["vast"]))
     assert kind(auto()) != kind(auto(of={"vast": {"image": "other"}}))
+
+
+def test_a_mistake_in_one_provider_is_raised_and_not_taken_for_a_market_without_offers(run: Callable[..., FakeLaunch]):
+    launch = run()
+    launch.provider.market = None  # type: ignore[assignment]
+    with pytest.raises(TypeError):
+        plan_for(launch.context, JOB)
+
+
+def test_a_ledger_that_refuses_the_loss_keeps_no_machine_and_no_job(
+    run: Callable[..., FakeLaunch], monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(self: Ledger, label: str, now: float) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Ledger, "machine_lost", refuse)
+    launch = run(script=Script(steps=40), timed=(TimedFault("preempted", 15.0),))
+    assert [str(record.state) for record in launch.records()] == ["finished"]
+    assert launch.machines[0].destroy_asked is not None
 
 
 def test_hours_of_machines_that_billed_are_counted_by_provider_and_kind(tmp_path: Path):

@@ -198,3 +198,21 @@ def test_a_time_is_told_in_minutes_then_in_hours():
     assert time_text(1.4) == "about 84 min"
     assert time_text(1.5) == "about 1.5 h"
     assert time_text(None) == "not known before the first steps"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "provenance.json"])
+@pytest.mark.parametrize("text", ["{]", "[]", "", "null", '{"machine": 3, "model": 3}', "\x00\xff"])
+def test_a_past_job_that_is_damaged_changes_no_forecast(name, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("summarizer.forecast.usable_cores", lambda: 2)
+    wanted = composed("hardware=cpu")
+    before = hours(wanted)
+    folder = tmp_path / "outputs" / wanted.name / "2026-01-01_00-00-00" / "0"
+    folder.mkdir(parents=True)
+    then = {"model": {"name": "tiny"}, "hardware": {"gpu": None}, "trainer": {"devices": 1}}
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(then)))
+    (folder / "metrics.json").write_text(json.dumps({"train/tokens_per_second": 5_000.0}))
+    (folder / "provenance.json").write_text(json.dumps({"machine": {"accelerator": "cpu", "cores": 2}}))
+    assert hours(wanted) != before
+    (folder / name).write_text(text)
+    assert hours(wanted) == before
